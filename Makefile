@@ -1,0 +1,30 @@
+# make quickstart   set up .venv, then train and infer on the sample, both graph paths
+# make test         set up .venv with the test tools, then check the style and run the tests
+
+PYTHON ?= python3
+BIN := .venv/bin
+CONFIG := config.yaml
+
+.PHONY: quickstart test clean
+
+quickstart: .venv/.ready
+	$(BIN)/python -u tools/trainer.py -m $(CONFIG)
+	$(BIN)/python -u tools/infer.py -m $(CONFIG)
+	$(BIN)/python -u tools/static_trainer.py -m $(CONFIG)
+	$(BIN)/python -u tools/static_infer.py -m $(CONFIG)
+
+test: .venv/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+.venv/.ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -r requirements.txt
+	touch $@
+
+.venv/.ready-dev: .venv/.ready requirements-dev.txt
+	$(BIN)/python -m pip install -q -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv output_* .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Share-bottom multi-task model: a PaddleRec-style model directory."""

@@ -1,0 +1,109 @@
+"""The share-bottom model for the eager (dygraph) tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+from hyper_parameters import HyperParameters
+from input_encoding import adapt
+from net import ShareBottomLayer, convert_state_dict, multi_task_loss
+from optimizer import make_optimizer
+
+Config = Mapping[str, Any]
+
+
+class DygraphModel:
+    """PaddleRec's contract first, our tools' optional hooks after it.
+
+    ``batch_data`` is ``[features [N, F], label [N, 1] of each task]``, as
+    :class:`census_reader.RecDataset` gives it.
+    """
+
+    settings = HyperParameters()
+
+    def create_model(self, config: Config) -> ShareBottomLayer:
+        """The network; the other methods rely on this call having come first."""
+        self.settings = HyperParameters.from_config(config)
+        return ShareBottomLayer.from_settings(self.settings)
+
+    def create_feeds(self, batch_data: Sequence[Any], config: Config) -> tuple[Tensor, Tensor]:
+        """``(features float32 [N, F], labels int64 [T, N, 1])``."""
+        features = paddle.to_tensor(batch_data[0], dtype="float32")
+        labels = [
+            paddle.to_tensor(label, dtype="int64").reshape([-1, 1]) for label in batch_data[1:]
+        ]
+        return features, paddle.stack(labels)
+
+    def create_loss(self, logits: Tensor, labels: Tensor, config: Config) -> Tensor:
+        """Scalar loss from logits ``[T, N, 2]`` and labels ``[T, N, 1]``."""
+        return multi_task_loss(logits, labels, self.settings.loss_weights)
+
+    def create_optimizer(self, dy_model: ShareBottomLayer, config: Config) -> Any:
+        """The optimizer that the config names."""
+        return make_optimizer(config, dy_model.parameters())
+
+    def create_metrics(self) -> tuple[list[paddle.metric.Metric], list[str]]:
+        """An AUC per task; our own tools use their exact one instead."""
+        names = self.settings.task_names
+        return [paddle.metric.Auc("ROC") for _ in names], [f"auc_{name}" for name in names]
+
+    def train_forward(
+        self,
+        dy_model: ShareBottomLayer,
+        metrics_list: Sequence[paddle.metric.Metric],
+        batch_data: Sequence[Tensor],
+        config: Config,
+    ) -> tuple[Tensor, Sequence[paddle.metric.Metric], dict[str, Tensor]]:
+        """Loss of a batch; the metrics are updated."""
+        features, labels = self.create_feeds(batch_data, config)
+        logits = dy_model.logits(dy_model.encoding(features))
+        loss = self.create_loss(logits, labels, config)
+        _update(metrics_list, logits, labels)
+        return loss, metrics_list, {"loss": loss}
+
+    def infer_forward(
+        self,
+        dy_model: ShareBottomLayer,
+        metrics_list: Sequence[paddle.metric.Metric],
+        batch_data: Sequence[Tensor],
+        config: Config,
+    ) -> tuple[Sequence[paddle.metric.Metric], None]:
+        """The metrics are updated."""
+        features, labels = self.create_feeds(batch_data, config)
+        _update(metrics_list, dy_model.logits(dy_model.encoding(features)), labels)
+        return metrics_list, None
+
+    def task_names(self, config: Config) -> tuple[str, ...]:
+        """Hook: names of the binary tasks, in the order of labels and logits."""
+        return HyperParameters.from_config(config).task_names
+
+    def adapt(self, blocks: Iterable[np.ndarray], config: Config) -> dict[str, np.ndarray]:
+        """Hook: entries of the state dict learnt from the training features ``[n, F]``."""
+        settings = HyperParameters.from_config(config)
+        return adapt(blocks, settings.numeric_encoding, settings.piecewise_bins)
+
+    def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Hook: keys of a foreign checkpoint made ours."""
+        return convert_state_dict(state)
+
+    def encode(self, dy_model: ShareBottomLayer, features: Tensor) -> Tensor:
+        """Hook: what no training step changes, done once for many batches."""
+        return dy_model.encoding(features)
+
+    def loss_and_logits(
+        self, dy_model: ShareBottomLayer, encoded: Tensor, labels: Tensor, config: Config
+    ) -> tuple[Tensor, Tensor]:
+        """Hook: scalar loss and logits ``[T, N, 2]`` of encoded features ``[N, E]``."""
+        logits = dy_model.logits(encoded)
+        return self.create_loss(logits, labels, config), logits
+
+
+def _update(metrics: Sequence[paddle.metric.Metric], logits: Tensor, labels: Tensor) -> None:
+    for metric, probabilities, label in zip(metrics, F.softmax(logits).numpy(), labels.numpy()):
+        metric.update(preds=probabilities, labels=label)

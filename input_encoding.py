@@ -1,0 +1,179 @@
+"""Input statistics that live inside the network, so that it takes raw rows.
+
+One-hot columns pass through as they are. Columns that hold anything but 0 and 1 are standardised
+or, further, piecewise-linear encoded over quantile bins (Gorishniy et al. 2022, *On Embeddings
+for Numerical Features in Tabular Deep Learning*). :func:`adapt` learns the statistics from the
+training rows in one pass; they are parameters that no optimizer touches, saved with the weights.
+Before ``adapt`` they are neutral: the network then sees the raw columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+SAMPLE_SIZE = 1 << 17
+
+
+class InputEncoding(nn.Layer):
+    """The first, untrained step of the network: raw features to what the bottom sees.
+
+    Args:
+        feature_size: number of feature columns F.
+        kind: ``none`` (raw columns), ``standard`` (``(x - mean) * scale`` for numeric columns) or
+            ``piecewise_linear`` (standard, and the bins beside it).
+        bins: bins B of ``piecewise_linear``; the numeric columns share them.
+
+    Attributes:
+        out_size: columns out: F, or F + B with ``piecewise_linear``.
+    """
+
+    def __init__(self, feature_size: int, kind: str, bins: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.out_size = feature_size + (bins if kind == "piecewise_linear" else 0)
+        if kind != "none":
+            self.mean = self._statistic(feature_size, 0.0)
+            self.scale = self._statistic(feature_size, 1.0)
+        if kind == "piecewise_linear":
+            self.bin_column = self._statistic(bins, 0.0)
+            self.bin_start = self._statistic(bins, 0.0)
+            self.bin_scale = self._statistic(bins, 0.0)
+
+    def _statistic(self, size: int, value: float) -> Tensor:
+        return self.create_parameter(
+            [size],
+            attr=paddle.ParamAttr(trainable=False),
+            default_initializer=nn.initializer.Constant(value),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float32 ``[N, F]`` to float32 ``[N, out_size]``."""
+        if self.kind == "none":
+            return features
+        standard = (features - self.mean) * self.scale
+        if self.kind == "standard":
+            return standard
+        column = self.bin_column.astype("int32")
+        position = (paddle.index_select(features, column, axis=1) - self.bin_start) * self.bin_scale
+        return paddle.concat([standard, position.clip(0.0, 1.0)], axis=1)
+
+
+def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.ndarray]:
+    """Learn the statistics of :class:`InputEncoding` in one pass over the training features.
+
+    Args:
+        blocks: float32 arrays ``[n, F]``.
+        kind: as for :class:`InputEncoding`.
+        bins: as for :class:`InputEncoding`.
+
+    Returns:
+        name to array, entries of the network's state dict. Columns of 0 and 1, and columns that
+        never change, keep ``mean`` 0 and ``scale`` 1; the latter have no bins either.
+    """
+    if kind == "none":
+        return {}
+    columns: dict[int, _NumericColumn] = {}
+    ones: np.ndarray | None = None
+    rows = 0
+    for features in blocks:
+        if ones is None:
+            ones = np.zeros(features.shape[1], np.int64)
+        for index in np.flatnonzero(((features != 0) & (features != 1)).any(axis=0)):
+            if index not in columns:
+                columns[index] = _NumericColumn()
+                columns[index].add(np.repeat([0.0, 1.0], [rows - ones[index], ones[index]]))
+        for index, column in columns.items():
+            column.add(features[:, index])
+        ones += np.count_nonzero(features == 1, axis=0)
+        rows += len(features)
+    varying = {index: c for index, c in sorted(columns.items()) if c.std > 0}
+    size = 0 if ones is None else len(ones)
+    mean, scale = np.zeros(size, np.float32), np.ones(size, np.float32)
+    for index, column in varying.items():
+        mean[index], scale[index] = column.mean, 1.0 / column.std
+    state = {"encoding.mean": mean, "encoding.scale": scale}
+    if kind == "piecewise_linear":
+        state.update(_bins(varying, bins))
+    return state
+
+
+class _NumericColumn:
+    """Mean, deviation and a bounded sample of one column, fed in pieces."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self._squares = 0.0
+        self._stride = 1
+        self._pieces: list[np.ndarray] = []
+        self._kept = 0
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of all values."""
+        return float(np.sqrt(self._squares / self.count)) if self.count else 0.0
+
+    @property
+    def sample(self) -> np.ndarray:
+        """Every ``stride``-th value, at most ``SAMPLE_SIZE`` of them."""
+        return np.concatenate(self._pieces)
+
+    def add(self, values: np.ndarray) -> None:
+        if not len(values):
+            return
+        # Pairwise update of mean and squares (Chan, Golub, LeVeque 1983).
+        values = values.astype(np.float64)
+        mean, total = values.mean(), self.count + len(values)
+        delta = mean - self.mean
+        self._squares += ((values - mean) ** 2).sum() + delta**2 * self.count * len(values) / total
+        self.mean += delta * len(values) / total
+        piece = values[-self.count % self._stride :: self._stride].astype(np.float32)
+        self.count = total
+        self._pieces.append(piece)
+        self._kept += len(piece)
+        while self._kept > SAMPLE_SIZE:
+            self._pieces = [self.sample[::2]]
+            self._stride *= 2
+            self._kept = len(self._pieces[0])
+
+
+def _bins(columns: dict[int, _NumericColumn], bins: int) -> dict[str, np.ndarray]:
+    """Share ``bins`` out among columns and place each column's by quantiles.
+
+    A value that fills a tenth of a column or more, as zero does in amounts, counts once in the
+    quantiles, so that the bins go where the values differ.
+    """
+    column = np.zeros(bins, np.float32)
+    start = np.zeros(bins, np.float32)
+    scale = np.zeros(bins, np.float32)
+    values = {index: _thin(c.sample) for index, c in columns.items()}
+    wanted = {index: len(np.unique(v)) - 1 for index, v in values.items()}
+    used = 0
+    # The columns that want least go first, so that what they leave goes to the others.
+    for left, index in zip(range(len(wanted), 0, -1), sorted(wanted, key=lambda i: (wanted[i], i))):
+        share = min(wanted[index], (bins - used) // left)
+        if share == wanted[index]:
+            borders = np.unique(values[index])
+        else:
+            shares = np.linspace(0, 1, share + 1)
+            borders = np.unique(np.quantile(values[index], shares, method="nearest"))
+        places = slice(used, used + len(borders) - 1)
+        column[places], start[places] = index, borders[:-1]
+        scale[places] = 1.0 / np.diff(borders)
+        used += len(borders) - 1
+    return {
+        "encoding.bin_column": column,
+        "encoding.bin_start": start,
+        "encoding.bin_scale": scale,
+    }
+
+
+def _thin(sample: np.ndarray) -> np.ndarray:
+    """The sample with each value that fills a tenth of it or more kept once."""
+    distinct, counts = np.unique(sample, return_counts=True)
+    heavy = counts >= 0.1 * len(sample)
+    return np.repeat(distinct, np.where(heavy, 1, counts))

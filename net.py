@@ -1,0 +1,197 @@
+"""The share-bottom network: one bottom for all tasks, one small tower per task.
+
+    features [N, F] → encoding → bottom (Linear + ReLU) ─┬→ tower 0 → Linear → logits [N, 2]
+                                                         ├→ tower 1 → Linear → logits [N, 2]
+                                                         └→ …
+
+Caruana 1997, *Multitask Learning*; the baseline of Ma et al. 2018, *Modeling Task Relationships
+in Multi-task Learning with Multi-gate Mixture-of-Experts*. This file alone knows the network;
+``dygraph_model.py`` and ``static_model.py`` wrap it as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from hyper_parameters import HyperParameters
+from input_encoding import InputEncoding
+
+
+class TaskLinear(nn.Layer):
+    """One Linear per task, computed as a single batched matrix product.
+
+    Args:
+        task_num: number of tasks T.
+        in_size: units in.
+        out_size: units out.
+        initializer: of the weight, one of ``xavier``, ``kaiming``, ``constant``.
+    """
+
+    def __init__(self, task_num: int, in_size: int, out_size: int, initializer: str) -> None:
+        super().__init__()
+        self.weight = self.create_parameter(
+            [task_num, in_size, out_size],
+            default_initializer=make_initializer(initializer, in_size, out_size),
+        )
+        self.bias = self.create_parameter([task_num, 1, out_size], is_bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, in]`` (shared by the tasks) or ``[T, N, in]`` to ``[T, N, out]``."""
+        return paddle.matmul(x, self.weight) + self.bias
+
+
+class ShareBottomLayer(nn.Layer):
+    """Share-bottom multi-task network for binary tasks.
+
+    Args:
+        feature_size: number of feature columns F.
+        task_num: number of tasks T, at least 1.
+        bottom_size: units of the shared bottom, one number per layer.
+        tower_size: units of each task's tower, one number per layer.
+        bottom_dropout: share of the bottom's units dropped in training.
+        tower_dropout: share of the towers' units dropped in training.
+        initializer: ``xavier``, ``kaiming`` or ``constant`` (0.1), for the bottom.
+        tower_initializer: the same for towers and outputs. A constant makes the units of a tower
+            identical for ever; it is there to reproduce PaddleRec.
+        numeric_encoding: ``none``, ``standard`` or ``piecewise_linear``, see
+            :class:`input_encoding.InputEncoding`.
+        piecewise_bins: bins of ``piecewise_linear``.
+    """
+
+    def __init__(
+        self,
+        feature_size: int,
+        task_num: int,
+        bottom_size: int | Sequence[int],
+        tower_size: int | Sequence[int],
+        bottom_dropout: float = 0.0,
+        tower_dropout: float = 0.0,
+        initializer: str = "xavier",
+        tower_initializer: str = "xavier",
+        numeric_encoding: str = "none",
+        piecewise_bins: int = 256,
+    ) -> None:
+        super().__init__()
+        self.encoding = InputEncoding(feature_size, numeric_encoding, piecewise_bins)
+        self.bottom_dropout = bottom_dropout
+        self.tower_dropout = tower_dropout
+
+        size = self.encoding.out_size
+        self.bottom = nn.LayerList()
+        for units in _sizes(bottom_size):
+            weight = paddle.ParamAttr(initializer=make_initializer(initializer, size, units))
+            self.bottom.append(nn.Linear(size, units, weight_attr=weight))
+            size = units
+        self.tower = nn.LayerList()
+        for units in _sizes(tower_size):
+            self.tower.append(TaskLinear(task_num, size, units, tower_initializer))
+            size = units
+        self.out = TaskLinear(task_num, size, 2, tower_initializer)
+
+    @classmethod
+    def from_settings(cls, settings: HyperParameters) -> ShareBottomLayer:
+        """The network that a config's ``hyper_parameters`` describe."""
+        return cls(
+            settings.feature_size,
+            settings.task_num,
+            settings.bottom_size,
+            settings.tower_size,
+            settings.bottom_dropout,
+            settings.tower_dropout,
+            settings.initializer,
+            settings.tower_initializer,
+            settings.numeric_encoding,
+            settings.piecewise_bins,
+        )
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """Probabilities of both classes, per task.
+
+        Args:
+            features: float32 ``[N, F]``, raw rows.
+
+        Returns:
+            ``task_num`` tensors float32 ``[N, 2]``.
+        """
+        return paddle.unbind(F.softmax(self.logits(self.encoding(features))), axis=0)
+
+    def logits(self, encoded: Tensor) -> Tensor:
+        """Logits of both classes.
+
+        Args:
+            encoded: ``self.encoding(features)``, float32 ``[N, E]``.
+
+        Returns:
+            float32 ``[T, N, 2]``.
+        """
+        hidden = encoded
+        for layer in self.bottom:
+            hidden = self._activate(layer(hidden), self.bottom_dropout)
+        for layer in self.tower:
+            hidden = self._activate(layer(hidden), self.tower_dropout)
+        return self.out(hidden)
+
+    def _activate(self, hidden: Tensor, dropout: float) -> Tensor:
+        hidden = F.relu(hidden)
+        return F.dropout(hidden, dropout, training=self.training) if dropout else hidden
+
+
+def multi_task_loss(logits: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
+    """Weighted sum over tasks of the mean cross-entropy, from logits.
+
+    Args:
+        logits: float32 ``[T, N, 2]``.
+        labels: int64 ``[T, N, 1]``, 0 or 1.
+        weights: a weight per task; empty weighs every task 1.
+
+    Returns:
+        float32 scalar.
+    """
+    entropy = F.cross_entropy(logits, labels, reduction="none")
+    if weights:
+        scale = paddle.to_tensor(np.asarray(weights, np.float32).reshape(-1, 1, 1))
+        entropy = entropy * scale
+    return entropy.mean() * logits.shape[0]
+
+
+def make_initializer(name: str, in_size: int, out_size: int) -> nn.initializer.Initializer:
+    """Initializer of a weight whose last two axes are ``[in_size, out_size]``."""
+    if name == "constant":
+        return nn.initializer.Constant(0.1)
+    if name == "kaiming":
+        return nn.initializer.KaimingUniform(fan_in=in_size)
+    return nn.initializer.XavierUniform(fan_in=in_size, fan_out=out_size)
+
+
+def convert_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename PaddleRec's keys of this model to ours; a state dict with our keys passes through.
+
+    PaddleRec holds one Linear per task (``tower_0.weight``, ``tower_out_0.weight``, …) and the
+    bottom twice (``bottom.weight`` and ``_param_bottom.…``).
+
+    Args:
+        state: name to array.
+
+    Returns:
+        name to array, keys of :meth:`ShareBottomLayer.state_dict`.
+    """
+    if not {"bottom.weight", "tower_0.weight"} <= state.keys():
+        return dict(state)
+    task_num = sum(re.fullmatch(r"tower_\d+\.weight", key) is not None for key in state)
+    converted = {"bottom.0.weight": state["bottom.weight"], "bottom.0.bias": state["bottom.bias"]}
+    for theirs, ours in (("tower", "tower.0"), ("tower_out", "out")):
+        weights = [state[f"{theirs}_{task}.weight"] for task in range(task_num)]
+        biases = [state[f"{theirs}_{task}.bias"] for task in range(task_num)]
+        converted[f"{ours}.weight"] = np.stack(weights)
+        converted[f"{ours}.bias"] = np.stack(biases)[:, np.newaxis, :]
+    return converted
+
+
+def _sizes(value: int | Sequence[int]) -> list[int]:
+    return [value] if isinstance(value, int) else list(value)

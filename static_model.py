@@ -1,0 +1,100 @@
+"""The share-bottom model for the static-graph tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from hyper_parameters import HyperParameters
+from input_encoding import adapt
+from net import ShareBottomLayer, convert_state_dict, multi_task_loss
+from optimizer import make_optimizer
+
+Variable = Any  # paddle.static.Variable, or pir.Value under Paddle 3
+Config = Mapping[str, Any]
+
+
+class StaticModel:
+    """PaddleRec's contract first, our tools' optional hooks after it.
+
+    Args:
+        config: flat config.
+
+    Attributes:
+        layer: the network, once it has been built into the current program. Hook: tools read
+            the names of a checkpoint from it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.settings = HyperParameters.from_config(config)
+        self.layer: ShareBottomLayer | None = None
+        self._loss: Variable = None
+
+    def create_feeds(self, is_infer: bool = False) -> list[Variable]:
+        """``[features [N, F], label [N, 1] of each task]``, in reader order."""
+        features = paddle.static.data("features", [None, self.settings.feature_size], "float32")
+        labels = [
+            paddle.static.data(f"label_{name}", [None, 1], "int64")
+            for name in self.settings.task_names
+        ]
+        return [features, *labels]
+
+    def net(self, inputs: Sequence[Variable], is_infer: bool = False) -> dict[str, Variable]:
+        """Loss and each task's AUC; in inference the probabilities of class 1 too."""
+        self.build_layer(training=not is_infer)
+        labels = paddle.stack(list(inputs[1:]))
+        self._loss, logits = self.loss_and_logits(self.encode(inputs[0]), labels)
+        probabilities = paddle.unbind(F.softmax(logits), axis=0)
+        fetches = {"cost": self._loss}
+        for name, prediction, label in zip(self.settings.task_names, probabilities, inputs[1:]):
+            fetches[f"auc_{name}"] = paddle.static.auc(prediction, label)[0]
+            if is_infer:
+                fetches[f"probability_{name}"] = prediction[:, 1]
+        return fetches
+
+    def infer_net(self, inputs: Sequence[Variable]) -> dict[str, Variable]:
+        """As :meth:`net`, for inference."""
+        return self.net(inputs, is_infer=True)
+
+    def create_optimizer(self, strategy: Any = None) -> None:
+        """Append the backward pass and the update of the loss that :meth:`net` left."""
+        optimizer = make_optimizer(self.config)
+        if strategy is not None:
+            optimizer = paddle.distributed.fleet.distributed_optimizer(optimizer, strategy)
+        optimizer.minimize(self._loss)
+
+    def build_layer(self, training: bool) -> ShareBottomLayer:
+        """Hook: put the network's parameters into the current program."""
+        self.layer = ShareBottomLayer.from_settings(self.settings)
+        self.layer.train() if training else self.layer.eval()
+        return self.layer
+
+    def make_optimizer(self) -> paddle.optimizer.Optimizer:
+        """Hook: the optimizer, not yet applied to a loss."""
+        return make_optimizer(self.config)
+
+    def encode(self, features: Variable) -> Variable:
+        """Hook: what no training step changes, done once for many batches."""
+        return self.layer.encoding(features)
+
+    def loss_and_logits(self, encoded: Variable, labels: Variable) -> tuple[Variable, Variable]:
+        """Hook: scalar loss and logits ``[T, N, 2]`` of encoded features and labels ``[T, N, 1]``."""
+        logits = self.layer.logits(encoded)
+        return multi_task_loss(logits, labels, self.settings.loss_weights), logits
+
+    def task_names(self, config: Config) -> tuple[str, ...]:
+        """Hook: names of the binary tasks, in the order of labels and logits."""
+        return self.settings.task_names
+
+    def adapt(self, blocks: Iterable[np.ndarray], config: Config) -> dict[str, np.ndarray]:
+        """Hook: entries of the state dict learnt from the training features ``[n, F]``."""
+        return adapt(blocks, self.settings.numeric_encoding, self.settings.piecewise_bins)
+
+    def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Hook: keys of a foreign checkpoint made ours."""
+        return convert_state_dict(state)

@@ -1,0 +1,8 @@
+"""Score checkpoints on the eager path: ``python tools/infer.py -m config.yaml``."""
+
+import sys
+
+from rec_runner.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main("infer", "dygraph"))

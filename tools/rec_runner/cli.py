@@ -1,0 +1,75 @@
+"""Command line of the four tools."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rec_runner.config import Config, load_config
+from rec_runner.environment import prepare_environment
+
+_PURPOSE = {
+    "train": "Train the model of a config's folder and save a checkpoint after each epoch.",
+    "infer": "Score the test rows with saved checkpoints and print the metrics.",
+}
+
+
+def main(command: str, path: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a tool.
+
+    Args:
+        command: ``train`` or ``infer``.
+        path: graph path, ``dygraph`` or ``static``.
+        arguments: command line; by default the process's own.
+
+    Returns:
+        exit status: 0 when the work was done, 2 for bad input, 1 for other failures.
+    """
+    options = _parser(command, path).parse_args(arguments)
+    try:
+        _run(command, path, load_config(options.config, options.override))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if options.debug:
+            raise
+        sys.stdout.flush()
+        if getattr(error, "user_error", False):
+            print(f"error: {error}", file=sys.stderr)
+            return getattr(error, "exit_status", 2)
+        kind = type(error).__name__
+        print(f"internal error: {kind}: {error} (--debug shows the traceback)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser(command: str, path: str) -> argparse.ArgumentParser:
+    graph = {"dygraph": "eager (dygraph)", "static": "static graph"}[path]
+    parser = argparse.ArgumentParser(description=f"{_PURPOSE[command]} Graph path: {graph}.")
+    parser.add_argument(
+        "-m",
+        "--config",
+        required=True,
+        metavar="CONFIG.yaml",
+        help="the config; its folder is the model directory",
+    )
+    parser.add_argument(
+        "-o",
+        "--override",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a config value, for example -o runner.epochs=1 runner.use_gpu=true",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the full traceback of any error")
+    return parser
+
+
+def _run(command: str, path: str, config: Config) -> None:
+    prepare_environment(config.runner("thread_num"))
+    # Imported only now: Paddle reads its environment when it is imported.
+    from rec_runner.jobs import infer, train
+
+    (train if command == "train" else infer)(path, config)

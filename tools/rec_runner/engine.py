@@ -1,0 +1,128 @@
+"""What the loop asks of a graph path: train a window, score a window, read and set state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rec_runner.config import Config
+from rec_runner.data import Window
+from rec_runner.errors import UserError
+from rec_runner.model_dir import ModelDir
+
+FAST_HOOKS = ("task_names", "encode", "loss_and_logits")
+
+
+class Outcome(NamedTuple):
+    """What training or scoring a window gave.
+
+    Attributes:
+        losses: a loss per batch, or empty.
+        labels: ``[n, T]``, or None where the model keeps its own metrics.
+        log_odds: float32 ``[n, T]``, or None likewise.
+        values: further named numbers to print, of the last batch.
+    """
+
+    losses: np.ndarray
+    labels: np.ndarray | None
+    log_odds: np.ndarray | None
+    values: Mapping[str, Any]
+
+
+class Engine(ABC):
+    """One graph path of one model.
+
+    Args:
+        model_dir: the model directory.
+        config: the run's config.
+
+    Attributes:
+        task_names: names of the binary tasks whose logits the model gives; None where it keeps
+            its own metrics.
+    """
+
+    task_names: tuple[str, ...] | None = None
+
+    def __init__(self, model_dir: ModelDir, config: Config) -> None:
+        self.model_dir = model_dir
+        self.config = config
+
+    @abstractmethod
+    def start_training(self, steps_per_epoch: int | None) -> None:
+        """Make the optimizer; called once, before the first :meth:`train`."""
+
+    @abstractmethod
+    def train(self, window: Window, step: int) -> Outcome:
+        """Train on each batch of a window in turn; ``step`` counts from the start of the run."""
+
+    @abstractmethod
+    def score(self, window: Window) -> Outcome:
+        """Score a window without training."""
+
+    @abstractmethod
+    def adapt(self, features: Any) -> dict[str, np.ndarray]:
+        """State entries that the model learns from the training features, perhaps none."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Weights by name."""
+
+    @abstractmethod
+    def set_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Set some or all weights by name; names and shapes have been checked."""
+
+    @abstractmethod
+    def optimizer_state(self) -> dict[str, Any]:
+        """State of the optimizer: ``<weight>/<slot>`` to array."""
+
+    @abstractmethod
+    def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
+        """Set what :meth:`optimizer_state` gave."""
+
+    @abstractmethod
+    def reset_metrics(self) -> None:
+        """Forget what the model's own metrics have seen."""
+
+    @abstractmethod
+    def own_metrics(self) -> dict[str, Any]:
+        """Values of the model's own metrics, for models without :attr:`task_names`."""
+
+    def load(self, state: Mapping[str, np.ndarray], name: str) -> None:
+        """Set all weights from a checkpoint.
+
+        Raises:
+            UserError: the checkpoint is of another network; names what differs.
+        """
+        convert = getattr(self.model, "convert_state_dict", None)
+        state = convert(state) if convert else dict(state)
+        own = self.state_dict()
+        for key, value in own.items():
+            if key not in state:
+                raise UserError(f"checkpoint {name} has no {key}, which this config's network has")
+            if state[key].shape != value.shape:
+                raise UserError(
+                    f"checkpoint {name}: {key} has shape {list(state[key].shape)}, "
+                    f"this config's network has {list(value.shape)}"
+                )
+        for key in state:
+            if key not in own:
+                raise UserError(f"checkpoint {name} has {key}, which this config's network has not")
+        self.set_state_dict(state)
+
+
+def has_fast_hooks(model: Any) -> bool:
+    """Whether a model wrapper has the optional hooks of whole blocks."""
+    return all(hasattr(model, hook) for hook in FAST_HOOKS)
+
+
+def step_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels ``[n, T]`` as the models want them: int64 ``[T, n, 1]``."""
+    return np.ascontiguousarray(labels.T[:, :, np.newaxis], dtype=np.int64)
+
+
+def log_odds(logits: np.ndarray) -> np.ndarray:
+    """Logits ``[T, n, 2]`` to log-odds ``[n, T]``."""
+    return np.ascontiguousarray((logits[..., 1] - logits[..., 0]).T)

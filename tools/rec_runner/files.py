@@ -1,0 +1,34 @@
+"""Files are whole or absent: written aside, flushed to disk, renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from rec_runner.errors import RunError
+
+
+@contextmanager
+def written_aside(file: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when all of it is on disk.
+
+    Args:
+        file: the path it shall have; folders above it are made.
+
+    Raises:
+        RunError: the file cannot be written; what stood there before still does.
+    """
+    aside = file.with_name(f".{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, file)
+    except OSError as error:
+        aside.unlink(missing_ok=True) if os.access(file.parent, os.W_OK) else None
+        raise RunError(f"{file} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,8 @@
+"""Train on the static-graph path: ``python tools/static_trainer.py -m config.yaml``."""
+
+import sys
+
+from rec_runner.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main("train", "static"))
