@@ -30,13 +30,14 @@ class RecDataset(IterableDataset):
         settings = HyperParameters.from_config(config)
         self.file_list = sorted(file_list)
         self.layout = Layout(settings.feature_size, settings.label_columns)
-        self.bad_rows = BadRows()
+        skip = config.get("runner.bad_rows") == "skip"
+        self.bad_rows = BadRows(config.get("runner.bad_rows_cap", 100) if skip else 0)
 
     def blocks(self) -> Iterator[Block]:
         """Stream the files once.
 
         Yields:
-            ``(features float32 [n, feature_size], labels float32 [n, task_num])``.
+            ``(features float32 [n, feature_size], labels float32 [n, task_num], file)``.
 
         Raises:
             RowError: a row that cannot be used, with file, line, column and value.
@@ -47,7 +48,7 @@ class RecDataset(IterableDataset):
         worker = get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
         first = 0
-        for features, labels in self.blocks():
+        for features, labels, _ in self.blocks():
             labels = labels.astype(np.int64)
             # Each DataLoader worker takes every num_workers-th row of the whole stream.
             for row in range((start - first) % step, len(labels), step):

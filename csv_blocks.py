@@ -42,10 +42,12 @@ class Block(NamedTuple):
     Attributes:
         features: float32 ``[n, feature_size]``, row-major.
         labels: float32 ``[n, task_num]``, each 0 or 1, in the order of ``label_columns``.
+        file: path of the file.
     """
 
     features: np.ndarray
     labels: np.ndarray
+    file: str
 
 
 @dataclass
@@ -181,12 +183,11 @@ def _texts(file: Path, bad_rows: BadRows) -> Iterator[_Text]:
                 line += 1
                 continue
             if first and (cut or not read):
-                header = _LINE_END.split(data, 1)[0]
+                header, *rest = _LINE_END.split(data, 1)
                 if header and not any(_NUMBER.fullmatch(cell) for cell in header.split(b",")):
-                    rest = data[len(header) :].lstrip(b"\r")
-                    rest = rest[1:] if rest.startswith(b"\n") else rest
-                    cut -= len(data) - len(rest)
-                    data, line = rest, 2
+                    rows = rest[0] if rest else b""
+                    cut -= len(data) - len(rows)
+                    data, line = rows, 2
                 first = False
             if first:
                 tail = data
@@ -228,7 +229,7 @@ def _count_lines(data: bytes) -> int:
 def _parse(text: _Text, layout: Layout) -> _Parsed:
     if not text.data.startswith(_BOM):
         try:
-            block = _parse_fast(text.data, layout)
+            block = _parse_fast(text, layout)
         except pa.ArrowInvalid:
             pass
         else:
@@ -238,12 +239,12 @@ def _parse(text: _Text, layout: Layout) -> _Parsed:
     return _parse_lines(text, layout)
 
 
-def _parse_fast(data: bytes, layout: Layout) -> Block:
+def _parse_fast(text: _Text, layout: Layout) -> Block:
     names = [str(column) for column in range(layout.column_num)]
     table = pa.csv.read_csv(
-        pa.BufferReader(data),
+        pa.BufferReader(text.data),
         read_options=pa.csv.ReadOptions(
-            use_threads=False, block_size=len(data) + 1, column_names=names
+            use_threads=False, block_size=len(text.data) + 1, column_names=names
         ),
         parse_options=pa.csv.ParseOptions(quote_char=False, escape_char=False),
         convert_options=pa.csv.ConvertOptions(
@@ -252,10 +253,11 @@ def _parse_fast(data: bytes, layout: Layout) -> Block:
     )
     rows = table.combine_chunks().to_batches()
     if not rows:
-        return _empty(layout)
+        return _empty(text.file, layout)
     return Block(
         rows[0].select(layout.feature_columns).to_tensor(row_major=True).to_numpy(),
         rows[0].select(list(layout.label_columns)).to_tensor(row_major=True).to_numpy(),
+        text.file,
     )
 
 
@@ -273,10 +275,11 @@ def _parse_lines(text: _Text, layout: Layout) -> _Parsed:
         else:
             rows.append(np.array(cells, dtype=np.float64).astype(np.float32))
     if not rows:
-        return _Parsed(_empty(layout), bad)
+        return _Parsed(_empty(text.file, layout), bad)
     matrix = np.stack(rows)
     labels = np.ascontiguousarray(matrix[:, list(layout.label_columns)])
-    return _Parsed(Block(np.ascontiguousarray(matrix[:, layout.feature_columns]), labels), bad)
+    features = np.ascontiguousarray(matrix[:, layout.feature_columns])
+    return _Parsed(Block(features, labels, text.file), bad)
 
 
 def _problem(cells: list[bytes], layout: Layout) -> str | None:
@@ -291,13 +294,13 @@ def _problem(cells: list[bytes], layout: Layout) -> str | None:
             if re.fullmatch(rb"\s*[+-]?(nan|inf(inity)?)\s*", cell, re.IGNORECASE):
                 return f"column {column} (from 0): value {shown!r} is not a finite number"
             return f"column {column} (from 0): value {shown!r} is not a number"
-        if abs(float(cell)) > np.finfo(np.float32).max:
+        if abs(float(cell)) > float(np.finfo(np.float32).max):
             return f"column {column} (from 0): value {shown!r} is too large for float32"
         if column in layout.label_columns and float(cell) not in (0, 1):
             return f"column {column} (from 0): label {shown!r} should be 0 or 1"
     return None
 
 
-def _empty(layout: Layout) -> Block:
-    tasks = len(layout.label_columns)
-    return Block(np.empty((0, layout.feature_size), np.float32), np.empty((0, tasks), np.float32))
+def _empty(file: str, layout: Layout) -> Block:
+    features = np.empty((0, layout.feature_size), np.float32)
+    return Block(features, np.empty((0, len(layout.label_columns)), np.float32), file)

@@ -83,7 +83,7 @@ class StaticModel:
         return self.layer.encoding(features)
 
     def loss_and_logits(self, encoded: Variable, labels: Variable) -> tuple[Variable, Variable]:
-        """Hook: scalar loss and logits ``[T, N, 2]`` of encoded features and labels ``[T, N, 1]``."""
+        """Hook: scalar loss and logits ``[T, N, 2]``; labels are ``[T, N, 1]``."""
         logits = self.layer.logits(encoded)
         return multi_task_loss(logits, labels, self.settings.loss_weights), logits
 

@@ -1,74 +1,303 @@
-"""Checkpoints: ``<folder>/<epoch>/rec.pdparams`` and ``rec.pdopt``, one format for both paths."""
+"""Checkpoints: whole or absent, checked before they are believed, one format for both paths.
+
+<folder>/<epoch>/rec.pdparams    weights by name
+                 rec.pdopt       optimizer slots by weight, learning-rate schedule
+                 rec.pdstate     scores of the rows seen so far, where saved in mid-epoch
+                 rec.json        where the run stood, config, versions, checksums
+<folder>/<epoch>-<batch>/        the same, saved in mid-epoch after that many batches
+<folder>/best.json               the best epoch so far, where there is validation
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import pickle
+import re
+import shutil
+import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
 import pyarrow.csv
 
-from rec_runner.errors import UserError
-from rec_runner.files import written_aside
+from rec_runner.config import warn
+from rec_runner.errors import RunError, UserError
+from rec_runner.files import synced_folder, written_aside
 from rec_runner.metrics import TaskMetrics, probability
 from rec_runner.safe_pickle import load_arrays
 
 WEIGHTS = "rec.pdparams"
 OPTIMIZER = "rec.pdopt"
+STATE = "rec.pdstate"
+MANIFEST = "rec.json"
+BEST = "best.json"
+_NAME = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+@dataclass
+class Progress:
+    """Where a run stands, all that the loop needs to go on from there.
+
+    Attributes:
+        run: names the run, so that epochs which an earlier one left are not taken for its own.
+        epoch: the epoch to train next, or the one in training.
+        batch: batches of it already trained on.
+        step: batches trained on since the start of the run.
+        best_epoch: the best epoch so far by the monitored value, None without validation.
+        best_value: its monitored value.
+        skipped_batches: batches left out because their loss was not finite.
+        records: the records of all epochs so far.
+    """
+
+    run: str = ""
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    skipped_batches: int = 0
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Snapshot(NamedTuple):
+    """All that a checkpoint holds.
+
+    Attributes:
+        progress: where the run stood.
+        weights: name to array.
+        optimizer: slot to array.
+        meter: what the epoch's meter had collected; empty at the end of an epoch.
+        facts: what must not change before a resume, see ``jobs.run_facts``.
+    """
+
+    progress: Progress
+    weights: Mapping[str, np.ndarray]
+    optimizer: Mapping[str, Any]
+    meter: Mapping[str, Any]
+    facts: Mapping[str, Any]
 
 
 class Checkpoints:
-    """The epochs saved under one folder.
+    """The checkpoints under one folder.
 
     Args:
         folder: ``runner.model_save_path`` or ``runner.infer_load_path``.
+        keep: how many finished epochs to keep, the best and the last among them; None keeps all.
+        versions: names and versions of the libraries in use, noted in each checkpoint.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(
+        self, folder: str, keep: int | None = None, versions: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = Path(folder)
+        self.keep = keep
+        self.versions = versions or {}
 
     def epochs(self) -> list[int]:
         """Epochs that have a checkpoint, ascending."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(
-            int(entry.name)
-            for entry in self.folder.iterdir()
-            if entry.name.isdigit() and (entry / WEIGHTS).is_file()
-        )
+        return [epoch for epoch, batch in self._places() if batch is None]
 
-    def save(self, epoch: int, weights: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
-        """Write an epoch's checkpoint.
+    def best_epoch(self) -> int | None:
+        """The epoch that a run with validation marked as best.
 
         Raises:
-            RunError: it cannot be written; an earlier one of the same epoch still stands.
+            UserError: the mark cannot be read.
         """
-        folder = self.folder / str(epoch)
-        for name, state in ((OPTIMIZER, optimizer), (WEIGHTS, weights)):
-            with written_aside(folder / name) as stream:
-                pickle.dump(dict(state), stream, protocol=4)
+        file = self.folder / BEST
+        if not file.is_file():
+            return None
+        try:
+            epoch = json.loads(file.read_text(encoding="utf-8"))["epoch"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file} is damaged: {error}") from error
+        return epoch if isinstance(epoch, int) else None
 
-    def load_weights(self, epoch: int) -> dict[str, np.ndarray]:
-        """Weights of an epoch, by name; see :func:`load_weights`."""
-        return load_weights(self.folder / str(epoch))
+    def _places(self) -> list[tuple[int, int | None]]:
+        if not self.folder.is_dir():
+            return []
+        found = []
+        for entry in self.folder.iterdir():
+            match = _NAME.fullmatch(entry.name)
+            if match and (entry / WEIGHTS).is_file():
+                found.append((int(match[1]), int(match[2]) if match[2] else None))
+        return sorted(found, key=_order)
+
+    def save(self, snapshot: Snapshot) -> Path:
+        """Write a checkpoint beside its final name, flush it to disk, then rename it.
+
+        At the end of an epoch (``progress.batch`` is 0) the mark of the best is renewed and
+        what is no longer needed removed.
+
+        Returns:
+            its folder.
+
+        Raises:
+            RunError: it cannot be written; all earlier ones still stand.
+        """
+        progress = snapshot.progress
+        finished = progress.batch == 0
+        name = str(progress.epoch - 1) if finished else f"{progress.epoch}-{progress.batch}"
+        target = self.folder / name
+        aside = self.folder / f".{name}.part"
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            checksums = {}
+            parts = {WEIGHTS: snapshot.weights, OPTIMIZER: snapshot.optimizer}
+            if snapshot.meter:
+                parts[STATE] = snapshot.meter
+            for file, state in parts.items():
+                data = pickle.dumps(dict(state), protocol=4)
+                checksums[file] = hashlib.sha256(data).hexdigest()
+                _write_synced(aside / file, data)
+            manifest = {
+                "progress": asdict(progress),
+                "facts": snapshot.facts,
+                "saved_at": time.time(),
+                "versions": self.versions,
+                "sha256": checksums,
+            }
+            _write_synced(aside / MANIFEST, json.dumps(manifest, indent=1).encode())
+            _replace_folder(aside, target)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise RunError(
+                f"checkpoint {target} cannot be written: {error.strerror or error}; "
+                "earlier checkpoints are intact"
+            ) from error
+        self._prune(progress)
+        if finished and progress.best_epoch is not None:
+            best = {"epoch": progress.best_epoch, "value": progress.best_value}
+            with written_aside(self.folder / BEST) as stream:
+                stream.write(json.dumps(best).encode())
+        return target
+
+    def _prune(self, progress: Progress) -> None:
+        """Remove mid-epoch checkpoints that a newer one replaces, and epochs beyond ``keep``."""
+        now = (progress.epoch, progress.batch)
+        for epoch, batch in self._places():
+            if batch is not None and (epoch, batch) != now:
+                shutil.rmtree(self.folder / f"{epoch}-{batch}", ignore_errors=True)
+        if self.keep is None or progress.batch:
+            return
+        mine = [epoch for epoch in self.epochs() if epoch < progress.epoch]
+        kept = {progress.epoch - 1, progress.best_epoch}
+        for epoch in reversed(mine):
+            if len(kept - {None}) < self.keep:
+                kept.add(epoch)
+        for epoch in set(mine) - kept:
+            shutil.rmtree(self.folder / str(epoch), ignore_errors=True)
+
+    def newest(self) -> Snapshot | None:
+        """The newest whole checkpoint of the run that wrote last; damaged ones are named.
+
+        Returns:
+            it, or None where there is none.
+        """
+        found = []
+        for epoch, batch in self._places():
+            folder = self.folder / (str(epoch) if batch is None else f"{epoch}-{batch}")
+            try:
+                found.append((_read_manifest(folder), folder))
+            except UserError as error:
+                warn(f"{error}; going back to the one before it")
+        if not found:
+            return None
+        run = max(found, key=lambda item: item[0]["saved_at"])[0]["progress"]["run"]
+        for manifest, folder in reversed(found):
+            if manifest["progress"]["run"] != run:
+                continue
+            try:
+                return _read_snapshot(folder, manifest)
+            except UserError as error:
+                warn(f"{error}; going back to the one before it")
+        return None
 
 
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
-    """Weights of a checkpoint folder, by name.
+    """Weights of a checkpoint folder, ours or PaddleRec's, by name.
 
     Raises:
-        UserError: no such checkpoint, or a file that is not one.
+        UserError: no such checkpoint, a damaged one, or a file that is not one.
     """
-    file = folder / WEIGHTS
-    if not file.is_file():
-        raise UserError(f"checkpoint {file} not found")
-    state = load_arrays(file)
+    for name in (WEIGHTS, "rec_static.pdparams"):
+        if (folder / name).is_file():
+            break
+    else:
+        raise UserError(f"checkpoint {folder / WEIGHTS} not found")
+    if (folder / MANIFEST).is_file():
+        _check_sum(folder / name, _read_manifest(folder)["sha256"].get(name))
+    state = load_arrays(folder / name)
     # paddle.save adds a table of variable names to a Layer's state dict.
     state.pop("StructuredToParameterName@@", None)
-    return {name: np.asarray(value) for name, value in state.items()}
+    # It pickles a bare Tensor as (name, array).
+    plain = {k: v[1] if isinstance(v, tuple) and len(v) == 2 else v for k, v in state.items()}
+    return {key: np.asarray(value) for key, value in plain.items()}
+
+
+def _order(place: tuple[int, int | None]) -> tuple[int, int]:
+    epoch, batch = place
+    return (epoch + 1, 0) if batch is None else (epoch, batch)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    file = folder / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        known = {"progress", "facts", "saved_at", "sha256"} <= manifest.keys()
+        Progress(**manifest["progress"])
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {folder} is damaged: {MANIFEST}: {error}") from error
+    if not known:
+        raise UserError(f"checkpoint {folder} is damaged: {MANIFEST} lacks entries")
+    return manifest
+
+
+def _read_snapshot(folder: Path, manifest: dict[str, Any]) -> Snapshot:
+    for name, expected in manifest["sha256"].items():
+        _check_sum(folder / name, expected)
+    has_meter = STATE in manifest["sha256"]
+    return Snapshot(
+        Progress(**manifest["progress"]),
+        load_weights(folder),
+        load_arrays(folder / OPTIMIZER),
+        load_arrays(folder / STATE) if has_meter else {},
+        manifest["facts"],
+    )
+
+
+def _check_sum(file: Path, expected: str | None) -> None:
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"checkpoint {file} cannot be read: {error.strerror}") from error
+    if found != expected:
+        raise UserError(f"checkpoint {file} is damaged: its checksum is not the one noted")
+
+
+def _write_synced(file: Path, data: bytes) -> None:
+    with open(file, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _replace_folder(aside: Path, target: Path) -> None:
+    """Rename a folder to a name that another may hold; there is always one or the other."""
+    old = target.with_name(f".{target.name}.old")
+    synced_folder(aside)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(target, old)
+    os.replace(aside, target)
+    synced_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_predictions(file: Path, tasks: TaskMetrics) -> None:

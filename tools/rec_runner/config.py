@@ -42,6 +42,19 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("model_init_path", "str", None, "checkpoint folder whose weights training starts from"),
     Key("infer_start_epoch", "int", None, "first epoch that infer evaluates"),
     Key("infer_end_epoch", "int", None, "one past the last epoch that infer evaluates"),
+    Key("shuffle", "bool", False, "train on the rows in a new seeded order each epoch"),
+    Key("shuffle_buffer", "int", 32768, "rows that are shuffled together"),
+    Key("cache_mb", "int", 1024, "memory for parsed rows; bigger data is parsed every epoch"),
+    Key("valid_data_dir", "str", None, "folder of files to validate on after each epoch"),
+    Key("valid_share", "float", 0.0, "share of the training rows to validate on instead"),
+    Key("monitor", "str", "auc", "validation metric that decides which epoch is best"),
+    Key("patience", "int", None, "epochs without a better one after which training stops"),
+    Key("save_steps", "int", 0, "batches between checkpoints within an epoch; 0: none"),
+    Key("keep_checkpoints", "int", None, "epochs to keep, the best and the last among them"),
+    Key("resume", "bool", False, "go on from the newest whole checkpoint, if there is one"),
+    Key("skip_bad_batches", "bool", False, "leave out batches with a NaN or infinite loss"),
+    Key("bad_rows", "str", "error", "error, or skip: rows that cannot be used"),
+    Key("bad_rows_cap", "int", 100, "how many bad rows of a pass may be skipped"),
     Key("save_predictions", "bool", False, "infer writes predictions.csv beside the checkpoint"),
     Key("seed", "int", 12345, "random seed"),
     Key("use_gpu", "bool", False, "run on the GPU"),
@@ -57,6 +70,22 @@ _TYPES = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+}
+
+
+_LEAST = {
+    "train_batch_size": 1,
+    "infer_batch_size": 1,
+    "print_interval": 1,
+    "shuffle_buffer": 1,
+    "patience": 1,
+    "keep_checkpoints": 1,
+    "epochs": 0,
+    "save_steps": 0,
+    "cache_mb": 0,
+    "num_workers": 0,
+    "thread_num": 1,
+    "bad_rows_cap": 1,
 }
 
 
@@ -174,12 +203,16 @@ def _check_runner(config: Config) -> None:
                 f"{config['yaml_path']}: runner.{name} should be of type "
                 f"{_BY_NAME[name].type}, got {value!r}"
             )
-    for name in ("train_batch_size", "infer_batch_size", "print_interval"):
+    for name, least in _LEAST.items():
         value = config.get(f"runner.{name}")
-        if value is not None and value < 1:
+        if value is not None and value < least:
             raise UserError(
-                f"{config['yaml_path']}: runner.{name} should be at least 1, got {value}"
+                f"{config['yaml_path']}: runner.{name} should be at least {least}, got {value}"
             )
+    if not 0 <= config.runner("valid_share") < 1:
+        raise UserError(f"{config['yaml_path']}: runner.valid_share should lie in [0, 1)")
+    if config.runner("bad_rows") not in ("error", "skip"):
+        raise UserError(f"{config['yaml_path']}: runner.bad_rows should be error or skip")
 
 
 def _is_a(value: Any, kind: str) -> bool:

@@ -9,18 +9,19 @@ loop hands to an engine at once, so that nothing but training happens between it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
 
 import numpy as np
 
 from rec_runner.config import Config
-from rec_runner.errors import UserError
-from rec_runner.model_dir import ModelDir
+from rec_runner.errors import RunError, UserError
 
 MAX_WINDOW_BYTES = 32 << 20
-CHUNK_ROWS = 1 << 15
+Item = TypeVar("Item")
 
 
 class Window(NamedTuple):
@@ -32,12 +33,14 @@ class Window(NamedTuple):
         arrays: ``[features float32 [n, F], labels float32 [n, T]]`` from :class:`BlockSource`;
             what the DataLoader yielded, from :class:`LoaderSource`.
         rows: rows in all.
+        files: names of the files that the rows may have come from, where that is known.
     """
 
     first_batch: int
     batch_size: int
     arrays: Sequence[Any]
     rows: int
+    files: tuple[str, ...] = ()
 
     @property
     def batches(self) -> int:
@@ -49,36 +52,64 @@ class Window(NamedTuple):
         """Index in the epoch of the batch after the last."""
         return self.first_batch + self.batches
 
+    def part(self, first: int, end: int) -> Window:
+        """Batches ``first`` to ``end - 1`` of this window, counted from its own start."""
+        rows = slice(first * self.batch_size, min(end * self.batch_size, self.rows))
+        arrays = [array[rows] for array in self.arrays]
+        return Window(
+            self.first_batch + first, self.batch_size, arrays, rows.stop - rows.start, self.files
+        )
 
-def list_files(config: Config, key: str) -> list[str]:
-    """Files of the folder that ``runner.<key>`` names, sorted; hidden ones are left out.
 
-    Raises:
-        UserError: no such folder, or no file in it.
-    """
-    folder = config.model_dir / config.required(key)
-    if not folder.is_dir():
-        raise UserError(f"runner.{key}: {folder} is not a folder")
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    if not files:
-        raise UserError(f"runner.{key}: folder {folder} holds no data files")
-    return [str(file) for file in files]
+class Chunk(NamedTuple):
+    """Rows that are held, and shuffled, together."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    files: tuple[str, ...]
 
 
 class BlockSource:
     """Rows of a reader that has ``blocks()``, cut into windows of batches.
 
+    The order of an epoch is a function of seed and epoch alone, the same with the rows cached
+    or not: rows are shuffled within chunks of ``chunk_rows`` consecutive ones.
+
     Args:
         make_dataset: builds the reader anew for every pass.
         batch_size: rows in a batch.
         name: what errors call the source, such as a folder.
+        shuffle_seed: seed of the order; None keeps the files' order.
+        chunk_rows: rows that are shuffled together.
+        cache_bytes: rows are kept in memory after the first pass if they fit.
+        keep: from the index of a block's first row and its length to a mask of the rows that
+            belong to this source; None keeps all.
     """
 
-    def __init__(self, make_dataset: Callable[[], Any], batch_size: int, name: str) -> None:
+    def __init__(
+        self,
+        make_dataset: Callable[[], Any],
+        batch_size: int,
+        name: str,
+        shuffle_seed: int | None = None,
+        chunk_rows: int = 1 << 15,
+        cache_bytes: int = 0,
+        keep: Callable[[int, int], np.ndarray] | None = None,
+    ) -> None:
         self.make_dataset = make_dataset
         self.batch_size = batch_size
         self.name = name
+        self.shuffle_seed = shuffle_seed
+        self.chunk_rows = chunk_rows
+        self.cache_bytes = cache_bytes
+        self.keep = keep
         self._rows: int | None = None
+        self._cache: list[Chunk] | None = None
+
+    @property
+    def known_rows(self) -> int | None:
+        """Number of rows, None before the first pass."""
+        return self._rows
 
     @property
     def rows(self) -> int:
@@ -96,52 +127,113 @@ class BlockSource:
 
     def features(self) -> Iterator[np.ndarray]:
         """Features of all rows, in pieces float32 ``[n, F]``."""
-        return (features for features, _ in self._chunks())
+        return (chunk.features for chunk in self._chunks())
 
-    def windows(self, log_every: int | None = None, first_batch: int = 0) -> Iterator[Window]:
-        """Batches of one pass, in file order.
+    def windows(
+        self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
+    ) -> Iterator[Window]:
+        """Batches of one pass.
 
         Args:
-            log_every: a window ends after each batch whose index this divides, so that a log
-                line can follow it.
+            epoch: which order to shuffle to.
             first_batch: batches before this one are passed over.
+            stops: pairs ``(every, after)``: a window ends where ``every`` divides the number of
+                batches done less ``after``, so that a log line or a checkpoint can follow it.
         """
         parts: list[Sequence[np.ndarray]] = []
+        files: dict[str, None] = {}
         have, batch = 0, first_batch
         skip = first_batch * self.batch_size
-        for chunk in self._chunks():
-            rows = len(chunk[0])
+        for number, chunk in enumerate(prefetch(self._chunks())):
+            rows = len(chunk.labels)
             start = min(skip, rows)
             skip -= start
+            order = self._order(epoch, number, rows)
             while start < rows:
-                want = self._window_batches(batch, log_every, chunk[0]) * self.batch_size
+                want = self._window_batches(batch, stops, chunk.features) * self.batch_size
                 end = min(rows, start + want - have)
-                parts.append([array[start:end] for array in chunk])
+                picked = slice(start, end) if order is None else order[start:end]
+                parts.append([chunk.features[picked], chunk.labels[picked]])
+                files.update(dict.fromkeys(chunk.files))
                 have += end - start
                 start = end
                 if have == want:
-                    yield self._window(batch, parts, have)
+                    yield self._window(batch, parts, have, tuple(files))
                     batch += have // self.batch_size
-                    parts, have = [], 0
+                    parts, files, have = [], {}, 0
         if have:
-            yield self._window(batch, parts, have)
+            yield self._window(batch, parts, have, tuple(files))
 
-    def _window_batches(self, batch: int, log_every: int | None, features: np.ndarray) -> int:
+    def _order(self, epoch: int, number: int, rows: int) -> np.ndarray | None:
+        if self.shuffle_seed is None:
+            return None
+        return np.random.default_rng([self.shuffle_seed, epoch, number]).permutation(rows)
+
+    def _window_batches(
+        self, batch: int, stops: Sequence[tuple[int, int]], features: np.ndarray
+    ) -> int:
         room = max(1, MAX_WINDOW_BYTES // (features[:1].nbytes * self.batch_size))
-        return min(room, log_every - (batch - 1) % log_every) if log_every else room
+        return min([room, *(every - (batch - after) % every for every, after in stops)])
 
-    def _window(self, batch: int, parts: list[Sequence[np.ndarray]], rows: int) -> Window:
+    def _window(
+        self, batch: int, parts: list[Sequence[np.ndarray]], rows: int, files: tuple[str, ...]
+    ) -> Window:
         arrays = [a[0] if len(a) == 1 else np.concatenate(a) for a in zip(*parts)]
-        return Window(batch, self.batch_size, arrays, rows)
+        return Window(batch, self.batch_size, arrays, rows, files)
 
-    def _chunks(self) -> Iterator[Sequence[np.ndarray]]:
-        rows = 0
-        for block in self.make_dataset().blocks():
-            rows += len(block[0])
-            yield block
+    def _chunks(self) -> Iterator[Chunk]:
+        """All rows, from memory if they are there, else from the files."""
+        if self._cache is not None:
+            yield from self._cache
+            return
+        kept: list[Chunk] | None = [] if self.cache_bytes else None
+        rows = size = 0
+        for chunk in self._read_chunks():
+            rows += len(chunk.labels)
+            size += chunk.features.nbytes + chunk.labels.nbytes
+            if kept is not None:
+                kept = [*kept, chunk] if size <= self.cache_bytes else None
+            yield chunk
         if not rows:
             raise UserError(f"{self.name} holds no rows")
-        self._rows = rows
+        self._rows, self._cache = rows, kept
+
+    def _read_chunks(self) -> Iterator[Chunk]:
+        """Blocks of the reader, joined or cut to ``chunk_rows`` rows."""
+        features: np.ndarray | None = None
+        labels = np.empty(0)
+        filled, files = 0, {}
+        for block, file in self._read_blocks():
+            start = 0
+            while start < len(block[1]):
+                if features is None:
+                    # Pages that no row is written to never become resident.
+                    features = np.empty((self.chunk_rows, *block[0].shape[1:]), block[0].dtype)
+                    labels = np.empty((self.chunk_rows, *block[1].shape[1:]), block[1].dtype)
+                take = min(self.chunk_rows - filled, len(block[1]) - start)
+                features[filled : filled + take] = block[0][start : start + take]
+                labels[filled : filled + take] = block[1][start : start + take]
+                files[file] = None
+                filled += take
+                start += take
+                if filled == self.chunk_rows:
+                    yield Chunk(features, labels, tuple(files))
+                    features, filled, files = None, 0, {}
+        if features is not None:
+            yield Chunk(features[:filled], labels[:filled], tuple(files))
+
+    def _read_blocks(self) -> Iterator[tuple[Sequence[np.ndarray], str]]:
+        first = 0
+        try:
+            for block in self.make_dataset().blocks():
+                rows = block[:2]
+                if self.keep is not None:
+                    mask = self.keep(first, len(block[1]))
+                    first += len(block[1])
+                    rows = [array[mask] for array in rows]
+                yield rows, getattr(block, "file", self.name)
+        except OSError as error:
+            raise RunError(f"{error.filename or self.name} cannot be read: {error}") from error
 
 
 class LoaderSource:
@@ -153,8 +245,11 @@ class LoaderSource:
         name: what errors call the source.
         drop_last: leave out an incomplete last batch.
         num_workers: worker processes.
-        as_tensors: yield Tensors rather than numpy arrays.
     """
+
+    rows: int | None = None
+    known_rows: int | None = None
+    steps: int | None = None
 
     def __init__(
         self,
@@ -170,8 +265,10 @@ class LoaderSource:
         self.drop_last = drop_last
         self.num_workers = num_workers
 
-    def windows(self, log_every: int | None = None, first_batch: int = 0) -> Iterator[Window]:
-        """One window per batch."""
+    def windows(
+        self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
+    ) -> Iterator[Window]:
+        """One window per batch; see :meth:`BlockSource.windows`."""
         from paddle.io import DataLoader
 
         loader = DataLoader(
@@ -184,31 +281,120 @@ class LoaderSource:
         batch = -1
         for batch, arrays in enumerate(loader):
             if batch >= first_batch:
-                yield Window(batch, self.batch_size, arrays, len(arrays[0]))
+                yield Window(batch, len(arrays[0]), arrays, len(arrays[0]))
         if batch < 0:
             raise UserError(f"{self.name} holds no rows for a batch of {self.batch_size}")
 
 
-def open_source(config: Config, model_dir: ModelDir, phase: str, by_blocks: bool) -> Any:
-    """The source of ``phase`` (``train`` or ``infer``).
+def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
+    """Make items in a background thread, at most ``depth`` ahead of the consumer."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    closed = threading.Event()
+
+    def hand_over(kind: str, value: Any) -> bool:
+        while not closed.is_set():
+            try:
+                ready.put((kind, value), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not hand_over("item", item):
+                    return
+            hand_over("end", None)
+        except BaseException as error:  # raised again in the consumer
+            hand_over("error", error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        closed.set()
+        thread.join()
+
+
+def list_files(config: Config, key: str) -> list[str]:
+    """Files of the folder that ``runner.<key>`` names, sorted; hidden ones are left out.
+
+    Raises:
+        UserError: no such folder, or no file in it.
+    """
+    folder = config.model_dir / config.required(key)
+    if not folder.is_dir():
+        raise UserError(f"runner.{key}: {folder} is not a folder")
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not files:
+        raise UserError(f"runner.{key}: folder {folder} holds no data files")
+    return [str(file) for file in files]
+
+
+def open_source(
+    config: Config,
+    reader: Any,
+    phase: str,
+    by_blocks: bool,
+    folder_key: str,
+    share: tuple[float, float] | None = None,
+) -> BlockSource | LoaderSource:
+    """The source of a phase.
 
     Args:
         config: the run's config.
-        model_dir: where the reader module lies.
-        phase: ``train`` or ``infer``.
-        by_blocks: whether the model takes whole blocks; the reader must have ``blocks()`` too.
+        reader: class ``RecDataset``.
+        phase: ``train`` or ``infer``: which batch size, whether to shuffle and cache.
+        by_blocks: use the reader's ``blocks()``.
+        folder_key: which runner key names the folder.
+        share: keep the rows whose seeded draw from [0, 1) lies in this range.
     """
-    folder_key = {"train": "train_data_dir", "infer": "test_data_dir"}[phase]
     files = list_files(config, folder_key)
-    reader = model_dir.load(config.runner(f"{phase}_reader_path"), "RecDataset")
     name = str(Path(files[0]).parent)
     batch_size = config.required(f"{phase}_batch_size")
 
     def make_dataset() -> Any:
         return reader(files, config)
 
-    if by_blocks and hasattr(reader, "blocks"):
-        return BlockSource(make_dataset, batch_size, name)
-    return LoaderSource(
-        make_dataset, batch_size, name, phase == "train", config.runner("num_workers")
+    if not by_blocks:
+        workers = config.runner("num_workers")
+        return LoaderSource(make_dataset, batch_size, name, phase == "train", workers)
+    keep = None
+    if share is not None:
+        seed = config.runner("seed")
+
+        def keep(first: int, rows: int) -> np.ndarray:
+            draws = row_draws(seed, first, rows)
+            return (share[0] <= draws) & (draws < share[1])
+
+    shuffle = phase == "train" and config.runner("shuffle")
+    return BlockSource(
+        make_dataset,
+        batch_size,
+        name,
+        shuffle_seed=config.runner("seed") if shuffle else None,
+        chunk_rows=config.runner("shuffle_buffer"),
+        cache_bytes=config.runner("cache_mb") << 20,
+        keep=keep,
     )
+
+
+def row_draws(seed: int, first: int, rows: int) -> np.ndarray:
+    """A number from [0, 1) for each row, a function of seed and the row's index alone.
+
+    The mixer is SplitMix64 (Steele, Lea, Flood 2014, *Fast Splittable Pseudorandom Number
+    Generators*).
+    """
+    z = np.arange(first + 1, first + rows + 1, dtype=np.uint64)
+    z = z * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed & 0xFFFFFFFF)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) / np.float64(2**53)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from rec_runner.data import Window
 from rec_runner.errors import UserError
 from rec_runner.model_dir import ModelDir
 
-FAST_HOOKS = ("task_names", "encode", "loss_and_logits")
+BLOCK_HOOKS = ("task_names", "encode", "loss_and_logits")
 
 
 class Outcome(NamedTuple):
@@ -31,6 +31,20 @@ class Outcome(NamedTuple):
     log_odds: np.ndarray | None
     values: Mapping[str, Any]
 
+    @classmethod
+    def joined(cls, outcomes: Sequence[Outcome]) -> Outcome:
+        """Outcomes of consecutive windows as one; of none, an empty one."""
+        if not outcomes:
+            return cls(np.empty(0, np.float32), None, None, {})
+        losses, labels, odds, values = zip(*outcomes)
+        whole = labels[0] is not None
+        return cls(
+            np.concatenate(losses),
+            np.concatenate(labels) if whole else None,
+            np.concatenate(odds) if whole else None,
+            values[-1],
+        )
+
 
 class Engine(ABC):
     """One graph path of one model.
@@ -38,17 +52,21 @@ class Engine(ABC):
     Args:
         model_dir: the model directory.
         config: the run's config.
+        model: its ``DygraphModel`` or ``StaticModel``.
 
     Attributes:
         task_names: names of the binary tasks whose logits the model gives; None where it keeps
             its own metrics.
     """
 
+    path: str
     task_names: tuple[str, ...] | None = None
 
-    def __init__(self, model_dir: ModelDir, config: Config) -> None:
+    def __init__(self, model_dir: ModelDir, config: Config, model: Any) -> None:
         self.model_dir = model_dir
         self.config = config
+        self.model = model
+        self.seed = config.runner("seed")
 
     @abstractmethod
     def start_training(self, steps_per_epoch: int | None) -> None:
@@ -62,9 +80,9 @@ class Engine(ABC):
     def score(self, window: Window) -> Outcome:
         """Score a window without training."""
 
-    @abstractmethod
-    def adapt(self, features: Any) -> dict[str, np.ndarray]:
+    def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """State entries that the model learns from the training features, perhaps none."""
+        return {}
 
     @abstractmethod
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -81,6 +99,16 @@ class Engine(ABC):
     @abstractmethod
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         """Set what :meth:`optimizer_state` gave."""
+
+    def snapshot(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Weights and optimizer state, copies that training on does not change."""
+        return self.state_dict(), self.optimizer_state()
+
+    def restore(self, snapshot: tuple[Mapping[str, np.ndarray], Mapping[str, Any]]) -> None:
+        """Go back to what :meth:`snapshot` gave."""
+        weights, optimizer = snapshot
+        self.set_state_dict(weights)
+        self.set_optimizer_state(optimizer)
 
     @abstractmethod
     def reset_metrics(self) -> None:
@@ -113,9 +141,9 @@ class Engine(ABC):
         self.set_state_dict(state)
 
 
-def has_fast_hooks(model: Any) -> bool:
+def has_block_hooks(model: Any) -> bool:
     """Whether a model wrapper has the optional hooks of whole blocks."""
-    return all(hasattr(model, hook) for hook in FAST_HOOKS)
+    return all(hasattr(model, hook) for hook in BLOCK_HOOKS)
 
 
 def step_labels(labels: np.ndarray) -> np.ndarray:

@@ -32,3 +32,15 @@ def written_aside(file: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         aside.unlink(missing_ok=True) if os.access(file.parent, os.W_OK) else None
         raise RunError(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+def synced_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, where the system can open a folder."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows does not open folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import platform
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy
+import paddle
+import pyarrow
+from filelock import FileLock, Timeout
 
 from rec_runner import loop
-from rec_runner.checkpoint import Checkpoints, load_weights, write_predictions
-from rec_runner.config import Config
-from rec_runner.data import BlockSource, open_source
-from rec_runner.engine import Engine
-from rec_runner.errors import UserError
+from rec_runner.checkpoint import Checkpoints, Progress, Snapshot, load_weights, write_predictions
+from rec_runner.config import Config, warn
+from rec_runner.data import list_files, open_source
+from rec_runner.engine import Engine, has_block_hooks
+from rec_runner.errors import RunError, UserError
 from rec_runner.model_dir import ModelDir
 from rec_runner.report import Report
+from rec_runner.signals import StopSignal
 
 
 def train(path: str, config: Config) -> None:
@@ -21,19 +31,140 @@ def train(path: str, config: Config) -> None:
         path: ``dygraph`` or ``static``.
         config: the run's config.
     """
-    config.required("epochs"), config.required("print_interval")
+    folder = Path(config.runner("model_save_path"))
+    plan = loop.Plan(
+        epochs=config.required("epochs"),
+        print_interval=config.required("print_interval"),
+        save_steps=config.runner("save_steps"),
+        monitor=config.runner("monitor"),
+        patience=config.runner("patience"),
+        skip_bad_batches=config.runner("skip_bad_batches"),
+        facts=run_facts(config),
+    )
     model_dir = ModelDir(config.model_dir)
-    engine = make_engine(path, model_dir, config)
-    source = open_source(config, model_dir, "train", engine.task_names is not None)
+    engine, reader = make_engine(path, model_dir, config, "train")
+    source, valid_source = _training_sources(config, reader, engine)
+    checkpoints = Checkpoints(str(folder), config.runner("keep_checkpoints"), _versions())
+    with _locked(folder), StopSignal() as stop:
+        start = checkpoints.newest() if config.runner("resume") else None
+        if start is not None:
+            _check_facts(start.facts, plan.facts, folder)
+            engine.load(start.weights, str(folder))
+            engine.start_training(source.steps)
+            engine.set_optimizer_state(start.optimizer)
+        else:
+            _initialise(engine, source, config, stop)
+            engine.start_training(source.steps)
+            start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, plan.facts)
+        report = Report(folder / "metrics.jsonl")
+        if config.runner("resume"):
+            report.log(
+                f"resume: starts at epoch {start.progress.epoch}, batch {start.progress.batch}"
+            )
+        loop.train(engine, source, valid_source, plan, checkpoints, report, stop, start)
+    report.summary()
+
+
+def _training_sources(config: Config, reader: Any, engine: Engine) -> tuple[Any, Any]:
+    """Training rows, and validation rows or None."""
+    by_blocks = engine.task_names is not None
+    share = config.runner("valid_share")
+    if config.runner("valid_data_dir") is not None:
+        valid = open_source(config, reader, "infer", by_blocks, "valid_data_dir")
+        return open_source(config, reader, "train", by_blocks, "train_data_dir"), valid
+    if not share:
+        return open_source(config, reader, "train", by_blocks, "train_data_dir"), None
+    if not by_blocks:
+        raise UserError("runner.valid_share needs a reader with blocks(); use valid_data_dir")
+    return (
+        open_source(config, reader, "train", by_blocks, "train_data_dir", (share, 1.0)),
+        open_source(config, reader, "infer", by_blocks, "train_data_dir", (0.0, share)),
+    )
+
+
+def _initialise(engine: Engine, source: Any, config: Config, stop: StopSignal) -> None:
+    """Weights to start from: a checkpoint's, or fresh ones with the inputs' statistics."""
     initial = config.runner("model_init_path")
     if initial:
         engine.load(load_weights(Path(initial)), initial)
-    elif isinstance(source, BlockSource):
-        engine.set_state_dict(engine.adapt(source.features()))
-    checkpoints = Checkpoints(config.runner("model_save_path"))
-    report = Report(checkpoints.folder / "metrics.jsonl")
-    loop.train(engine, source, config, checkpoints, report)
-    report.summary()
+    elif engine.task_names is not None:
+
+        def features() -> Any:
+            for piece in source.features():
+                stop.check("stopped by a signal before the first step; nothing was saved")
+                yield piece
+
+        engine.set_state_dict(engine.adapt(features()))
+
+
+def run_facts(config: Config) -> dict[str, Any]:
+    """What decides a run's course, and so must not change before it is resumed."""
+    fixed = (
+        "train_batch_size",
+        "seed",
+        "shuffle",
+        "shuffle_buffer",
+        "valid_share",
+        "valid_data_dir",
+    )
+    facts = {f"runner.{name}": config.runner(name) for name in fixed}
+    facts.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
+    files = [Path(name) for name in list_files(config, "train_data_dir")]
+    facts["training files"] = [[file.name, file.stat().st_size] for file in files]
+    return facts
+
+
+def _check_facts(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a resume under other conditions; another optimizer setting is only pointed out.
+
+    Raises:
+        UserError: names the first difference.
+    """
+    for key in sorted({*saved, *now}):
+        was, is_now = saved.get(key), now.get(key)
+        if was == is_now:
+            continue
+        message = f"{key} was {was!r} in the run in {folder} and is {is_now!r} now"
+        if not key.startswith("hyper_parameters.optimizer."):
+            raise UserError(f"resume refused: {message}; start afresh with -o runner.resume=false")
+        warn(f"resume: {message}")
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "paddlepaddle": paddle.__version__,
+        "numpy": numpy.__version__,
+        "pyarrow": pyarrow.__version__,
+    }
+
+
+class _locked:  # noqa: N801 - reads as a word in a with statement
+    """Keep other runs off an output folder; the lock dies with this process.
+
+    Raises:
+        RunError: the folder cannot be made.
+        UserError: another run has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(str(self.folder / ".lock"))
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"another run is writing to {self.folder}; give this one its own folder with "
+                "-o runner.model_save_path=..."
+            ) from error
+        except OSError as error:
+            raise RunError(f"{self.folder} cannot be written to: {error.strerror}") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def infer(path: str, config: Config) -> None:
@@ -46,19 +177,20 @@ def infer(path: str, config: Config) -> None:
     checkpoints = Checkpoints(config.runner("infer_load_path"))
     epochs = _epochs_to_score(config, checkpoints)
     model_dir = ModelDir(config.model_dir)
-    engine = make_engine(path, model_dir, config)
-    source = open_source(config, model_dir, "infer", engine.task_names is not None)
+    engine, reader = make_engine(path, model_dir, config, "infer")
+    source = open_source(config, reader, "infer", engine.task_names is not None, "test_data_dir")
     report = Report(checkpoints.folder / "infer_metrics.jsonl")
     for epoch in epochs:
-        engine.load(checkpoints.load_weights(epoch), str(checkpoints.folder / str(epoch)))
-        meter = loop.evaluate(engine, source, epoch, "infer", report)
+        folder = checkpoints.folder / str(epoch)
+        engine.load(load_weights(folder), str(folder))
+        meter, _ = loop.evaluate(engine, source, epoch, "infer", report)
         if config.runner("save_predictions") and meter.tasks is not None:
-            write_predictions(checkpoints.folder / str(epoch) / "predictions.csv", meter.tasks)
+            write_predictions(folder / "predictions.csv", meter.tasks)
     report.summary()
 
 
 def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
-    """The epochs asked for, or all that there are.
+    """The epochs asked for; if none is, the best, or without validation all that there are.
 
     Raises:
         UserError: there is no checkpoint, or not the one asked for.
@@ -66,26 +198,34 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     start, end = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
     there = checkpoints.epochs()
     if start is None and end is None:
-        epochs = there
+        best = checkpoints.best_epoch()
+        epochs = there if best is None else [best]
     else:
-        epochs = list(range(start or 0, end if end is not None else max(there, default=0) + 1))
+        last = max(there, default=0)
+        epochs = list(range(start or 0, last + 1 if end is None else end))
     missing = [epoch for epoch in epochs if epoch not in there]
     if missing or not epochs:
         wanted = f"epoch {missing[0]}" if missing else "any epoch"
         known = ", ".join(map(str, there)) or "none"
         raise UserError(
-            f"runner.infer_load_path: no checkpoint of {wanted} in {checkpoints.folder.absolute()}; "
-            f"epochs there: {known}"
+            f"runner.infer_load_path: no checkpoint of {wanted} in "
+            f"{checkpoints.folder.absolute()}; epochs there: {known}"
         )
     return epochs
 
 
-def make_engine(path: str, model_dir: ModelDir, config: Config) -> Engine:
-    """The engine of a graph path."""
+def make_engine(path: str, model_dir: ModelDir, config: Config, phase: str) -> tuple[Engine, Any]:
+    """Engine and reader class: by blocks where both have the hooks, else by the contract."""
     if path == "static":
-        from rec_runner.static_engine import StaticEngine
+        from rec_runner.static_engine import BlockStaticEngine, StaticEngine
 
-        return StaticEngine(model_dir, config)
-    from rec_runner.dygraph_engine import DygraphEngine
+        model = model_dir.load("static_model", "StaticModel")(config)
+        by_blocks, by_contract = BlockStaticEngine, StaticEngine
+    else:
+        from rec_runner.dygraph_engine import BlockDygraphEngine, DygraphEngine
 
-    return DygraphEngine(model_dir, config)
+        model = model_dir.load("dygraph_model", "DygraphModel")()
+        by_blocks, by_contract = BlockDygraphEngine, DygraphEngine
+    reader = model_dir.load(config.runner(f"{phase}_reader_path"), "RecDataset")
+    has_hooks = has_block_hooks(model) and hasattr(reader, "blocks")
+    return (by_blocks if has_hooks else by_contract)(model_dir, config, model), reader

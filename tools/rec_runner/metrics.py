@@ -47,8 +47,8 @@ def log_loss(labels: np.ndarray, log_odds: np.ndarray) -> float | None:
 
 
 def probability(log_odds: np.ndarray) -> np.ndarray:
-    """Probability of class 1, float64."""
-    return 0.5 * (1.0 + np.tanh(0.5 * log_odds.astype(np.float64)))
+    """Probability of class 1, float64, exact for small ones too."""
+    return np.exp(-np.logaddexp(0.0, -log_odds.astype(np.float64)))
 
 
 class TaskMetrics:

@@ -37,9 +37,10 @@ class Report:
         with self._bar.external_write_mode():
             print(f"{stamp} - INFO - {message}", flush=True)
 
-    def start_epoch(self, title: str, rows: int | None) -> None:
-        """Start the progress bar anew."""
+    def start_epoch(self, title: str, rows: int | None, done: int = 0) -> None:
+        """Start the progress bar anew, ``done`` of ``rows`` rows being behind us."""
         self._bar.reset(total=rows)
+        self._bar.update(done)
         self._bar.set_description(title)
 
     def advance(self, rows: int) -> None:
@@ -77,7 +78,7 @@ class Report:
             [
                 str(record["epoch"]),
                 record["phase"],
-                *(show(record.get(name)) for name in columns[2:-1]),
+                *(show(record[name]) if name in record else "-" for name in columns[2:-1]),
                 f"{record['rows_per_second']:,.0f}",
             ]
             for record in self.records

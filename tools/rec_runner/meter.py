@@ -1,0 +1,111 @@
+"""Loss, metrics, rows and time of one pass over the data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from rec_runner.data import Window
+from rec_runner.engine import Engine, Outcome
+from rec_runner.metrics import TaskMetrics
+from rec_runner.report import Record
+
+
+class Meter:
+    """Collects the outcomes of a pass.
+
+    Args:
+        engine: whose own metrics count where the model has no binary tasks.
+        phase: ``train``, ``valid`` or ``infer``.
+        epoch: which epoch.
+
+    Attributes:
+        tasks: exact metrics of the binary tasks, or None.
+        waited: seconds that the last window took to come.
+    """
+
+    def __init__(self, engine: Engine, phase: str, epoch: int) -> None:
+        self.engine = engine
+        self.phase = phase
+        self.epoch = epoch
+        self.tasks = TaskMetrics(engine.task_names) if engine.task_names is not None else None
+        self.rows = 0
+        self.waited = 0.0
+        self._losses: list[np.ndarray] = []
+        self._values: Mapping[str, Any] = {}
+        self._start = time.perf_counter()
+        engine.reset_metrics()
+
+    def timed(self, windows: Iterable[Window]) -> Iterator[Window]:
+        """Pass windows on and note how long each took to come."""
+        iterator = iter(windows)
+        while True:
+            start = time.perf_counter()
+            window = next(iterator, None)
+            self.waited = time.perf_counter() - start
+            if window is None:
+                return
+            yield window
+
+    def add(self, window: Window, outcome: Outcome) -> None:
+        """Count a window."""
+        self.rows += window.rows
+        if self.tasks is not None:
+            self.tasks.update(outcome.labels, outcome.log_odds)
+        if len(outcome.losses):
+            self._losses.append(outcome.losses)
+        self._values = outcome.values
+
+    def running(self) -> dict[str, Any]:
+        """What a log line shows in mid-epoch."""
+        metrics = self.tasks.running_auc() if self.tasks else _plain(self.engine.own_metrics())
+        loss = {"loss": float(self._losses[-1][-1])} if self._losses else {}
+        return {**metrics, **loss, **_plain(self._values)}
+
+    def record(self) -> Record:
+        """The pass as one record of ``metrics.jsonl``."""
+        seconds = time.perf_counter() - self._start
+        metrics = self.tasks.result() if self.tasks else _plain(self.engine.own_metrics())
+        loss = {}
+        if self._losses:
+            loss = {"loss": float(np.concatenate(self._losses).mean(dtype=np.float64))}
+        return {
+            "phase": self.phase,
+            "path": self.engine.path,
+            "epoch": self.epoch,
+            **metrics,
+            **loss,
+            "rows": self.rows,
+            "seconds": round(seconds, 3),
+            "rows_per_second": round(self.rows / max(seconds, 1e-9), 1),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a mid-epoch checkpoint needs to go on with this pass."""
+        state: dict[str, Any] = {"rows": self.rows, "losses": _concatenated(self._losses)}
+        if self.tasks is not None:
+            state.update(labels=self.tasks.labels, log_odds=self.tasks.log_odds)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        self.rows = state["rows"]
+        self._losses = [state["losses"]] if len(state["losses"]) else []
+        if self.tasks is not None:
+            self.tasks.update(state["labels"], state["log_odds"])
+
+
+def _concatenated(pieces: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors and arrays as numbers or lists that JSON knows."""
+    plain = {}
+    for name, value in values.items():
+        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+        plain[name] = array.item() if array.size == 1 else array.tolist()
+    return plain
