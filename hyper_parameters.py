@@ -78,7 +78,9 @@ class HyperParameters:
         "optimizer.warmup_epochs", 0.0, "epochs over which the learning rate rises from 0"
     )
     decay_epochs: float = _key(
-        "optimizer.decay_epochs", 1.0, "epochs between two decays of schedule step"
+        "optimizer.decay_epochs",
+        0.0,
+        "cosine: epochs until the rate is 0 (0: the whole run); step: epochs between two decays",
     )
     decay_rate: float = _key("optimizer.decay_rate", 0.5, "factor of a decay of schedule step")
 
@@ -116,6 +118,8 @@ class HyperParameters:
         tasks = self.task_num
         self._need("task_names", tasks >= 1, "name at least one task")
         self._need("task_names", len(set(self.task_names)) == tasks, "not repeat a name")
+        spaced = self.schedule != "step" or self.decay_epochs > 0
+        self._need("decay_epochs", spaced, "be positive with schedule step")
         columns = self.label_columns
         self._need("label_columns", len(columns) == tasks, f"have one column per task ({tasks})")
         self._need("label_columns", len(set(columns)) == len(columns), "not repeat a column")
@@ -134,9 +138,9 @@ class HyperParameters:
             self._need(name, all(size >= 1 for size in getattr(self, name)), "be at least 1")
         for name in ("bottom_dropout", "tower_dropout"):
             self._need(name, 0 <= getattr(self, name) < 1, "lie in [0, 1)")
-        for name in ("weight_decay", "grad_clip_norm", "warmup_epochs"):
+        for name in ("weight_decay", "grad_clip_norm", "warmup_epochs", "decay_epochs"):
             self._need(name, getattr(self, name) >= 0, "not be negative")
-        for name in ("learning_rate", "decay_epochs", "decay_rate"):
+        for name in ("learning_rate", "decay_rate"):
             self._need(name, getattr(self, name) > 0, "be positive")
 
     def _need(self, name: str, met: bool, need: str) -> None:
@@ -153,7 +157,7 @@ def _complete_tasks(values: dict[str, Any], task_num: Any) -> None:
     if task_num is not None and task_num != len(given or HyperParameters.task_names):
         if given:
             raise ConfigError(
-                f"{SECTION}task_num is {task_num}, but there are {len(given)} tasks: {_plain(given)}"
+                f"{SECTION}task_num is {task_num}, but {len(given)} tasks are given: {_plain(given)}"
             )
         values["label_columns"] = tuple(range(task_num))
     if "task_names" in values:

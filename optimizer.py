@@ -68,8 +68,8 @@ def schedule_factor(settings: HyperParameters, epoch: float, epochs: float) -> f
     if epoch < settings.warmup_epochs:
         return epoch / settings.warmup_epochs
     if settings.schedule == "cosine":
-        rest = max(epochs - settings.warmup_epochs, 1e-9)
-        done = min((epoch - settings.warmup_epochs) / rest, 1.0)
+        length = (settings.decay_epochs or epochs) - settings.warmup_epochs
+        done = min((epoch - settings.warmup_epochs) / max(length, 1e-9), 1.0)
         return 0.5 * (1.0 + math.cos(math.pi * done))
     if settings.schedule == "step":
         return settings.decay_rate ** math.floor(epoch / settings.decay_epochs)

@@ -146,6 +146,10 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     config = Config()
     for section in SECTIONS:
         if section in tree:
+            if section != "workspace" and not isinstance(tree[section], (dict, type(None))):
+                raise UserError(
+                    f"config {path}: {section} should be a mapping, got {tree[section]!r}"
+                )
             _flatten(section, tree[section], config)
     for override in overrides:
         key, value = _parse_override(override)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rec_runner.config import Config
-from rec_runner.data import Window
 from rec_runner.errors import UserError
 from rec_runner.model_dir import ModelDir
+from rec_runner.window import Window
 
 BLOCK_HOOKS = ("task_names", "encode", "loss_and_logits")
 

@@ -217,12 +217,14 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
 def make_engine(path: str, model_dir: ModelDir, config: Config, phase: str) -> tuple[Engine, Any]:
     """Engine and reader class: by blocks where both have the hooks, else by the contract."""
     if path == "static":
-        from rec_runner.static_engine import BlockStaticEngine, StaticEngine
+        from rec_runner.static_block_engine import BlockStaticEngine
+        from rec_runner.static_engine import StaticEngine
 
         model = model_dir.load("static_model", "StaticModel")(config)
         by_blocks, by_contract = BlockStaticEngine, StaticEngine
     else:
-        from rec_runner.dygraph_engine import BlockDygraphEngine, DygraphEngine
+        from rec_runner.dygraph_block_engine import BlockDygraphEngine
+        from rec_runner.dygraph_engine import DygraphEngine
 
         model = model_dir.load("dygraph_model", "DygraphModel")()
         by_blocks, by_contract = BlockDygraphEngine, DygraphEngine

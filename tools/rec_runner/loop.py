@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
 from rec_runner.checkpoint import Checkpoints, Progress, Snapshot
-from rec_runner.data import BlockSource, LoaderSource, Window
+from rec_runner.data import Source
 from rec_runner.engine import Engine, Outcome
 from rec_runner.errors import RunError
 from rec_runner.meter import Meter
 from rec_runner.report import Cost, Record, Report
 from rec_runner.signals import StopSignal
-
-Source = Union[BlockSource, LoaderSource]
+from rec_runner.window import Window
 
 
 @dataclass(frozen=True)

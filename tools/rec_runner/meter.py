@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from rec_runner.data import Window
 from rec_runner.engine import Engine, Outcome
 from rec_runner.metrics import TaskMetrics
 from rec_runner.report import Record
+from rec_runner.window import Window
 
 
 class Meter:

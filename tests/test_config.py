@@ -1,0 +1,278 @@
+"""The config: flattened, overridden and checked at the border, hyper-parameters too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import CONFIG, ROOT
+from hyper_parameters import ConfigError, HyperParameters
+from optimizer import schedule_factor
+from rec_runner.config import RUNNER_KEYS, Config, load_config
+from rec_runner.errors import UserError
+
+
+def config_file(folder: Path, text: str) -> str:
+    """A config file with `text`."""
+    file = folder / "config.yaml"
+    file.write_text(text, encoding="utf-8")
+    return str(file)
+
+
+def hyper(**values: Any) -> HyperParameters:
+    """Settings from ``hyper_parameters.<name>``; ``__`` stands for a dot."""
+    return HyperParameters.from_config(
+        {f"hyper_parameters.{name.replace('__', '.')}": value for name, value in values.items()}
+    )
+
+
+def test_the_quick_start_config_is_flat() -> None:
+    config = load_config(str(CONFIG))
+    assert isinstance(config, dict)
+    assert config["runner.train_data_dir"] == "data/train"
+    assert config["hyper_parameters.optimizer.class"] == "adam"
+    assert config["hyper_parameters.label_columns"] == [1, 0]
+    assert config["config_abs_dir"] == str(ROOT)
+    assert config["yaml_path"] == str(CONFIG)
+    assert config.get("runner.absent", 3) == 3
+    assert not any(isinstance(value, dict) for value in config.values())
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config_bigdata.yaml"])
+def test_shipped_configs_name_the_keys_paddlerec_requires(name: str) -> None:
+    if not (ROOT / name).exists():
+        pytest.skip(f"{name} is not there yet")
+    config = load_config(str(ROOT / name))
+    for key in ("train_data_dir", "test_data_dir", "train_batch_size", "infer_batch_size"):
+        assert f"runner.{key}" in config
+    for key in ("epochs", "print_interval", "infer_start_epoch", "infer_end_epoch", "use_gpu"):
+        assert f"runner.{key}" in config
+    assert config["runner.train_reader_path"] == config["runner.infer_reader_path"]
+    assert config["runner.train_reader_path"] == "census_reader"
+    HyperParameters.from_config(config)
+
+
+def test_only_the_three_sections_belong_to_the_config(tmp_path: Path) -> None:
+    text = "runner: {epochs: 1}\nworkspace: here\nother: {a: 1}\nhyper_parameters: {x: {y: [1, 2]}}"
+    config = load_config(config_file(tmp_path, text))
+    assert config.keys() == {
+        "runner.epochs",
+        "workspace",
+        "hyper_parameters.x.y",
+        "config_abs_dir",
+        "yaml_path",
+    }
+    assert config["hyper_parameters.x.y"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("1e-3", 0.001),
+        ("1.0e-3", 0.001),
+        ("-2E5", -2e5),
+        ("true", True),
+        ("abc", "abc"),
+        ("'3'", "3"),
+        ("[1, 0]", [1, 0]),
+        ("[a, b]", ["a", "b"]),
+        ("", None),
+        ("a=b", "a=b"),
+        ("e3", "e3"),
+        ("./1e", "./1e"),
+    ],
+)
+def test_overrides_are_typed_as_yaml_types_them(text: str, value: Any) -> None:
+    config = load_config(str(CONFIG), [f"hyper_parameters.fresh.key={text}"])
+    assert config["hyper_parameters.fresh.key"] == value
+    assert type(config["hyper_parameters.fresh.key"]) is type(value)
+
+
+def test_overrides_come_in_order_and_may_replace_a_whole_mapping() -> None:
+    config = load_config(
+        str(CONFIG),
+        ["runner.epochs=2", "hyper_parameters.optimizer={class: sgd}", "runner.epochs=3"],
+    )
+    assert config["runner.epochs"] == 3
+    assert config["hyper_parameters.optimizer.class"] == "sgd"
+    assert "hyper_parameters.optimizer.learning_rate" not in config
+
+
+def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
+    config = load_config(config_file(tmp_path, "runner: {}"))
+    assert config.runner("train_reader_path") == "reader"
+    assert config.runner("infer_reader_path") == "reader"
+    assert config.runner("model_save_path") == "model_output"
+    assert config.runner("infer_load_path") == "model_output"
+    assert config.runner("seed") == 12345
+    assert config.runner("num_workers") == 0
+    assert config.runner("reader_type") == "DataLoader"
+    assert config.runner("thread_num") == 1
+    with pytest.raises(UserError, match=r"runner\.epochs is missing"):
+        config.required("epochs")
+
+
+def test_every_runner_key_is_explained() -> None:
+    names = [key.name for key in RUNNER_KEYS]
+    assert len(set(names)) == len(names)
+    assert all(key.meaning for key in RUNNER_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("runner.epochs=many", "runner.epochs should be of type int, got 'many'"),
+        ("runner.epochs=1.5", "runner.epochs should be of type int, got 1.5"),
+        ("runner.epochs=true", "runner.epochs should be of type int, got True"),
+        ("runner.use_gpu=1", "runner.use_gpu should be of type bool, got 1"),
+        ("runner.train_data_dir=3", "runner.train_data_dir should be of type str, got 3"),
+        ("runner.train_data_dir=[a]", "runner.train_data_dir should be of type str, got ['a']"),
+        ("runner.train_batch_size=0", "runner.train_batch_size should be at least 1, got 0"),
+        ("runner.print_interval=-1", "runner.print_interval should be at least 1, got -1"),
+        ("runner.epochs", "-o runner.epochs: expected key=value"),
+        ("=3", "-o =3: expected key=value"),
+        ("epochs=3", "key epochs should start with one of runner"),
+        ("runner.epochs=[1", "value is not YAML"),
+        ("runner.epochs={a: 1}", "runner.epochs"),
+    ],
+)
+def test_a_bad_override_is_said(pair: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if "{" in pair:  # becomes an unknown key; a warning is enough
+        load_config(str(CONFIG), [pair])
+        assert said in capsys.readouterr().err
+        return
+    with pytest.raises(UserError) as caught:
+        load_config(str(CONFIG), [pair])
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["- 1\n- 2", "3", "", "runner: [\n", "a: b: c", "\tx: 1"])
+def test_a_file_that_is_no_config_is_said(tmp_path: Path, text: str) -> None:
+    file = config_file(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert file in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_empty_section_is_no_failure(tmp_path: Path) -> None:
+    config = load_config(config_file(tmp_path, "runner:\nhyper_parameters:\n"))
+    assert config.runner("seed") == 12345
+    HyperParameters.from_config(config)
+
+
+def test_a_section_that_is_no_mapping_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="runner"):
+        load_config(config_file(tmp_path, "runner: 3\n"))
+
+
+def test_an_unknown_runner_key_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    load_config(str(CONFIG), ["runner.epoch=3"])
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "runner.epoch is not a key" in err
+    assert "did you mean runner.epochs?" in err
+    load_config(str(CONFIG))
+    assert capsys.readouterr().err == ""
+
+
+def test_settings_default_to_census() -> None:
+    settings = hyper()
+    assert settings.feature_size == 499
+    assert settings.task_names == ("income", "marital")
+    assert settings.label_columns == (1, 0)
+    assert settings.bottom_size == (117,)
+    assert settings.tower_size == (8,)
+    assert settings.task_num == 2
+    assert settings == HyperParameters()
+
+
+def test_tasks_come_from_names_columns_or_a_number() -> None:
+    assert hyper(task_names=["a", "b", "c"]).label_columns == (0, 1, 2)
+    assert hyper(label_columns=[4, 2]).task_names == ("task_0", "task_1")
+    by_number = hyper(task_num=3)
+    assert (by_number.label_columns, by_number.task_num) == ((0, 1, 2), 3)
+    assert len(set(by_number.task_names)) == 3
+    assert hyper(task_num=2) == hyper()
+    assert hyper(task_names="only", label_columns=0).task_num == 1
+
+
+def test_numbers_stand_for_lists_and_whole_numbers_for_floats() -> None:
+    settings = hyper(bottom_size=64, tower_size=[16, 8], optimizer__learning_rate=1)
+    assert settings.bottom_size == (64,)
+    assert settings.tower_size == (16, 8)
+    assert settings.learning_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("feature_size", "many", "int"),
+        ("feature_size", 0, "at least 1"),
+        ("feature_size", 4.5, "int"),
+        ("feature_size", True, "int"),
+        ("task_names", [1, 2], "list of str"),
+        ("task_names", ["a", "a"], "not repeat"),
+        ("task_names", [], "at least one task"),
+        ("task_num", "two", "whole number"),
+        ("task_num", 0, "at least one task"),
+        ("label_columns", [0], "one column per task"),
+        ("label_columns", [1, 1], "not repeat"),
+        ("label_columns", [0, 501], "0..500"),
+        ("label_columns", [-1, 0], "0..500"),
+        ("loss_weights", [1], "one weight per task"),
+        ("loss_weights", [1, -1], "negative"),
+        ("bottom_size", [], "at least one layer"),
+        ("bottom_size", [5, 0], "at least 1"),
+        ("tower_size", "8", "list of int"),
+        ("bottom_dropout", 1.0, "[0, 1)"),
+        ("initializer", "zeros", "one of xavier"),
+        ("numeric_encoding", "log", "one of none, standard, piecewise_linear"),
+        ("optimizer.class", "adamax", "one of adam"),
+        ("optimizer.learning_rate", 0, "positive"),
+        ("optimizer.learning_rate", "fast", "float"),
+        ("optimizer.learning_rate", float("nan"), "positive"),
+        ("optimizer.schedule", "linear", "one of constant"),
+    ],
+)
+def test_a_bad_setting_is_said(key: str, value: Any, said: str) -> None:
+    config = {f"hyper_parameters.{key}": value}
+    if key == "label_columns":
+        config["hyper_parameters.task_names"] = ["a", "b"]
+    with pytest.raises(ConfigError) as caught:
+        HyperParameters.from_config(config)
+    message = str(caught.value)
+    assert f"hyper_parameters.{key}" in message or "hyper_parameters.task_names" in message
+    assert said in message
+    assert caught.value.user_error
+
+
+def test_a_number_of_tasks_at_odds_with_their_names_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"task_num is 3, but .* 2 tasks.*\['a', 'b'\]"):
+        hyper(task_num=3, task_names=["a", "b"])
+
+
+def test_an_unknown_setting_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"hyper_parameters\.bottom_sise"):
+        hyper(bottom_sise=3)
+
+
+def test_a_plain_dict_will_do() -> None:
+    config = Config({"hyper_parameters.feature_size": 3, "runner.epochs": 2})
+    assert HyperParameters.from_config(dict(config)).feature_size == 3
+
+
+def test_schedules() -> None:
+    constant = hyper()
+    assert {schedule_factor(constant, epoch, 4) for epoch in (0, 1.5, 4)} == {1.0}
+    warm = hyper(optimizer__warmup_epochs=2)
+    assert schedule_factor(warm, 0.5, 4) == 0.25
+    cosine = hyper(optimizer__schedule="cosine")
+    assert [round(schedule_factor(cosine, epoch, 4), 9) for epoch in (0, 2, 4, 5)] == [1, 0.5, 0, 0]
+    step = hyper(optimizer__schedule="step", optimizer__decay_epochs=2, optimizer__decay_rate=0.1)
+    factors = [schedule_factor(step, epoch, 9) for epoch in (0, 1.9, 2, 3.9, 4)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01])

@@ -1,0 +1,229 @@
+"""Batches of readers that have the ``blocks()`` hook, cut from large arrays."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Callable, NamedTuple, TypeVar
+
+import numpy as np
+
+from rec_runner.errors import RunError, UserError
+from rec_runner.window import Window
+
+MAX_WINDOW_BYTES = 32 << 20
+Item = TypeVar("Item")
+
+
+class Chunk(NamedTuple):
+    """Rows that are held, and shuffled, together."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    files: tuple[str, ...]
+
+
+class BlockSource:
+    """Rows of a reader that has ``blocks()``, cut into windows of batches.
+
+    The order of an epoch is a function of seed and epoch alone, the same with the rows cached
+    or not: rows are shuffled within chunks of ``chunk_rows`` consecutive ones.
+
+    Args:
+        make_dataset: builds the reader anew for every pass.
+        batch_size: rows in a batch.
+        name: what errors call the source, such as a folder.
+        shuffle_seed: seed of the order; None keeps the files' order.
+        chunk_rows: rows that are shuffled together.
+        cache_bytes: rows are kept in memory after the first pass if they fit.
+        keep: from the index of a block's first row and its length to a mask of the rows that
+            belong to this source; None keeps all.
+    """
+
+    def __init__(
+        self,
+        make_dataset: Callable[[], Any],
+        batch_size: int,
+        name: str,
+        shuffle_seed: int | None = None,
+        chunk_rows: int = 1 << 15,
+        cache_bytes: int = 0,
+        keep: Callable[[int, int], np.ndarray] | None = None,
+    ) -> None:
+        self.make_dataset = make_dataset
+        self.batch_size = batch_size
+        self.name = name
+        self.shuffle_seed = shuffle_seed
+        self.chunk_rows = chunk_rows
+        self.cache_bytes = cache_bytes
+        self.keep = keep
+        self._rows: int | None = None
+        self._cache: list[Chunk] | None = None
+
+    @property
+    def known_rows(self) -> int | None:
+        """Number of rows, None before the first pass."""
+        return self._rows
+
+    @property
+    def rows(self) -> int:
+        """Number of rows; the first call may have to read them all."""
+        if self._rows is None:
+            for _ in self._chunks():
+                pass
+        assert self._rows is not None
+        return self._rows
+
+    @property
+    def steps(self) -> int:
+        """Number of batches in an epoch, the last incomplete one included."""
+        return -(-self.rows // self.batch_size)
+
+    def features(self) -> Iterator[np.ndarray]:
+        """Features of all rows, in pieces float32 ``[n, F]``."""
+        return (chunk.features for chunk in self._chunks())
+
+    def windows(
+        self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
+    ) -> Iterator[Window]:
+        """Batches of one pass.
+
+        Args:
+            epoch: which order to shuffle to.
+            first_batch: batches before this one are passed over.
+            stops: pairs ``(every, after)``: a window ends where ``every`` divides the number of
+                batches done less ``after``, so that a log line or a checkpoint can follow it.
+        """
+        parts: list[Sequence[np.ndarray]] = []
+        files: dict[str, None] = {}
+        have, batch = 0, first_batch
+        skip = first_batch * self.batch_size
+        for number, chunk in enumerate(prefetch(self._chunks())):
+            rows = len(chunk.labels)
+            start = min(skip, rows)
+            skip -= start
+            order = self._order(epoch, number, rows)
+            while start < rows:
+                want = self._window_batches(batch, stops, chunk.features) * self.batch_size
+                end = min(rows, start + want - have)
+                picked = slice(start, end) if order is None else order[start:end]
+                parts.append([chunk.features[picked], chunk.labels[picked]])
+                files.update(dict.fromkeys(chunk.files))
+                have += end - start
+                start = end
+                if have == want:
+                    yield self._window(batch, parts, have, tuple(files))
+                    batch += have // self.batch_size
+                    parts, files, have = [], {}, 0
+        if have:
+            yield self._window(batch, parts, have, tuple(files))
+
+    def _order(self, epoch: int, number: int, rows: int) -> np.ndarray | None:
+        if self.shuffle_seed is None:
+            return None
+        return np.random.default_rng([self.shuffle_seed, epoch, number]).permutation(rows)
+
+    def _window_batches(
+        self, batch: int, stops: Sequence[tuple[int, int]], features: np.ndarray
+    ) -> int:
+        room = max(1, MAX_WINDOW_BYTES // (features[:1].nbytes * self.batch_size))
+        return min([room, *(every - (batch - after) % every for every, after in stops)])
+
+    def _window(
+        self, batch: int, parts: list[Sequence[np.ndarray]], rows: int, files: tuple[str, ...]
+    ) -> Window:
+        arrays = [a[0] if len(a) == 1 else np.concatenate(a) for a in zip(*parts)]
+        return Window(batch, self.batch_size, arrays, rows, files)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """All rows, from memory if they are there, else from the files."""
+        if self._cache is not None:
+            yield from self._cache
+            return
+        kept: list[Chunk] | None = [] if self.cache_bytes else None
+        rows = size = 0
+        for chunk in self._read_chunks():
+            rows += len(chunk.labels)
+            size += chunk.features.nbytes + chunk.labels.nbytes
+            if kept is not None:
+                kept = [*kept, chunk] if size <= self.cache_bytes else None
+            yield chunk
+        if not rows:
+            raise UserError(f"{self.name} holds no rows")
+        self._rows, self._cache = rows, kept
+
+    def _read_chunks(self) -> Iterator[Chunk]:
+        """Blocks of the reader, joined or cut to ``chunk_rows`` rows."""
+        features: np.ndarray | None = None
+        labels = np.empty(0)
+        filled, files = 0, {}
+        for block, file in self._read_blocks():
+            start = 0
+            while start < len(block[1]):
+                if features is None:
+                    # Pages that no row is written to never become resident.
+                    features = np.empty((self.chunk_rows, *block[0].shape[1:]), block[0].dtype)
+                    labels = np.empty((self.chunk_rows, *block[1].shape[1:]), block[1].dtype)
+                take = min(self.chunk_rows - filled, len(block[1]) - start)
+                features[filled : filled + take] = block[0][start : start + take]
+                labels[filled : filled + take] = block[1][start : start + take]
+                files[file] = None
+                filled += take
+                start += take
+                if filled == self.chunk_rows:
+                    yield Chunk(features, labels, tuple(files))
+                    features, filled, files = None, 0, {}
+        if features is not None:
+            yield Chunk(features[:filled], labels[:filled], tuple(files))
+
+    def _read_blocks(self) -> Iterator[tuple[Sequence[np.ndarray], str]]:
+        first = 0
+        try:
+            for block in self.make_dataset().blocks():
+                rows = block[:2]
+                if self.keep is not None:
+                    mask = self.keep(first, len(block[1]))
+                    first += len(block[1])
+                    rows = [array[mask] for array in rows]
+                yield rows, getattr(block, "file", self.name)
+        except OSError as error:
+            raise RunError(f"{error.filename or self.name} cannot be read: {error}") from error
+
+
+def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
+    """Make items in a background thread, at most ``depth`` ahead of the consumer."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    closed = threading.Event()
+
+    def hand_over(kind: str, value: Any) -> bool:
+        while not closed.is_set():
+            try:
+                ready.put((kind, value), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not hand_over("item", item):
+                    return
+            hand_over("end", None)
+        except BaseException as error:  # raised again in the consumer
+            hand_over("error", error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        closed.set()
+        thread.join()
