@@ -157,7 +157,7 @@ def _complete_tasks(values: dict[str, Any], task_num: Any) -> None:
     if task_num is not None and task_num != len(given or HyperParameters.task_names):
         if given:
             raise ConfigError(
-                f"{SECTION}task_num is {task_num}, but {len(given)} tasks are given: {_plain(given)}"
+                f"{SECTION}task_num is {task_num}, but the tasks given are {_plain(given)}"
             )
         values["label_columns"] = tuple(range(task_num))
     if "task_names" in values:

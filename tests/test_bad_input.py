@@ -58,7 +58,9 @@ CASES = {
     "config_is_no_yaml": Case("train", ["-m", "{tmp}/broken.yaml"], ("broken.yaml", "YAML")),
     "config_lacks_a_key": Case("train", ["-m", "{tmp}/bare.yaml"], ("runner.epochs", "missing")),
     "no_model_directory": Case(
-        "train", ["-m", "{tmp}/alone/config.yaml"], ("{tmp}/alone", "_model.py")
+        "train",
+        ["-m", "{tmp}/alone/config.yaml", "-o", "runner.train_data_dir={tmp}/rows"],
+        ("{tmp}/alone", "_model.py"),
     ),
     "missing_data_folder": Case(
         "train",
@@ -142,6 +144,16 @@ CASES = {
         ("hyper_parameters.label_columns", "0..4", "[0, 5]"),
     ),
 }
+# Paths into training that do not read all rows for the inputs' statistics first.
+for _name, _pair in {
+    "without_statistics": "hyper_parameters.numeric_encoding=none",
+    "after_a_checkpoint": "runner.model_init_path={tmp}/good/0",
+}.items():
+    CASES[f"row_{_name}"] = Case(
+        "train",
+        option("runner.train_data_dir={tmp}/nan", _pair),
+        ("{tmp}/nan/rows.txt:7: column 4", "'nan'"),
+    )
 for _name, (_row, _said) in BAD_ROWS.items():
     _where = f"{{tmp}}/{_name}/rows.txt:7: "
     CASES[f"row_{_name}"] = Case(
