@@ -108,7 +108,7 @@ class HyperParameters:
             if value is not None:
                 values[item.name] = _convert(key, value, item)
         for key in given:
-            warnings.warn(f"{SECTION}{key} is not a key of this model", stacklevel=2)
+            warnings.warn(f"{SECTION}{key} is not a key of this model", stacklevel=1)
         _complete_tasks(values, task_num)
         settings = cls(**values)
         settings._check()

@@ -104,7 +104,7 @@ def run_cases(cases: Iterable[tuple[str, str, Sequence[str]]], cwd: Path) -> lis
 
 
 def override(**values: object) -> list[str]:
-    """``-o`` and its ``key=value`` strings; a name without a dot (``__``) is of ``runner``."""
+    """``-o`` and its ``key=value`` strings; ``__`` is a dot, a name without is ``runner``'s."""
     pairs = []
     for name, value in values.items():
         key = name.replace("__", ".") if "__" in name else f"runner.{name}"

@@ -116,9 +116,7 @@ CASES = {
     "override_without_equals": Case(
         "train", option("runner.epochs"), ("-o runner.epochs", "key=value"), ("dygraph",)
     ),
-    "override_of_no_section": Case(
-        "infer", option("epochs=3"), ("epochs", "runner"), ("dygraph",)
-    ),
+    "override_of_no_section": Case("infer", option("epochs=3"), ("epochs", "runner"), ("dygraph",)),
     "wrong_type": Case(
         "train", option("runner.epochs=many"), ("runner.epochs", "int", "'many'"), ("dygraph",)
     ),
@@ -195,7 +193,9 @@ def bad_things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything the cases point at, the good checkpoint ``good/0`` included."""
     tmp = tmp_path_factory.mktemp("bad")
     (tmp / "empty").mkdir()
-    contents = {name: "\n".join([*GOOD_ROWS[:6], row, *GOOD_ROWS]) for name, (row, _) in BAD_ROWS.items()}
+    contents = {
+        name: "\n".join([*GOOD_ROWS[:6], row, *GOOD_ROWS]) for name, (row, _) in BAD_ROWS.items()
+    }
     contents.update(rows="\n".join(GOOD_ROWS), rowless="")
     for name, text in contents.items():
         (tmp / name).mkdir()
@@ -260,9 +260,7 @@ def test_one_sentence_and_status_2(
     assert "epoch:" not in result.stdout
 
 
-def test_nothing_is_left_half_written(
-    results: dict, before: list[str], bad_things: Path
-) -> None:
+def test_nothing_is_left_half_written(results: dict, before: list[str], bad_things: Path) -> None:
     # A run that got as far as locking its output folder leaves the lock's empty file.
     left = [file for file in files_below(bad_things) if not file.endswith(".lock")]
     assert left == [file for file in before if not file.endswith(".lock")]
@@ -304,14 +302,13 @@ def test_an_unknown_runner_key_is_a_warning_with_the_nearest_name(bad_things: Pa
     assert "did you mean" not in result.sentences[1]
 
 
-def test_an_unknown_setting_is_a_warning_of_one_line(bad_things: Path) -> None:
+def test_an_unknown_setting_is_warned_of_once(bad_things: Path) -> None:
     options = usual(bad_things, bad_things / "warned")
     wrong = option("hyper_parameters.bottom_sise=5")
     result = run_tool("infer", "-m", CONFIG, *options, *wrong, cwd=bad_things)
     assert result.status == 0
     told = [line for line in result.stderr.splitlines() if "hyper_parameters.bottom_sise" in line]
-    assert told, result.stderr
-    assert all("site-packages" not in line for line in told)
+    assert len(told) == 1, result.stderr
 
 
 def test_the_good_run_is_good(bad_things: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers import CONFIG, ROOT
+
 from hyper_parameters import ConfigError, HyperParameters
 from optimizer import schedule_factor
 from rec_runner.config import RUNNER_KEYS, Config, load_config
@@ -252,8 +253,10 @@ def test_a_bad_setting_is_said(key: str, value: Any, said: str) -> None:
 
 
 def test_a_number_of_tasks_at_odds_with_their_names_is_said() -> None:
-    with pytest.raises(ConfigError, match=r"task_num is 3, but .* 2 tasks.*\['a', 'b'\]"):
+    with pytest.raises(ConfigError) as caught:
         hyper(task_num=3, task_names=["a", "b"])
+    assert "hyper_parameters.task_num is 3" in str(caught.value)
+    assert "['a', 'b']" in str(caught.value)
 
 
 def test_an_unknown_setting_is_warned_of() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import paddle
 import pytest
+
 from input_encoding import InputEncoding, adapt
 from net import ShareBottomLayer
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rec_runner.metrics import TaskMetrics, auc, log_loss, probability
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
+
+from rec_runner.metrics import TaskMetrics, auc, log_loss, probability
 
 
 def draw(rng: np.random.Generator, rows: int, digits: int) -> tuple[np.ndarray, np.ndarray]:

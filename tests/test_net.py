@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 from helpers import numpy_forward, paddlerec_state
+
 from hyper_parameters import HyperParameters
 from net import ShareBottomLayer, convert_state_dict, multi_task_loss
 
@@ -62,7 +63,9 @@ def test_more_than_ten_tasks_keep_their_order(rng) -> None:
     state = paddlerec_state(rng, 3, 12, 4, 2)
     converted = convert_state_dict(state)
     for task in range(12):
-        np.testing.assert_array_equal(converted["out.weight"][task], state[f"tower_out_{task}.weight"])
+        np.testing.assert_array_equal(
+            converted["out.weight"][task], state[f"tower_out_{task}.weight"]
+        )
 
 
 def test_our_own_keys_pass_through() -> None:

@@ -7,19 +7,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import csv_blocks
 import numpy as np
 import pytest
-from census_reader import RecDataset
 from helpers import ROOT, sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle.io import DataLoader
 
+import csv_blocks
+from census_reader import RecDataset
+
 ROWS = ["0,1,0.5,-2,3e2", "1,0,7,0.25,1", "1,1,-0.125,1e-3,0"]
-VALUES = np.array(
-    [[0, 1, 0.5, -2, 300], [1, 0, 7, 0.25, 1], [1, 1, -0.125, 0.001, 0]], np.float32
-)
+VALUES = np.array([[0, 1, 0.5, -2, 300], [1, 0, 7, 0.25, 1], [1, 1, -0.125, 0.001, 0]], np.float32)
 
 
 def dataset(
@@ -40,7 +39,8 @@ def read(reader: RecDataset) -> tuple[np.ndarray, np.ndarray]:
     blocks = list(reader.blocks())
     if not blocks:
         return np.empty((0, 0)), np.empty((0, 0))
-    return tuple(np.concatenate(arrays) for arrays in zip(*blocks))
+    features = np.concatenate([block.features for block in blocks])
+    return features, np.concatenate([block.labels for block in blocks])
 
 
 def table(values: np.ndarray, columns: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -163,6 +163,7 @@ def test_files_are_read_in_sorted_order(tmp_path: Path) -> None:
         file.write_text(f"0,1,{number},0,0\n")
     features, _ = read(dataset(*files))
     assert features[:, 0].tolist() == [2, 0, 1, 3]
+    assert [block.file for block in dataset(*files).blocks()] == sorted(map(str, files))
 
 
 def test_each_pass_starts_anew(tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ def test_the_printed_auc_is_that_of_the_dumped_predictions(runs: dict[str, Run])
             expected = roc_auc_score(label, probability)
             assert printed[f"auc_{task}"] == pytest.approx(expected, abs=1e-6)
             assert record[f"auc_{task}"] == pytest.approx(expected, abs=1e-6)
-            assert record[f"logloss_{task}"] == pytest.approx(log_loss(label, probability), rel=1e-5)
+            expected = log_loss(label, probability)
+            assert record[f"logloss_{task}"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_records_beside_the_checkpoints_are_what_was_printed(runs: dict[str, Run]) -> None:

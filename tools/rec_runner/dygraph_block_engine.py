@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable
 
 import numpy as np
 import paddle
@@ -25,7 +26,8 @@ class BlockDygraphEngine(DygraphEngine):
         for index, (features, labels) in enumerate(zip(*self._batches(window))):
             paddle.seed(step_seed(self.seed, step + index))
             loss, batch_logits = self.model.loss_and_logits(self.net, features, labels, self.config)
-            self._update(loss)
+            loss.backward()
+            self._apply_gradients()
             losses.append(loss.detach())
             logits.append(batch_logits.detach())
         return Outcome(
@@ -35,11 +37,26 @@ class BlockDygraphEngine(DygraphEngine):
             {},
         )
 
-    def _update(self, loss: paddle.Tensor) -> None:
-        super()._update(loss)
-        schedule = self.optimizer._learning_rate
-        if isinstance(schedule, paddle.optimizer.lr.LRScheduler):
-            schedule.step()
+    def start_training(self, steps_per_epoch: int | None) -> None:
+        super().start_training(steps_per_epoch)
+        rate = self.optimizer._learning_rate
+        self._schedule = rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
+        self._update: Callable[[], None] | None = None
+
+    def _apply_gradients(self) -> None:
+        if self._update is None:
+            # The first step is Paddle's own: it makes the optimizer's slots.
+            self.optimizer.step()
+            self.optimizer.clear_grad()
+            self._update = direct_update(self.optimizer)
+        else:
+            self._update()
+        if self._schedule is not None:
+            self._schedule.step()
+
+    def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
+        super().set_optimizer_state(state)
+        self._update = None
 
     def _tensors(self, window: Window) -> tuple[paddle.Tensor, paddle.Tensor]:
         features, labels = window.arrays
@@ -65,3 +82,45 @@ class BlockDygraphEngine(DygraphEngine):
     def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         hook = getattr(self.model, "adapt", None)
         return hook(features, self.config) if hook else {}
+
+
+def direct_update(optimizer: paddle.optimizer.Optimizer) -> Callable[[], None]:
+    """``step`` and ``clear_grad`` of an optimizer that has stepped once, with less in between.
+
+    Paddle's Python around the update operators costs as much as the operators do when layers are
+    small. For Adam and AdamW without clipping the operators are called here directly, with the
+    very arguments that ``paddle.optimizer.Adam._append_optimize_op`` gives them; for anything
+    else this is ``step`` and ``clear_grad``.
+    """
+
+    def whole() -> None:
+        optimizer.step()
+        optimizer.clear_grad()
+
+    decoupled = type(optimizer) is paddle.optimizer.AdamW
+    plain = type(optimizer) is paddle.optimizer.Adam and optimizer.regularization is None
+    known = decoupled or plain
+    if not known or optimizer._grad_clip is not None or not hasattr(optimizer, "_amsgrad"):
+        return whole
+
+    operator = paddle._C_ops.adamw_ if decoupled else paddle._C_ops.adam_
+    decay = (1.0, optimizer._weight_decay, True) if decoupled else ()
+    tail = (optimizer._beta1, optimizer._beta2, optimizer._epsilon, *decay)
+    tail = (*tail, False, 1000, False, False, False)
+    kinds = ("moment1", "moment2", None, "beta1_pow_acc", "beta2_pow_acc")
+    slots = []
+    for parameter in optimizer._parameter_list:
+        if parameter.trainable:
+            found = [kind and optimizer._get_accumulator_master(kind, parameter) for kind in kinds]
+            slots.append((parameter, found))
+
+    def direct() -> None:
+        optimizer._create_global_learning_rate()
+        rate = optimizer._global_learning_rate()
+        for parameter, found in slots:
+            gradient = parameter.grad
+            if gradient is not None:
+                operator(parameter, gradient, rate, *found, None, None, *tail)
+                parameter.clear_gradient(False)
+
+    return direct
