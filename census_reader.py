@@ -31,10 +31,11 @@ class RecDataset(IterableDataset):
         self.file_list = sorted(file_list)
         self.layout = Layout(settings.feature_size, settings.label_columns)
         skip = config.get("runner.bad_rows") == "skip"
-        self.bad_rows = BadRows(config.get("runner.bad_rows_cap", 100) if skip else 0)
+        self.bad_rows_cap = config.get("runner.bad_rows_cap", 100) if skip else 0
+        self._bad_rows = BadRows()
 
     def blocks(self) -> Iterator[Block]:
-        """Stream the files once.
+        """Hook: stream the files once.
 
         Yields:
             ``(features float32 [n, feature_size], labels float32 [n, task_num], file)``.
@@ -42,7 +43,12 @@ class RecDataset(IterableDataset):
         Raises:
             RowError: a row that cannot be used, with file, line, column and value.
         """
-        return read_blocks(self.file_list, self.layout, self.bad_rows)
+        self._bad_rows = BadRows(self.bad_rows_cap)
+        return read_blocks(self.file_list, self.layout, self._bad_rows)
+
+    def skipped_rows(self) -> tuple[int, list[str]]:
+        """Hook: how many rows the last pass left out, and what was wrong with the first ten."""
+        return self._bad_rows.count, list(self._bad_rows.first)
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         worker = get_worker_info()

@@ -3,8 +3,8 @@
 Text is cut into blocks of a few megabytes at line ends, and each block is parsed by Arrow's CSV
 engine (https://arrow.apache.org/docs/python/csv.html) in a small pool of threads, which hides
 parsing behind whatever consumes the blocks. Memory stays constant for files of any size. A block
-that Arrow refuses, or that holds a value a model cannot train on, is read again line by line to
-name the file, line, column and value.
+that Arrow refuses, or that holds a value a model cannot train on, is halved until only the lines
+around the bad one are left; these are read one by one to name the file, line, column and value.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ import pyarrow as pa
 import pyarrow.csv
 
 BLOCK_BYTES = 4 << 20
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 16 << 20
+SLOW_BYTES = 64 << 10
 _BOM = b"\xef\xbb\xbf"
-_NUMBER = re.compile(rb"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*")
+# No two parts of it can match the same digits: on bad text it would take forever to try them all.
+_NUMBER = re.compile(rb"[ \t]*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?[ \t]*")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -105,11 +107,19 @@ class Layout:
 
 
 class _Text(NamedTuple):
-    """Whole lines of one file; ``line`` is the number of the first, counted from 1."""
+    """Whole lines of one file, or what is wrong with a line that was not kept.
+
+    Attributes:
+        file: path of the file.
+        line: number of the first line, counted from 1.
+        data: the lines.
+        problem: what is wrong, or empty.
+    """
 
     file: str
     line: int
     data: bytes
+    problem: str = ""
 
 
 class _Parsed(NamedTuple):
@@ -133,17 +143,18 @@ def read_blocks(
         blocks of at least one row.
 
     Raises:
-        RowError: a row with the wrong number of columns, a value that is not a finite float32
-            number, a label other than 0 and 1, a gzip file cut short.
+        RowError: a row with the wrong number of columns, a value that is not a number or not
+            finite as float32, a label that is not 0 or 1 as float32, a line of more than about
+            ``MAX_LINE_BYTES``, a gzip file cut short.
         OSError: a file cannot be read.
     """
     bad_rows = bad_rows if bad_rows is not None else BadRows()
-    texts = (text for file in files for text in _texts(Path(file), bad_rows))
+    texts = (text for file in files for text in _texts(Path(file)))
     pending: deque[Future[_Parsed]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="csv") as pool:
         try:
             for text in texts:
-                pending.append(pool.submit(_parse, text, layout))
+                pending.append(pool.submit(_parse, text, layout, bad_rows.cap))
                 if len(pending) > threads:
                     yield from _result(pending.popleft(), bad_rows)
             while pending:
@@ -161,47 +172,63 @@ def _result(future: Future[_Parsed], bad_rows: BadRows) -> Iterator[Block]:
         yield block
 
 
-def _texts(file: Path, bad_rows: BadRows) -> Iterator[_Text]:
+def _texts(file: Path) -> Iterator[_Text]:
     """Cut a file at line ends into pieces of about ``BLOCK_BYTES``."""
-    with _open(file) as stream:
-        line, tail, first = 1, b"", True
-        while True:
-            try:
+    line, first = 1, True
+    try:
+        with _open(file) as stream:
+            tail = stream.read(len(_BOM)).removeprefix(_BOM)
+            while True:
                 read = stream.read(BLOCK_BYTES)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                where = line + _count_lines(tail)
-                raise RowError(f"{file}: damaged gzip after line {where - 1}: {error}") from error
-            data = tail + read
-            if first:
-                data = data[len(_BOM) :] if data.startswith(_BOM) else data
-            cut = data.rfind(b"\n") + 1 if read else len(data)
-            if len(data) - cut > MAX_LINE_BYTES:
-                yield from _whole_lines(file, line, data[:cut])
-                line += _count_lines(data[:cut])
-                bad_rows.add(f"{file}:{line}: line is longer than {MAX_LINE_BYTES >> 20} MB")
-                tail, first = _skip_line(stream), False
-                line += 1
-                continue
-            if first and (cut or not read):
-                header, *rest = _LINE_END.split(data, 1)
-                if header and not any(_NUMBER.fullmatch(cell) for cell in header.split(b",")):
-                    rows = rest[0] if rest else b""
-                    cut -= len(data) - len(rows)
-                    data, line = rows, 2
-                first = False
-            if first:
-                tail = data
-                continue
-            yield from _whole_lines(file, line, data[:cut])
-            line += _count_lines(data[:cut])
-            tail = data[cut:]
-            if not read:
-                return
+                data = tail + read
+                cut = _last_line_end(data) if read else len(data)
+                whole, tail = data[:cut], data[cut:]
+                if first and (whole or not read):
+                    first = False
+                    header, *rest = _LINE_END.split(whole, 1)
+                    if header and not any(_NUMBER.fullmatch(cell) for cell in header.split(b",")):
+                        whole, line = (rest[0] if rest else b""), 2
+                if whole:
+                    yield _Text(str(file), line, whole)
+                    line += _count_lines(whole)
+                if not read:
+                    return
+                if len(tail) > MAX_LINE_BYTES:
+                    problem = f"line is longer than {MAX_LINE_BYTES >> 20} MB"
+                    yield _Text(str(file), line, b"", problem)
+                    tail, first = _after_line(stream, tail[-1:]), False
+                    line += 1
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RowError(f"{file}: damaged gzip after line {line - 1}: {error}") from error
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
 
 
-def _whole_lines(file: Path, line: int, data: bytes) -> Iterator[_Text]:
-    if data:
-        yield _Text(str(file), line, data)
+def _last_line_end(data: bytes) -> int:
+    """Length of the whole lines at the start of ``data``."""
+    # A carriage return ends a line too, but one at the very end may be half of "\r\n".
+    return max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+
+
+def _after_line(stream: BinaryIO, read: bytes) -> bytes:
+    """Read past the end of the current line.
+
+    Args:
+        stream: where from.
+        read: the last byte that was read.
+
+    Returns:
+        what follows the line in the last read.
+    """
+    while read:
+        if read.endswith(b"\r"):
+            read += stream.read(1)
+        end = _LINE_END.search(read)
+        if end:
+            return read[end.end() :]
+        read = stream.read(BLOCK_BYTES)
+    return b""
 
 
 def _open(file: Path) -> BinaryIO:
@@ -213,20 +240,14 @@ def _open(file: Path) -> BinaryIO:
     return stream
 
 
-def _skip_line(stream: BinaryIO) -> bytes:
-    """Read past the end of the current line; what follows it in the last read."""
-    while read := stream.read(BLOCK_BYTES):
-        end = read.find(b"\n")
-        if end >= 0:
-            return read[end + 1 :]
-    return b""
-
-
 def _count_lines(data: bytes) -> int:
     return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
 
 
-def _parse(text: _Text, layout: Layout) -> _Parsed:
+def _parse(text: _Text, layout: Layout, cap: int) -> _Parsed:
+    """Rows of a text; of those that cannot be used, at least ``cap`` + 1, are there so many."""
+    if text.problem:
+        return _Parsed(_empty(text.file, layout), [f"{text.file}:{text.line}: {text.problem}"])
     if not text.data.startswith(_BOM):
         try:
             block = _parse_fast(text, layout)
@@ -236,7 +257,16 @@ def _parse(text: _Text, layout: Layout) -> _Parsed:
             binary = (block.labels == 0) | (block.labels == 1)
             if binary.all() and np.isfinite(block.features).all():
                 return _Parsed(block, [])
-    return _parse_lines(text, layout)
+    cut = _last_line_end(text.data[: len(text.data) // 2])
+    if len(text.data) <= SLOW_BYTES or not cut:
+        return _parse_lines(text, layout, cap)
+    first = _parse(text._replace(data=text.data[:cut]), layout, cap)
+    if len(first.bad) > cap:
+        return first
+    line = text.line + _count_lines(text.data[:cut])
+    second = _parse(text._replace(line=line, data=text.data[cut:]), layout, cap)
+    blocks = zip(first.block[:2], second.block[:2])
+    return _Parsed(Block(*map(np.concatenate, blocks), text.file), first.bad + second.bad)
 
 
 def _parse_fast(text: _Text, layout: Layout) -> Block:
@@ -261,19 +291,19 @@ def _parse_fast(text: _Text, layout: Layout) -> Block:
     )
 
 
-def _parse_lines(text: _Text, layout: Layout) -> _Parsed:
-    """Read a block line by line: slow, but it knows where it is."""
+def _parse_lines(text: _Text, layout: Layout, cap: int) -> _Parsed:
+    """Read a text line by line: slow, but it knows where it is."""
     rows: list[np.ndarray] = []
     bad: list[str] = []
     for number, line in enumerate(_LINE_END.split(text.data), start=text.line):
-        if not line.strip():
-            continue
-        cells = line.split(b",")
-        problem = _problem(cells, layout)
-        if problem:
-            bad.append(f"{text.file}:{number}: {problem}")
-        else:
-            rows.append(np.array(cells, dtype=np.float64).astype(np.float32))
+        if len(bad) > cap:
+            break
+        if line.strip():
+            row = _row(line, layout)
+            if isinstance(row, str):
+                bad.append(f"{text.file}:{number}: {row}")
+            else:
+                rows.append(row)
     if not rows:
         return _Parsed(_empty(text.file, layout), bad)
     matrix = np.stack(rows)
@@ -282,23 +312,33 @@ def _parse_lines(text: _Text, layout: Layout) -> _Parsed:
     return _Parsed(Block(features, labels, text.file), bad)
 
 
-def _problem(cells: list[bytes], layout: Layout) -> str | None:
-    if len(cells) != layout.column_num:
+def _row(line: bytes, layout: Layout) -> np.ndarray | str:
+    """All columns of a row, float32, or what is wrong with it."""
+    columns = line.count(b",") + 1
+    if columns != layout.column_num:
         return (
-            f"row has {len(cells)} columns, expected {layout.column_num} "
+            f"row has {columns} columns, expected {layout.column_num} "
             f"({len(layout.label_columns)} labels and {layout.feature_size} features)"
         )
+    cells = line.split(b",")
     for column, cell in enumerate(cells):
-        shown = cell[:40].decode("utf-8", "backslashreplace").strip()
         if not _NUMBER.fullmatch(cell):
-            if re.fullmatch(rb"\s*[+-]?(nan|inf(inity)?)\s*", cell, re.IGNORECASE):
-                return f"column {column} (from 0): value {shown!r} is not a finite number"
-            return f"column {column} (from 0): value {shown!r} is not a number"
-        if abs(float(cell)) > float(np.finfo(np.float32).max):
-            return f"column {column} (from 0): value {shown!r} is too large for float32"
-        if column in layout.label_columns and float(cell) not in (0, 1):
-            return f"column {column} (from 0): label {shown!r} should be 0 or 1"
-    return None
+            word = re.fullmatch(rb"\s*[+-]?(nan|inf(inity)?)\s*", cell, re.IGNORECASE)
+            return _bad_value(column, cell, "is not a finite number" if word else "is not a number")
+    # Arrow's conversion here too: another's might round differently.
+    stripped = pa.array([cell.strip() for cell in cells], pa.binary())
+    values = stripped.cast(pa.string()).cast(pa.float32()).to_numpy(zero_copy_only=False)
+    for column in np.flatnonzero(~np.isfinite(values)):
+        return _bad_value(column, cells[column], "is too large for float32")
+    for column in layout.label_columns:
+        if values[column] not in (0, 1):
+            return _bad_value(column, cells[column], "should be 0 or 1", "label")
+    return values
+
+
+def _bad_value(column: int, cell: bytes, problem: str, kind: str = "value") -> str:
+    shown = cell[:40].decode("utf-8", "backslashreplace").strip()
+    return f"column {column} (from 0): {kind} {shown!r} {problem}"
 
 
 def _empty(file: str, layout: Layout) -> Block:

@@ -33,16 +33,14 @@ class DygraphModel:
         return ShareBottomLayer.from_settings(self.settings)
 
     def create_feeds(self, batch_data: Sequence[Any], config: Config) -> tuple[Tensor, Tensor]:
-        """``(features float32 [N, F], labels int64 [T, N, 1])``."""
+        """``(features float32 [N, F], labels float32 [T, N, 1])``."""
         features = paddle.to_tensor(batch_data[0], dtype="float32")
-        labels = [
-            paddle.to_tensor(label, dtype="int64").reshape([-1, 1]) for label in batch_data[1:]
-        ]
-        return features, paddle.stack(labels)
+        labels = [paddle.to_tensor(label).astype("float32") for label in batch_data[1:]]
+        return features, paddle.stack(labels).reshape([len(labels), -1, 1])
 
-    def create_loss(self, logits: Tensor, labels: Tensor, config: Config) -> Tensor:
-        """Scalar loss from logits ``[T, N, 2]`` and labels ``[T, N, 1]``."""
-        return multi_task_loss(logits, labels, self.settings.loss_weights)
+    def create_loss(self, log_odds: Tensor, labels: Tensor, config: Config) -> Tensor:
+        """Scalar loss from log-odds and labels, both ``[T, N, 1]``."""
+        return multi_task_loss(log_odds, labels, self.settings.loss_weights)
 
     def create_optimizer(self, dy_model: ShareBottomLayer, config: Config) -> Any:
         """The optimizer that the config names."""
@@ -62,9 +60,9 @@ class DygraphModel:
     ) -> tuple[Tensor, Sequence[paddle.metric.Metric], dict[str, Tensor]]:
         """Loss of a batch; the metrics are updated."""
         features, labels = self.create_feeds(batch_data, config)
-        logits = dy_model.logits(dy_model.encoding(features))
-        loss = self.create_loss(logits, labels, config)
-        _update(metrics_list, logits, labels)
+        log_odds = dy_model.log_odds(dy_model.encoding(features))
+        loss = self.create_loss(log_odds, labels, config)
+        _update(metrics_list, log_odds, labels)
         return loss, metrics_list, {"loss": loss}
 
     def infer_forward(
@@ -76,11 +74,11 @@ class DygraphModel:
     ) -> tuple[Sequence[paddle.metric.Metric], None]:
         """The metrics are updated."""
         features, labels = self.create_feeds(batch_data, config)
-        _update(metrics_list, dy_model.logits(dy_model.encoding(features)), labels)
+        _update(metrics_list, dy_model.log_odds(dy_model.encoding(features)), labels)
         return metrics_list, None
 
     def task_names(self, config: Config) -> tuple[str, ...]:
-        """Hook: names of the binary tasks, in the order of labels and logits."""
+        """Hook: names of the binary tasks, in the order of labels and log-odds."""
         return HyperParameters.from_config(config).task_names
 
     def adapt(self, blocks: Iterable[np.ndarray], config: Config) -> dict[str, np.ndarray]:
@@ -96,14 +94,19 @@ class DygraphModel:
         """Hook: what no training step changes, done once for many batches."""
         return dy_model.encoding(features)
 
-    def loss_and_logits(
+    def loss_and_log_odds(
         self, dy_model: ShareBottomLayer, encoded: Tensor, labels: Tensor, config: Config
     ) -> tuple[Tensor, Tensor]:
-        """Hook: scalar loss and logits ``[T, N, 2]`` of encoded features ``[N, E]``."""
-        logits = dy_model.logits(encoded)
-        return self.create_loss(logits, labels, config), logits
+        """Hook: scalar loss, and log-odds of class 1 ``[T, N, 1]``.
+
+        ``encoded`` is float32 ``[N, E]``, ``labels`` float32 ``[T, N, 1]``.
+        """
+        log_odds = dy_model.log_odds(encoded)
+        return self.create_loss(log_odds, labels, config), log_odds
 
 
-def _update(metrics: Sequence[paddle.metric.Metric], logits: Tensor, labels: Tensor) -> None:
-    for metric, probabilities, label in zip(metrics, F.softmax(logits).numpy(), labels.numpy()):
-        metric.update(preds=probabilities, labels=label)
+def _update(metrics: Sequence[paddle.metric.Metric], log_odds: Tensor, labels: Tensor) -> None:
+    positive = F.sigmoid(log_odds).numpy()
+    probabilities = np.concatenate([1 - positive, positive], axis=-1)
+    for metric, prediction, label in zip(metrics, probabilities, labels.numpy().astype(np.int64)):
+        metric.update(preds=prediction, labels=label)

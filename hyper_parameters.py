@@ -56,7 +56,7 @@ class HyperParameters:
         ("none", "standard", "piecewise_linear"),
     )
     piecewise_bins: int = _key(
-        "piecewise_bins", 256, "bins of piecewise_linear, shared out among the numeric columns"
+        "piecewise_bins", 128, "bins of piecewise_linear, shared out among the numeric columns"
     )
     optimizer: str = _key(
         "optimizer.class", "adam", "optimizer", ("adam", "adamw", "sgd", "momentum", "adagrad")

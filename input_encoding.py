@@ -71,8 +71,8 @@ def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.nd
         bins: as for :class:`InputEncoding`.
 
     Returns:
-        name to array, entries of the network's state dict. Columns of 0 and 1, and columns that
-        never change, keep ``mean`` 0 and ``scale`` 1; the latter have no bins either.
+        name to array, entries of the network's state dict. Columns of 0 and 1 keep ``mean`` 0
+        and ``scale`` 1; a column that never changes becomes 0 and has no bins.
     """
     if kind == "none":
         return {}
@@ -90,13 +90,14 @@ def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.nd
             column.add(features[:, index])
         ones += np.count_nonzero(features == 1, axis=0)
         rows += len(features)
-    varying = {index: c for index, c in sorted(columns.items()) if c.std > 0}
     size = 0 if ones is None else len(ones)
     mean, scale = np.zeros(size, np.float32), np.ones(size, np.float32)
-    for index, column in varying.items():
-        mean[index], scale[index] = column.mean, 1.0 / column.std
+    for index, column in columns.items():
+        mean[index] = column.mean
+        scale[index] = 1.0 / column.std if column.std > 0 else 1.0
     state = {"encoding.mean": mean, "encoding.scale": scale}
     if kind == "piecewise_linear":
+        varying = {index: c for index, c in sorted(columns.items()) if c.std > 0}
         state.update(_bins(varying, bins))
     return state
 

@@ -75,7 +75,7 @@ class ShareBottomLayer(nn.Layer):
         initializer: str = "xavier",
         tower_initializer: str = "xavier",
         numeric_encoding: str = "none",
-        piecewise_bins: int = 256,
+        piecewise_bins: int = 128,
     ) -> None:
         super().__init__()
         self.encoding = InputEncoding(feature_size, numeric_encoding, piecewise_bins)
@@ -93,6 +93,7 @@ class ShareBottomLayer(nn.Layer):
             self.tower.append(TaskLinear(task_num, size, units, tower_initializer))
             size = units
         self.out = TaskLinear(task_num, size, 2, tower_initializer)
+        self._difference = paddle.to_tensor([[-1.0], [1.0]])
 
     @classmethod
     def from_settings(cls, settings: HyperParameters) -> ShareBottomLayer:
@@ -137,27 +138,41 @@ class ShareBottomLayer(nn.Layer):
             hidden = self._activate(layer(hidden), self.tower_dropout)
         return self.out(hidden)
 
+    def log_odds(self, encoded: Tensor) -> Tensor:
+        """Logit of class 1 less that of class 0, which is the log of the odds.
+
+        Args:
+            encoded: as for :meth:`logits`.
+
+        Returns:
+            float32 ``[T, N, 1]``.
+        """
+        return paddle.matmul(self.logits(encoded), self._difference)
+
     def _activate(self, hidden: Tensor, dropout: float) -> Tensor:
         hidden = F.relu(hidden)
         return F.dropout(hidden, dropout, training=self.training) if dropout else hidden
 
 
-def multi_task_loss(logits: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
-    """Weighted sum over tasks of the mean cross-entropy, from logits.
+def multi_task_loss(log_odds: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
+    """Weighted sum over tasks of the mean cross-entropy, from log-odds, never from probabilities.
+
+    (``paddle.nn.functional.cross_entropy`` and ``log_softmax`` cap what a row can cost at 64.)
 
     Args:
-        logits: float32 ``[T, N, 2]``.
-        labels: int64 ``[T, N, 1]``, 0 or 1.
+        log_odds: float32 ``[T, N, 1]``, see :meth:`ShareBottomLayer.log_odds`.
+        labels: float32 ``[T, N, 1]``, 0 or 1.
         weights: a weight per task; empty weighs every task 1.
 
     Returns:
         float32 scalar.
     """
-    entropy = F.cross_entropy(logits, labels, reduction="none")
-    if weights:
-        scale = paddle.to_tensor(np.asarray(weights, np.float32).reshape(-1, 1, 1))
-        entropy = entropy * scale
-    return entropy.mean() * logits.shape[0]
+    task_num = log_odds.shape[0]
+    if not weights:
+        return F.binary_cross_entropy_with_logits(log_odds, labels) * task_num
+    entropy = F.binary_cross_entropy_with_logits(log_odds, labels, reduction="none")
+    scale = paddle.to_tensor(np.asarray(weights, np.float32).reshape(-1, 1, 1))
+    return (entropy * scale).mean() * task_num
 
 
 def make_initializer(name: str, in_size: int, out_size: int) -> nn.initializer.Initializer:

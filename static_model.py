@@ -45,11 +45,16 @@ class StaticModel:
         return [features, *labels]
 
     def net(self, inputs: Sequence[Variable], is_infer: bool = False) -> dict[str, Variable]:
-        """Loss and each task's AUC; in inference the probabilities of class 1 too."""
+        """Loss and each task's AUC; in inference the probabilities of class 1 too.
+
+        Paddle 3's ``paddle.static.auc`` forgets earlier batches, so that tools which print what
+        they fetch print the AUC of a batch; our tools count all rows.
+        """
         self.build_layer(training=not is_infer)
-        labels = paddle.stack(list(inputs[1:]))
-        self._loss, logits = self.loss_and_logits(self.encode(inputs[0]), labels)
-        probabilities = paddle.unbind(F.softmax(logits), axis=0)
+        labels = paddle.stack([label.astype("float32") for label in inputs[1:]])
+        self._loss, log_odds = self.loss_and_log_odds(self.encode(inputs[0]), labels)
+        positive = F.sigmoid(log_odds)
+        probabilities = paddle.unbind(paddle.concat([1.0 - positive, positive], axis=-1), axis=0)
         fetches = {"cost": self._loss}
         for name, prediction, label in zip(self.settings.task_names, probabilities, inputs[1:]):
             fetches[f"auc_{name}"] = paddle.static.auc(prediction, label)[0]
@@ -82,13 +87,13 @@ class StaticModel:
         """Hook: what no training step changes, done once for many batches."""
         return self.layer.encoding(features)
 
-    def loss_and_logits(self, encoded: Variable, labels: Variable) -> tuple[Variable, Variable]:
-        """Hook: scalar loss and logits ``[T, N, 2]``; labels are ``[T, N, 1]``."""
-        logits = self.layer.logits(encoded)
-        return multi_task_loss(logits, labels, self.settings.loss_weights), logits
+    def loss_and_log_odds(self, encoded: Variable, labels: Variable) -> tuple[Variable, Variable]:
+        """Hook: scalar loss, and log-odds of class 1 ``[T, N, 1]``; labels are alike."""
+        log_odds = self.layer.log_odds(encoded)
+        return multi_task_loss(log_odds, labels, self.settings.loss_weights), log_odds
 
     def task_names(self, config: Config) -> tuple[str, ...]:
-        """Hook: names of the binary tasks, in the order of labels and logits."""
+        """Hook: names of the binary tasks, in the order of labels and log-odds."""
         return self.settings.task_names
 
     def adapt(self, blocks: Iterable[np.ndarray], config: Config) -> dict[str, np.ndarray]:

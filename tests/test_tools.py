@@ -338,7 +338,9 @@ def test_ties_and_one_class_are_scored_as_scikit_learn_does(tmp_path: Path) -> N
     assert record["rows"] == 101
     columns = read_predictions(tmp_path / "out" / "0" / "predictions.csv")
     probability = columns["probability_income"]
-    assert len(np.unique(probability)) <= 4
+    # Equal rows may differ in the last bit: BLAS computes the rows at a batch's end otherwise.
+    assert len(np.unique(probability.round(6))) <= 4
+    assert len(np.unique(probability)) < 20
     expected = roc_auc_score(income, probability)
     assert record["auc_income"] == pytest.approx(expected, abs=1e-6)
     assert f"auc_income: {expected:.6f}" in log

@@ -22,6 +22,7 @@ class Chunk(NamedTuple):
     features: np.ndarray
     labels: np.ndarray
     files: tuple[str, ...]
+    encoded: bool = False
 
 
 class BlockSource:
@@ -39,6 +40,10 @@ class BlockSource:
         cache_bytes: rows are kept in memory after the first pass if they fit.
         keep: from the index of a block's first row and its length to a mask of the rows that
             belong to this source; None keeps all.
+
+    Attributes:
+        encode: applied to the features before they are cut into windows; None leaves them raw.
+        keep_encoded: ``encode`` will not change, so cached rows may be kept encoded.
     """
 
     def __init__(
@@ -58,7 +63,10 @@ class BlockSource:
         self.chunk_rows = chunk_rows
         self.cache_bytes = cache_bytes
         self.keep = keep
+        self.encode: Callable[[np.ndarray], np.ndarray] | None = None
+        self.keep_encoded = False
         self._rows: int | None = None
+        self._skipped: tuple[int, list[str]] = (0, [])
         self._cache: list[Chunk] | None = None
 
     @property
@@ -80,6 +88,14 @@ class BlockSource:
         """Number of batches in an epoch, the last incomplete one included."""
         return -(-self.rows // self.batch_size)
 
+    def take_skipped(self) -> tuple[int, list[str]]:
+        """Rows that the reader left out of the last full pass over its files: count and examples.
+
+        Readers say so by the optional hook ``skipped_rows()``. A pass is told of once only.
+        """
+        skipped, self._skipped = self._skipped, (0, [])
+        return skipped
+
     def features(self) -> Iterator[np.ndarray]:
         """Features of all rows, in pieces float32 ``[n, F]``."""
         return (chunk.features for chunk in self._chunks())
@@ -99,7 +115,7 @@ class BlockSource:
         files: dict[str, None] = {}
         have, batch = 0, first_batch
         skip = first_batch * self.batch_size
-        for number, chunk in enumerate(prefetch(self._chunks())):
+        for number, chunk in enumerate(self._encoded_chunks()):
             rows = len(chunk.labels)
             start = min(skip, rows)
             skip -= start
@@ -107,8 +123,11 @@ class BlockSource:
             while start < rows:
                 want = self._window_batches(batch, stops, chunk.features) * self.batch_size
                 end = min(rows, start + want - have)
-                picked = slice(start, end) if order is None else order[start:end]
-                parts.append([chunk.features[picked], chunk.labels[picked]])
+                if order is None:
+                    parts.append([chunk.features[start:end], chunk.labels[start:end]])
+                else:
+                    picked = order[start:end]
+                    parts.append([chunk.features.take(picked, 0), chunk.labels.take(picked, 0)])
                 files.update(dict.fromkeys(chunk.files))
                 have += end - start
                 start = end
@@ -118,6 +137,18 @@ class BlockSource:
                     parts, files, have = [], {}, 0
         if have:
             yield self._window(batch, parts, have, tuple(files))
+
+    def _encoded_chunks(self) -> Iterator[Chunk]:
+        cache = self._cache
+        for number, chunk in enumerate(prefetch(self._chunks()) if cache is None else cache):
+            if self.encode is not None and not chunk.encoded:
+                chunk = chunk._replace(features=self.encode(chunk.features), encoded=True)
+                if cache is not None and self._may_keep(chunk, len(cache)):
+                    cache[number] = chunk
+            yield chunk
+
+    def _may_keep(self, chunk: Chunk, chunks: int) -> bool:
+        return self.keep_encoded and chunk.features.nbytes * chunks <= self.cache_bytes
 
     def _order(self, epoch: int, number: int, rows: int) -> np.ndarray | None:
         if self.shuffle_seed is None:
@@ -151,6 +182,8 @@ class BlockSource:
             yield chunk
         if not rows:
             raise UserError(f"{self.name} holds no rows")
+        if self._rows not in (None, rows):
+            raise RunError(f"{self.name} held {self._rows} rows before and holds {rows} now")
         self._rows, self._cache = rows, kept
 
     def _read_chunks(self) -> Iterator[Chunk]:
@@ -179,8 +212,9 @@ class BlockSource:
 
     def _read_blocks(self) -> Iterator[tuple[Sequence[np.ndarray], str]]:
         first = 0
+        dataset = self.make_dataset()
         try:
-            for block in self.make_dataset().blocks():
+            for block in dataset.blocks():
                 rows = block[:2]
                 if self.keep is not None:
                     mask = self.keep(first, len(block[1]))
@@ -188,7 +222,10 @@ class BlockSource:
                     rows = [array[mask] for array in rows]
                 yield rows, getattr(block, "file", self.name)
         except OSError as error:
-            raise RunError(f"{error.filename or self.name} cannot be read: {error}") from error
+            name = error.filename or self.name
+            raise RunError(f"{name} cannot be read: {error.strerror or error}") from error
+        if hasattr(dataset, "skipped_rows"):
+            self._skipped = dataset.skipped_rows()
 
 
 def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:

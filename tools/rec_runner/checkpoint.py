@@ -37,7 +37,9 @@ OPTIMIZER = "rec.pdopt"
 STATE = "rec.pdstate"
 MANIFEST = "rec.json"
 BEST = "best.json"
+STATIC_WEIGHTS = "rec_static.pdparams"  # PaddleRec's static trainer's name of the weights
 _NAME = re.compile(r"(\d+)(?:-(\d+))?")
+_LEFT_OVER = re.compile(r"\.\d+(-\d+)?\.(part|old)")
 
 
 @dataclass
@@ -89,15 +91,15 @@ class Checkpoints:
     Args:
         folder: ``runner.model_save_path`` or ``runner.infer_load_path``.
         keep: how many finished epochs to keep, the best and the last among them; None keeps all.
-        versions: names and versions of the libraries in use, noted in each checkpoint.
+        notes: written into each checkpoint for people to read: config, versions of libraries.
     """
 
     def __init__(
-        self, folder: str, keep: int | None = None, versions: Mapping[str, str] | None = None
+        self, folder: str, keep: int | None = None, notes: Mapping[str, Any] | None = None
     ) -> None:
         self.folder = Path(folder)
         self.keep = keep
-        self.versions = versions or {}
+        self.notes = notes or {}
 
     def epochs(self) -> list[int]:
         """Epochs that have a checkpoint, ascending."""
@@ -124,7 +126,7 @@ class Checkpoints:
         found = []
         for entry in self.folder.iterdir():
             match = _NAME.fullmatch(entry.name)
-            if match and (entry / WEIGHTS).is_file():
+            if match and any((entry / n).is_file() for n in (MANIFEST, WEIGHTS, STATIC_WEIGHTS)):
                 found.append((int(match[1]), int(match[2]) if match[2] else None))
         return sorted(found, key=_order)
 
@@ -160,10 +162,11 @@ class Checkpoints:
                 "progress": asdict(progress),
                 "facts": snapshot.facts,
                 "saved_at": time.time(),
-                "versions": self.versions,
                 "sha256": checksums,
+                **self.notes,
             }
-            _write_synced(aside / MANIFEST, json.dumps(manifest, indent=1).encode())
+            manifest["own_sha256"] = _own_checksum(manifest)
+            _write_synced(aside / MANIFEST, json.dumps(manifest, indent=1, default=str).encode())
             _replace_folder(aside, target)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
@@ -171,15 +174,27 @@ class Checkpoints:
                 f"checkpoint {target} cannot be written: {error.strerror or error}; "
                 "earlier checkpoints are intact"
             ) from error
+        if finished:
+            self._mark_best(progress)
         self._prune(progress)
-        if finished and progress.best_epoch is not None:
-            best = {"epoch": progress.best_epoch, "value": progress.best_value}
-            with written_aside(self.folder / BEST) as stream:
-                stream.write(json.dumps(best).encode())
         return target
 
+    def _mark_best(self, progress: Progress) -> None:
+        if progress.best_epoch is None:
+            (self.folder / BEST).unlink(missing_ok=True)  # an earlier run's
+            return
+        best = {"epoch": progress.best_epoch, "value": progress.best_value}
+        with written_aside(self.folder / BEST) as stream:
+            stream.write(json.dumps(best).encode())
+
     def _prune(self, progress: Progress) -> None:
-        """Remove mid-epoch checkpoints that a newer one replaces, and epochs beyond ``keep``."""
+        """Remove mid-epoch checkpoints that a newer one replaces, and epochs beyond ``keep``.
+
+        What a save that was cut short left behind goes too.
+        """
+        for entry in self.folder.iterdir():
+            if _LEFT_OVER.fullmatch(entry.name):
+                shutil.rmtree(entry, ignore_errors=True)
         now = (progress.epoch, progress.batch)
         for epoch, batch in self._places():
             if batch is not None and (epoch, batch) != now:
@@ -195,28 +210,30 @@ class Checkpoints:
             shutil.rmtree(self.folder / str(epoch), ignore_errors=True)
 
     def newest(self) -> Snapshot | None:
-        """The newest whole checkpoint of the run that wrote last; damaged ones are named.
+        """The newest whole checkpoint of the run that wrote last; newer, damaged ones are named.
 
         Returns:
             it, or None where there is none.
         """
-        found = []
+        manifests: dict[Path, dict[str, Any] | UserError] = {}
         for epoch, batch in self._places():
             folder = self.folder / (str(epoch) if batch is None else f"{epoch}-{batch}")
             try:
-                found.append((_read_manifest(folder), folder))
+                manifests[folder] = _read_manifest(folder)
             except UserError as error:
-                warn(f"{error}; going back to the one before it")
-        if not found:
-            return None
-        run = max(found, key=lambda item: item[0]["saved_at"])[0]["progress"]["run"]
-        for manifest, folder in reversed(found):
-            if manifest["progress"]["run"] != run:
-                continue
+                manifests[folder] = error
+        whole = [item for item in manifests.values() if isinstance(item, dict)]
+        run = max(whole, key=lambda m: m["saved_at"])["progress"]["run"] if whole else None
+        for folder, manifest in reversed(manifests.items()):
             try:
-                return _read_snapshot(folder, manifest)
+                if isinstance(manifest, UserError):
+                    raise manifest
+                if manifest["progress"]["run"] == run:
+                    return _read_snapshot(folder, manifest)
             except UserError as error:
                 warn(f"{error}; going back to the one before it")
+        if manifests:
+            warn(f"no whole checkpoint is left in {self.folder}; training starts afresh")
         return None
 
 
@@ -226,19 +243,25 @@ def load_weights(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: no such checkpoint, a damaged one, or a file that is not one.
     """
-    for name in (WEIGHTS, "rec_static.pdparams"):
-        if (folder / name).is_file():
-            break
-    else:
-        raise UserError(f"checkpoint {folder / WEIGHTS} not found")
     if (folder / MANIFEST).is_file():
-        _check_sum(folder / name, _read_manifest(folder)["sha256"].get(name))
-    state = load_arrays(folder / name)
+        _check_files(folder, _read_manifest(folder))
+    for name in (WEIGHTS, STATIC_WEIGHTS):
+        if (folder / name).is_file():
+            return _weights(folder / name)
+    raise UserError(f"checkpoint {folder / WEIGHTS} not found")
+
+
+def _weights(file: Path) -> dict[str, np.ndarray]:
+    state = load_arrays(file)
     # paddle.save adds a table of variable names to a Layer's state dict.
     state.pop("StructuredToParameterName@@", None)
-    # It pickles a bare Tensor as (name, array).
-    plain = {k: v[1] if isinstance(v, tuple) and len(v) == 2 else v for k, v in state.items()}
-    return {key: np.asarray(value) for key, value in plain.items()}
+    for name, value in state.items():
+        # It pickles a bare Tensor as (name, array).
+        array = value[1] if isinstance(value, tuple) and len(value) == 2 else value
+        if not isinstance(array, (np.ndarray, np.generic)):
+            raise UserError(f"{file}: {name} is a {type(array).__name__}, expected an array")
+        state[name] = np.asarray(array)
+    return state
 
 
 def _order(place: tuple[int, int | None]) -> tuple[int, int]:
@@ -246,39 +269,57 @@ def _order(place: tuple[int, int | None]) -> tuple[int, int]:
     return (epoch + 1, 0) if batch is None else (epoch, batch)
 
 
+def _own_checksum(manifest: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "own_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        known = {"progress", "facts", "saved_at", "sha256"} <= manifest.keys()
+        if manifest["own_sha256"] != _own_checksum(manifest):
+            raise ValueError("its checksum is not the one noted")
         Progress(**manifest["progress"])
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {folder} is damaged: {MANIFEST}: {error}") from error
-    if not known:
-        raise UserError(f"checkpoint {folder} is damaged: {MANIFEST} lacks entries")
+        for name, kind in (("facts", dict), ("sha256", dict), ("saved_at", float)):
+            if not isinstance(manifest[name], kind):
+                raise TypeError(f"{name} is not a {kind.__name__}")
+        if not manifest["sha256"].keys() <= {WEIGHTS, OPTIMIZER, STATE}:
+            raise ValueError("it names files that are not a checkpoint's")
+    except OSError as error:
+        raise UserError(f"checkpoint {folder} is damaged: {MANIFEST}: {error.strerror}") from error
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        text = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
+        raise UserError(f"checkpoint {folder} is damaged: {MANIFEST}: {text}") from error
     return manifest
 
 
 def _read_snapshot(folder: Path, manifest: dict[str, Any]) -> Snapshot:
-    for name, expected in manifest["sha256"].items():
-        _check_sum(folder / name, expected)
-    has_meter = STATE in manifest["sha256"]
+    _check_files(folder, manifest)
     return Snapshot(
         Progress(**manifest["progress"]),
-        load_weights(folder),
+        _weights(folder / WEIGHTS),
         load_arrays(folder / OPTIMIZER),
-        load_arrays(folder / STATE) if has_meter else {},
+        load_arrays(folder / STATE) if STATE in manifest["sha256"] else {},
         manifest["facts"],
     )
 
 
-def _check_sum(file: Path, expected: str | None) -> None:
-    try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"checkpoint {file} cannot be read: {error.strerror}") from error
-    if found != expected:
-        raise UserError(f"checkpoint {file} is damaged: its checksum is not the one noted")
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Compare the files of a checkpoint with the checksums that were noted.
+
+    Raises:
+        UserError: names the file that is missing or differs.
+    """
+    for name, expected in manifest["sha256"].items():
+        try:
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"checkpoint {folder} is damaged: {name}: {error.strerror}") from error
+        if found != expected:
+            raise UserError(
+                f"checkpoint {folder} is damaged: {name}: its checksum is not the one noted"
+            )
 
 
 def _write_synced(file: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rec_runner.config import Config, load_config
 from rec_runner.environment import prepare_environment
+from rec_runner.signals import RaisedSignals
 
 _PURPOSE = {
     "train": "Train the model of a config's folder and save a checkpoint after each epoch.",
@@ -24,7 +25,8 @@ def main(command: str, path: str, arguments: Sequence[str] | None = None) -> int
         arguments: command line; by default the process's own.
 
     Returns:
-        exit status: 0 when the work was done, 2 for bad input, 1 for other failures.
+        exit status: 0 when the work was done, 2 for bad input, 1 for other failures, 130 or 143
+        after SIGINT or SIGTERM.
     """
     options = _parser(command, path).parse_args(arguments)
     try:
@@ -38,6 +40,9 @@ def main(command: str, path: str, arguments: Sequence[str] | None = None) -> int
         if getattr(error, "user_error", False):
             print(f"error: {error}", file=sys.stderr)
             return getattr(error, "exit_status", 2)
+        if isinstance(error, OSError):
+            print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+            return 1
         kind = type(error).__name__
         print(f"internal error: {kind}: {error} (--debug shows the traceback)", file=sys.stderr)
         return 1
@@ -69,7 +74,9 @@ def _parser(command: str, path: str) -> argparse.ArgumentParser:
 
 def _run(command: str, path: str, config: Config) -> None:
     prepare_environment(config.runner("thread_num"))
-    # Imported only now: Paddle reads its environment when it is imported.
-    from rec_runner.jobs import infer, train
+    with RaisedSignals() as signals:
+        # Imported only now: Paddle reads its environment when it is imported.
+        from rec_runner.jobs import infer, train
 
-    (train if command == "train" else infer)(path, config)
+        signals.listen()
+        (train if command == "train" else infer)(path, config)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable
 
 import numpy as np
 import paddle
 
 from rec_runner.dygraph_engine import DygraphEngine
-from rec_runner.engine import Outcome, log_odds, step_labels
+from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, step_labels
 from rec_runner.paddle_state import step_seed
 from rec_runner.window import Window
+
+# Paddle 2.6 takes only DLPack capsules, not objects that make them.
+_SHARES_MEMORY = int(paddle.__version__.split(".")[0]) >= 3
 
 
 class BlockDygraphEngine(DygraphEngine):
@@ -22,18 +25,18 @@ class BlockDygraphEngine(DygraphEngine):
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()
-        losses, logits = [], []
-        for index, (features, labels) in enumerate(zip(*self._batches(window))):
+        losses, odds = [], []
+        for index, (features, labels) in enumerate(self._batches(window)):
             paddle.seed(step_seed(self.seed, step + index))
-            loss, batch_logits = self.model.loss_and_logits(self.net, features, labels, self.config)
+            loss, batch_odds = self.model.loss_and_log_odds(self.net, features, labels, self.config)
             loss.backward()
             self._apply_gradients()
             losses.append(loss.detach())
-            logits.append(batch_logits.detach())
+            odds.append(batch_odds.detach())
         return Outcome(
             paddle.stack(losses).numpy(),
             window.arrays[1],
-            log_odds(paddle.concat(logits, axis=1).numpy()),
+            joined_log_odds([paddle.concat(odds, axis=1).numpy()]),
             {},
         )
 
@@ -58,30 +61,39 @@ class BlockDygraphEngine(DygraphEngine):
         super().set_optimizer_state(state)
         self._update = None
 
-    def _tensors(self, window: Window) -> tuple[paddle.Tensor, paddle.Tensor]:
+    def _batches(self, window: Window) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
+        """Encoded features ``[N, E]`` and labels ``[T, N, 1]`` of each batch."""
         features, labels = window.arrays
-        encoded = self.model.encode(self.net, paddle.to_tensor(features))
-        return encoded, paddle.to_tensor(step_labels(labels))
-
-    def _batches(self, window: Window) -> tuple[list[paddle.Tensor], list[paddle.Tensor]]:
-        """Encoded features and labels of each batch, cut from the window by one operator."""
-        sizes = [window.batch_size] * (window.rows // window.batch_size)
-        if window.rows % window.batch_size:
-            sizes.append(window.rows % window.batch_size)
-        with paddle.no_grad():
-            features, labels = self._tensors(window)
-            return paddle.split(features, sizes), paddle.split(labels, sizes, axis=1)
+        rows = as_tensor(features)
+        starts = range(0, window.rows, window.batch_size)
+        for start, batch_labels in zip(starts, step_labels(labels, window.batch_size)):
+            yield rows[start : start + window.batch_size], as_tensor(batch_labels)
 
     def score(self, window: Window) -> Outcome:
         self.net.eval()
         with paddle.no_grad():
-            features, labels = self._tensors(window)
-            _, logits = self.model.loss_and_logits(self.net, features, labels, self.config)
-        return Outcome(np.empty(0), window.arrays[1], log_odds(logits.numpy()), {})
+            odds = [
+                self.model.loss_and_log_odds(self.net, features, labels, self.config)[1].numpy()
+                for features, labels in self._batches(window)
+            ]
+        return Outcome(np.empty(0), window.arrays[1], joined_log_odds(odds), {})
+
+    def encode(self, features: np.ndarray) -> np.ndarray:
+        with paddle.no_grad():
+            return encode_in_pieces(
+                features, lambda rows: self.model.encode(self.net, as_tensor(rows)).numpy()
+            )
 
     def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         hook = getattr(self.model, "adapt", None)
         return hook(features, self.config) if hook else {}
+
+
+def as_tensor(array: np.ndarray) -> paddle.Tensor:
+    """A Tensor that shares the array's memory where device and Paddle allow it, else a copy."""
+    if paddle.get_device() == "cpu" and _SHARES_MEMORY and array.flags.c_contiguous:
+        return paddle.utils.dlpack.from_dlpack(array)
+    return paddle.to_tensor(array)
 
 
 def direct_update(optimizer: paddle.optimizer.Optimizer) -> Callable[[], None]:

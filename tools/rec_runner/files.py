@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,7 @@ def written_aside(file: Path) -> Iterator[BinaryIO]:
         RunError: the file cannot be written; what stood there before still does.
     """
     aside = file.with_name(f".{file.name}.part")
+    done = False
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, "wb") as stream:
@@ -29,9 +30,13 @@ def written_aside(file: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(aside, file)
+        done = True
     except OSError as error:
-        aside.unlink(missing_ok=True) if os.access(file.parent, os.W_OK) else None
         raise RunError(f"{file} cannot be written: {error.strerror or error}") from error
+    finally:
+        if not done:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
 
 
 def synced_folder(folder: Path) -> None:

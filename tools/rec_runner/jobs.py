@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +46,21 @@ def train(path: str, config: Config) -> None:
     model_dir = ModelDir(config.model_dir)
     engine, reader = make_engine(path, model_dir, config, "train")
     source, valid_source = _training_sources(config, reader, engine)
-    checkpoints = Checkpoints(str(folder), config.runner("keep_checkpoints"), _versions())
+    notes = {"config": dict(config), "versions": _versions()}
+    checkpoints = Checkpoints(str(folder), config.runner("keep_checkpoints"), notes)
     with _locked(folder), StopSignal() as stop:
         start = checkpoints.newest() if config.runner("resume") else None
         if start is not None:
             _check_facts(start.facts, plan.facts, folder)
             engine.load(start.weights, str(folder))
-            engine.start_training(source.steps)
+            engine.start_training(_steps(source, stop))
             engine.set_optimizer_state(start.optimizer)
         else:
             _initialise(engine, source, config, stop)
-            engine.start_training(source.steps)
+            engine.start_training(_steps(source, stop))
             start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, plan.facts)
+        for rows in filter(None, (source, valid_source)):
+            rows.encode, rows.keep_encoded = engine.encode, True
         report = Report(folder / "metrics.jsonl")
         if config.runner("resume"):
             report.log(
@@ -88,30 +93,58 @@ def _initialise(engine: Engine, source: Any, config: Config, stop: StopSignal) -
     if initial:
         engine.load(load_weights(Path(initial)), initial)
     elif engine.task_names is not None:
+        engine.set_state_dict(engine.adapt(_features(source, stop)))
 
-        def features() -> Any:
-            for piece in source.features():
-                stop.check("stopped by a signal before the first step; nothing was saved")
-                yield piece
 
-        engine.set_state_dict(engine.adapt(features()))
+def _features(source: Any, stop: StopSignal) -> Iterator[Any]:
+    for piece in source.features():
+        stop.check("stopped by a signal before the first step; nothing new was saved")
+        yield piece
+
+
+def _steps(source: Any, stop: StopSignal) -> int | None:
+    """Batches in an epoch, where the source can know; a signal ends the count."""
+    if hasattr(source, "features") and source.known_rows is None:
+        for _ in _features(source, stop):
+            pass
+    return source.steps
 
 
 def run_facts(config: Config) -> dict[str, Any]:
-    """What decides a run's course, and so must not change before it is resumed."""
+    """What decides a run's course, and so must not change before it is resumed.
+
+    Raises:
+        RunError: a data file cannot be read.
+    """
     fixed = (
         "train_batch_size",
+        "train_reader_path",
         "seed",
         "shuffle",
         "shuffle_buffer",
         "valid_share",
-        "valid_data_dir",
+        "monitor",
     )
     facts = {f"runner.{name}": config.runner(name) for name in fixed}
     facts.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
-    files = [Path(name) for name in list_files(config, "train_data_dir")]
-    facts["training files"] = [[file.name, file.stat().st_size] for file in files]
-    return facts
+    for key in ("train_data_dir", "valid_data_dir"):
+        if key == "train_data_dir" or config.runner(key) is not None:
+            for file in map(Path, list_files(config, key)):
+                facts[f"file {file.name} of runner.{key}"] = _content(file)
+    return json.loads(json.dumps(facts, default=str))  # as a checkpoint will give them back
+
+
+def _content(file: Path) -> str:
+    """Size and checksum of a file; a path and a date may change, what is in it may not."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with open(file, "rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+                size += len(piece)
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}") from error
+    return f"{size} bytes, sha256 {digest.hexdigest()[:16]}"
 
 
 def _check_facts(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
@@ -124,7 +157,8 @@ def _check_facts(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path)
         was, is_now = saved.get(key), now.get(key)
         if was == is_now:
             continue
-        message = f"{key} was {was!r} in the run in {folder} and is {is_now!r} now"
+        was, is_now = ("missing" if v is None else repr(v) for v in (was, is_now))
+        message = f"{key} was {was} in the run in {folder} and is {is_now} now"
         if not key.startswith("hyper_parameters.optimizer."):
             raise UserError(f"resume refused: {message}; start afresh with -o runner.resume=false")
         warn(f"resume: {message}")
@@ -179,6 +213,7 @@ def infer(path: str, config: Config) -> None:
     model_dir = ModelDir(config.model_dir)
     engine, reader = make_engine(path, model_dir, config, "infer")
     source = open_source(config, reader, "infer", engine.task_names is not None, "test_data_dir")
+    source.encode = engine.encode
     report = Report(checkpoints.folder / "infer_metrics.jsonl")
     for epoch in epochs:
         folder = checkpoints.folder / str(epoch)

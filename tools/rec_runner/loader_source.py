@@ -39,13 +39,20 @@ class LoaderSource:
         self.name = name
         self.drop_last = drop_last
         self.num_workers = num_workers
+        self._skipped: tuple[int, list[str]] = (0, [])
+
+    def take_skipped(self) -> tuple[int, list[str]]:
+        """See :meth:`BlockSource.take_skipped`."""
+        skipped, self._skipped = self._skipped, (0, [])
+        return skipped
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
     ) -> Iterator[Window]:
         """One window per batch; see :meth:`BlockSource.windows`."""
+        dataset = self.make_dataset()
         loader = DataLoader(
-            self.make_dataset(),
+            dataset,
             batch_size=self.batch_size,
             drop_last=self.drop_last,
             num_workers=self.num_workers,
@@ -55,5 +62,7 @@ class LoaderSource:
         for batch, arrays in enumerate(loader):
             if batch >= first_batch:
                 yield Window(batch, len(arrays[0]), arrays, len(arrays[0]))
+        if hasattr(dataset, "skipped_rows"):  # worker processes keep their counts to themselves
+            self._skipped = dataset.skipped_rows()
         if batch < 0:
             raise UserError(f"{self.name} holds no rows for a batch of {self.batch_size}")

@@ -28,8 +28,10 @@ class Plan:
         save_steps: batches between two mid-epoch checkpoints; 0 saves at ends of epochs only.
         monitor: validation metric that decides which epoch is best, see :func:`monitored`.
         patience: epochs without a better one after which training stops; None never stops early.
-        skip_bad_batches: leave a batch out if its loss is not finite, rather than stop.
+        skip_bad_batches: leave a batch out if its loss, or a weight after it, is not finite,
+            rather than stop.
         facts: noted in every checkpoint, see :class:`Snapshot`.
+        infinite: weights that may hold numbers that are not finite, a mask for instance.
     """
 
     epochs: int
@@ -39,6 +41,12 @@ class Plan:
     patience: int | None
     skip_bad_batches: bool
     facts: Mapping[str, Any]
+    infinite: frozenset[str] = frozenset()
+
+    def broken(self, weights: Mapping[str, np.ndarray]) -> list[str]:
+        """Names of the weights that hold a NaN or an infinity and should not."""
+        names = [name for name, weight in weights.items() if not np.isfinite(weight).all()]
+        return [name for name in names if name not in self.infinite]
 
     @property
     def stops(self) -> list[tuple[int, int]]:
@@ -78,9 +86,11 @@ def train(
 
     Raises:
         Interrupted: a signal came; the run is saved and can be resumed.
-        RunError: a loss was not finite, or a checkpoint could not be written.
+        RunError: a loss or a weight was not finite, or a checkpoint could not be written.
     """
     progress, meter_state = start.progress, start.meter
+    plan = replace(plan, infinite=frozenset(plan.broken(engine.state_dict())))
+    _report_skipped(source, report)
     report.records.extend(progress.records)
     while not plan.done(progress):
         meter = Meter(engine, "train", progress.epoch)
@@ -89,6 +99,7 @@ def train(
             meter_state = {}
         progress = _train_epoch(engine, source, plan, checkpoints, report, stop, progress, meter)
         report.epoch_line(meter.record())
+        _report_skipped(source, report)
         progress = replace(progress, epoch=progress.epoch + 1, batch=0)
         if valid_source is not None:
             _, record = evaluate(engine, valid_source, meter.epoch, "valid", report)
@@ -119,12 +130,16 @@ def _train_epoch(
     cost = Cost()
     for window in meter.timed(source.windows(epoch, progress.batch, plan.stops)):
         outcome, skipped = _train_window(engine, window, epoch, progress.step, plan)
-        meter.add(window, outcome)
+        if outcome is not None:
+            meter.add(window, outcome)
+        if skipped:
+            batches = ", ".join(map(str, skipped))
+            report.log(f"epoch: {epoch}, skipped, not being finite: batch_id {batches}")
         progress = replace(
             progress,
             batch=window.end_batch,
             step=progress.step + window.batches,
-            skipped_batches=progress.skipped_batches + skipped,
+            skipped_batches=progress.skipped_batches + len(skipped),
         )
         report.advance(window.rows)
         cost.add(meter.waited, window.batches, window.rows)
@@ -134,37 +149,51 @@ def _train_epoch(
         if due or stop.received:
             _save(engine, plan, checkpoints, progress, meter)
             stop.check(_stopped_after(f"epoch {epoch}, batch {progress.batch - 1}"))
+    if not meter.rows:
+        raise RunError(f"no batch of epoch {epoch} gave finite numbers; nothing was learnt from it")
     return progress
 
 
 def _train_window(
     engine: Engine, window: Window, epoch: int, step: int, plan: Plan
-) -> tuple[Outcome, int]:
-    """Train on a window; the number of batches left out because their loss was not finite."""
-    before = engine.snapshot() if plan.skip_bad_batches else None
+) -> tuple[Outcome | None, list[int]]:
+    """Train on a window; what :func:`_train_around` gives."""
+    if plan.skip_bad_batches:
+        return _train_around(engine, window, step, plan)
     outcome = engine.train(window, step)
     finite = np.isfinite(outcome.losses)
     if finite.all():
-        return outcome, 0
+        return outcome, []
     bad = int(np.argmin(finite))
-    if before is None:
-        where = f" (files: {', '.join(window.files)})" if window.files else ""
-        raise RunError(
-            f"loss is {outcome.losses[bad]} at epoch {epoch}, batch {window.first_batch + bad}"
-            f"{where}; earlier checkpoints are intact; a lower learning rate or "
-            "-o runner.skip_bad_batches=true may help"
-        )
-    # Go back, repeat what was good up to the bad batch, pass over it, and try the rest.
+    where = f" (files: {', '.join(window.files)})" if window.files else ""
+    raise RunError(
+        f"loss is {outcome.losses[bad]} at epoch {epoch}, batch {window.first_batch + bad}"
+        f"{where}; earlier checkpoints are intact; a lower learning rate or "
+        "-o runner.skip_bad_batches=true may help"
+    )
+
+
+def _train_around(
+    engine: Engine, window: Window, step: int, plan: Plan
+) -> tuple[Outcome | None, list[int]]:
+    """Train on a window, but for batches that give a loss or a weight that is not finite.
+
+    Returns:
+        the outcome of the others, None if there are none, and which ones were left out.
+    """
+    before = engine.snapshot()
+    outcome = engine.train(window, step)
+    if np.isfinite(outcome.losses).all() and not plan.broken(engine.state_dict()):
+        return outcome, []
     engine.restore(before)
-    outcomes, skipped = [], 1
-    if bad:
-        outcomes.append(engine.train(window.part(0, bad), step))
-    if bad + 1 < window.batches:
-        rest = window.part(bad + 1, window.batches)
-        outcome, more = _train_window(engine, rest, epoch, step + bad + 1, plan)
-        outcomes.append(outcome)
-        skipped += more
-    return Outcome.joined(outcomes), skipped
+    if window.batches == 1:
+        return None, [window.first_batch]
+    middle = window.batches // 2
+    first, first_skipped = _train_around(engine, window.part(0, middle), step, plan)
+    rest = window.part(middle, window.batches)
+    second, second_skipped = _train_around(engine, rest, step + middle, plan)
+    outcomes = [outcome for outcome in (first, second) if outcome is not None]
+    return Outcome.joined(outcomes) if outcomes else None, first_skipped + second_skipped
 
 
 def evaluate(
@@ -189,6 +218,7 @@ def evaluate(
         report.advance(window.rows)
     record = meter.record()
     report.epoch_line(record)
+    _report_skipped(source, report)
     return meter, record
 
 
@@ -227,9 +257,32 @@ def _save(
     progress: Progress,
     meter: Meter | None = None,
 ) -> None:
+    """Save a checkpoint, but none that training could not go on from.
+
+    Raises:
+        RunError: a weight is not finite, or the checkpoint cannot be written.
+    """
     state = meter.state_dict() if meter else {}
     weights, optimizer = engine.snapshot()
+    broken = plan.broken(weights)
+    if broken:
+        place = f"epoch {progress.epoch}, batch {progress.batch - 1}"
+        if not progress.batch:
+            place = f"epoch {progress.epoch - 1}"
+        raise RunError(
+            f"weights are not finite after {place}: {', '.join(broken)}; not saved, earlier "
+            "checkpoints are intact; a lower learning rate may help"
+        )
     checkpoints.save(Snapshot(progress, weights, optimizer, state, plan.facts))
+
+
+def _report_skipped(source: Source, report: Report) -> None:
+    """Tell of rows that the reader left out of the last pass over its files."""
+    count, examples = source.take_skipped()
+    if count:
+        report.log(f"rows of {source.name} skipped: {count}; the first {len(examples)}:")
+        for example in examples:
+            report.log(f"  {example}")
 
 
 def _stopped_after(place: str) -> str:

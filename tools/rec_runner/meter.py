@@ -51,8 +51,8 @@ class Meter:
             yield window
 
     def add(self, window: Window, outcome: Outcome) -> None:
-        """Count a window."""
-        self.rows += window.rows
+        """Count a window, or what was trained on of it."""
+        self.rows += window.rows if outcome.labels is None else len(outcome.labels)
         if self.tasks is not None:
             self.tasks.update(outcome.labels, outcome.log_odds)
         if len(outcome.losses):

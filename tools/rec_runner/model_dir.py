@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,13 +27,16 @@ CONTRACT = {
     "StaticModel": ("create_feeds", "net", "create_optimizer", "infer_net"),
     "RecDataset": (),
 }
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+_PADDLE_ERROR = re.compile(r"^\s*(\w+Error: .*)$", re.MULTILINE)
 
 
 class ModelDir:
     """A folder with ``dygraph_model.py``, ``static_model.py`` and reader modules.
 
-    The folder goes to the front of ``sys.path``; modules that another model directory left
-    behind under the same names are forgotten first, so that each directory gets its own.
+    The folder goes to the front of ``sys.path``; modules of the same names from elsewhere, such as
+    those that another model directory left behind, are forgotten first, so that each directory
+    gets its own.
 
     Args:
         path: the folder, absolute.
@@ -39,6 +48,11 @@ class ModelDir:
             sys.path.remove(old)
             for name in [n for n, module in sys.modules.items() if _lies_in(module, Path(old))]:
                 del sys.modules[name]
+        for name, module in list(sys.modules.items()):
+            top = name.split(".")[0]
+            own = (path / f"{top}.py").is_file() or (path / top / "__init__.py").is_file()
+            if own and not _lies_in(module, path) and not _is_installed(module):
+                del sys.modules[name]
         sys.path.insert(0, _ModelPath(path))
         importlib.invalidate_caches()
 
@@ -46,22 +60,66 @@ class ModelDir:
         """A class of one of the folder's modules.
 
         Raises:
-            UserError: no such module, class or method.
+            UserError: no such module, class or method, or the module cannot be imported.
         """
         file = self.path / (module.replace(".", "/") + ".py")
         try:
             loaded: ModuleType = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module:
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and error.name == module:
+                raise UserError(f"model directory {self.path} has no {module}.py") from error
+            if getattr(error, "user_error", False):
                 raise
-            raise UserError(f"model directory {self.path} has no {module}.py") from error
+            raise UserError(f"{file} cannot be imported: {describe(error, self.path)}") from error
         found = getattr(loaded, class_name, None)
         if found is None:
             raise UserError(f"{file} has no class {class_name}")
         for method in CONTRACT[class_name]:
             if not callable(getattr(found, method, None)):
                 raise UserError(f"{file}: class {class_name} has no method {method}")
+        if class_name == "RecDataset" and not (
+            hasattr(found, "__iter__") or hasattr(found, "__getitem__")
+        ):
+            raise UserError(f"{file}: class RecDataset has neither __iter__ nor __getitem__")
         return found
+
+
+@contextmanager
+def foreign(owner: Any, member: str = "") -> Iterator[None]:
+    """Errors that a directory's own code raises inside, as one sentence.
+
+    Args:
+        owner: the class, or an object of it, whose code runs.
+        member: its method; by default the class itself is called.
+
+    Raises:
+        UserError: names file, class, method, and the line that failed.
+    """
+    kind = owner if inspect.isclass(owner) else type(owner)
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "user_error", False) or isinstance(error, OSError):
+            raise
+        file = Path(inspect.getfile(kind))
+        name = f"{kind.__name__}.{member}" if member else kind.__name__
+        raise UserError(f"{file}: {name} failed: {describe(error, file.parent)}") from error
+
+
+def describe(error: BaseException, folder: Path) -> str:
+    """An exception in one line, with the last place below ``folder`` that it came through."""
+    text = str(error)
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    # Paddle's own messages quote the lines that built the failing operator.
+    places = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]
+    places += _FRAME.findall(text)
+    own = [place for place in places if Path(place[0]).is_relative_to(folder)]
+    where = "" if not own else f" ({own[-1][0]}, line {own[-1][1]}, in {own[-1][2]})"
+    quoted = _PADDLE_ERROR.findall(text)
+    message = quoted[-1] if quoted else f"{type(error).__name__}: {text}"
+    message = " ".join(message.split("(at /")[0].split())
+    return (message if len(message) <= 300 else f"{message[:300]}…") + where
 
 
 class _ModelPath(str):
@@ -70,8 +128,22 @@ class _ModelPath(str):
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
     """Whether a plain module or a package lies directly in ``folder``."""
-    origin = getattr(sys.modules.get(module.__name__.split(".")[0]), "__file__", None)
-    if not origin:
+    file = _file(module)
+    if file is None:
         return False
-    file = Path(origin)
     return folder == (file.parent.parent if file.name == "__init__.py" else file.parent)
+
+
+def _is_installed(module: ModuleType) -> bool:
+    """Whether a module is Python's own, an installed package's, or one of these tools'."""
+    file = _file(module)
+    homes = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    homes.add(str(Path(__file__).parent))
+    return file is None or any(file.is_relative_to(home) for home in homes)
+
+
+def _file(module: ModuleType) -> Path | None:
+    """File of a module's top-level package, None for one that has none."""
+    name = getattr(module, "__name__", None)
+    origin = getattr(sys.modules.get(name.split(".")[0]), "__file__", None) if name else None
+    return Path(origin) if origin else None

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run in order; a second one ends it at once."""
+"""SIGINT and SIGTERM end a tool in order; in training a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,41 @@ class Interrupted(UserError):
         self.exit_status = 128 + signum
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class RaisedSignals:
+    """Context in which SIGINT and SIGTERM wait for :meth:`listen`, then raise ``Interrupted``.
+
+    Importing Paddle puts a handler of its own in the place of any before it.
+    """
+
+    def __enter__(self) -> RaisedSignals:
+        self._before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+        self._mask("SIG_BLOCK")
+        return self
+
+    def listen(self) -> None:
+        """Raise from now on, at once if a signal is waiting."""
+        for signum in _SIGNALS:
+            signal.signal(signum, self._raise)
+        self._mask("SIG_UNBLOCK")
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._mask("SIG_UNBLOCK")
+
+    @staticmethod
+    def _mask(how: str) -> None:
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(getattr(signal, how), _SIGNALS)
+
+    @staticmethod
+    def _raise(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum, "stopped by a signal")
+
+
 class StopSignal:
     """Context in which the first SIGINT or SIGTERM is only noted.
 
@@ -30,7 +65,7 @@ class StopSignal:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in _SIGNALS:
             self._before[signum] = signal.signal(signum, self._note)
         return self
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import static
 
-from rec_runner.engine import Outcome, log_odds, step_labels
+from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, step_labels
 from rec_runner.paddle_state import rename_slots, step_seed
 from rec_runner.static_engine import Program, StaticEngine
 from rec_runner.window import Window
@@ -19,7 +19,7 @@ class BlockStaticEngine(StaticEngine):
     """Drives a model that has the hooks of whole blocks.
 
     Three programs share the weights: ``encode`` (features to encoded), ``train`` and ``score``
-    (encoded features and labels to loss and logits).
+    (encoded features and labels to loss and log-odds).
     """
 
     def _prepare(self) -> None:
@@ -37,13 +37,18 @@ class BlockStaticEngine(StaticEngine):
         self._weights = {name: w.name for name, w in self.model.layer.state_dict().items()}
         paddle.seed(self.seed)
         self._run_startup(self.score_program)
+        self._encode_step = self._repeated(self.encode_program)
+        self._score_step = self._repeated(self.score_program)
+
+    def _repeated(self, program: Program) -> RepeatedRun:
+        return RepeatedRun(self.executor, self.place, self.scope, program)
 
     def _build_steps(self, program: Program, training: bool) -> Any:
         size = self.encode_program.fetches[0].shape[-1]
         encoded = static.data("encoded", [None, size], "float32")
-        labels = static.data("labels", [len(self.task_names), None, 1], "int64")
+        labels = static.data("labels", [len(self.task_names), None, 1], "float32")
         self.model.build_layer(training)
-        program.fetches = list(self.model.loss_and_logits(encoded, labels))
+        program.fetches = list(self.model.loss_and_log_odds(encoded, labels))
         return program.fetches[0]
 
     def _build_training(self) -> None:
@@ -52,39 +57,30 @@ class BlockStaticEngine(StaticEngine):
             loss = self._build_steps(self.train_program, training=True)
             self.optimizer = self.model.make_optimizer()
             self.optimizer.minimize(loss)
-        self._train_step: _Step | None = None
+        self._train_step = self._repeated(self.train_program)
 
     def train(self, window: Window, step: int) -> Outcome:
-        features, labels = window.arrays
-        encoded = self._run(self.encode_program, {"features": features})[0]
         schedule = self._schedule()
-        losses, logits = [], []
-        with static.scope_guard(self.scope):
-            for index, start in enumerate(range(0, window.rows, window.batch_size)):
-                rows = slice(start, start + window.batch_size)
-                feed = {"encoded": encoded[rows], "labels": step_labels(labels[rows])}
-                if self._train_step is None:
-                    self._train_step = _Step(
-                        self.executor, self.place, self.scope, self.train_program, feed
-                    )
-                paddle.seed(step_seed(self.seed, step + index))
-                loss, batch_logits = self._train_step.run(feed)
-                if schedule is not None:
-                    schedule.step()
-                losses.append(loss)
-                logits.append(batch_logits)
-        return Outcome(np.stack(losses), labels, log_odds(np.concatenate(logits, axis=1)), {})
+        losses, odds = [], []
+        for index, feed in enumerate(_feeds(window)):
+            paddle.seed(step_seed(self.seed, step + index))
+            loss, batch_odds = self._train_step.run(feed)
+            if schedule is not None:
+                schedule.step()
+            losses.append(loss)
+            odds.append(batch_odds)
+        return Outcome(np.stack(losses), window.arrays[1], joined_log_odds(odds), {})
 
     def _schedule(self) -> paddle.optimizer.lr.LRScheduler | None:
         rate = self.optimizer._learning_rate
         return rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
 
     def score(self, window: Window) -> Outcome:
-        features, labels = window.arrays
-        encoded = self._run(self.encode_program, {"features": features})[0]
-        feed = {"encoded": encoded, "labels": step_labels(labels)}
-        logits = self._run(self.score_program, feed)[1]
-        return Outcome(np.empty(0), labels, log_odds(logits), {})
+        odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
+        return Outcome(np.empty(0), window.arrays[1], joined_log_odds(odds), {})
+
+    def encode(self, features: np.ndarray) -> np.ndarray:
+        return encode_in_pieces(features, lambda rows: self._encode_step.run({"features": rows})[0])
 
     def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         hook = getattr(self.model, "adapt", None)
@@ -118,41 +114,65 @@ class BlockStaticEngine(StaticEngine):
         return {}
 
 
-class _Step:
+def _feeds(window: Window) -> Iterator[dict[str, np.ndarray]]:
+    features, labels = window.arrays
+    starts = range(0, window.rows, window.batch_size)
+    for start, batch_labels in zip(starts, step_labels(labels, window.batch_size)):
+        yield {"encoded": features[start : start + window.batch_size], "labels": batch_labels}
+
+
+class RepeatedRun:
     """One program, run again and again without what ``Executor.run`` repeats each time.
 
     Under Paddle 3 ``Executor.run`` prints the whole program to text at every call, to look up
     the compiled one: 0.35 ms, nearly half a step of 32 rows. Here it is looked up once.
+
+    Args:
+        executor: runs the program where this Paddle has no compiled one to look up.
+        place: where feeds go.
+        scope: holds the weights.
+        program: what to run.
     """
 
-    def __init__(
-        self, executor: Any, place: Any, scope: Any, program: Program, feed: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, executor: Any, place: Any, scope: Any, program: Program) -> None:
         self._executor = executor
         self._place = place
         self._scope = scope
         self._program = program
         self._compiled: Any = None
-        cache = getattr(executor, "_executor_cache", None)
-        if paddle.framework.in_pir_mode() and hasattr(cache, "get_pir_program_and_executor"):
-            compiled = cache.get_pir_program_and_executor(
-                program.main, feed, program.fetches, "feed", "fetch", place, scope, None
-            )
-            self._compiled = compiled[1]
-            self._names = list(feed)
-            self._schedule = getattr(compiled[0], "lr_scheduler", None)
-            self._rate = getattr(compiled[0], "lr_name", None)
 
     def run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        if self._compiled is None:
-            return self._executor.run(
-                self._program.main, feed=feed, fetch_list=self._program.fetches
-            )
-        for name, array in feed.items():
-            tensor = paddle.base.core.DenseTensor()
-            tensor.set(array, self._place)
-            paddle.base.core.set_feed_variable(self._scope, tensor, name, 0)
-        if self._schedule is not None:
-            rate = np.array([self._schedule()], np.float32)
-            self._scope.find_var(self._rate).get_tensor().set(rate, self._place)
-        return self._compiled.run(self._names)
+        """Feed arrays by name; the program's fetches come back."""
+        with static.scope_guard(self._scope):
+            if self._compiled is None and not self._look_up(feed):
+                return self._executor.run(
+                    self._program.main, feed=dict(feed), fetch_list=self._program.fetches
+                )
+            for name, array in feed.items():
+                tensor = paddle.base.core.DenseTensor()
+                tensor.set(np.ascontiguousarray(array), self._place, self._zero_copy)
+                paddle.base.core.set_feed_variable(self._scope, tensor, name, 0)
+            if self._schedule is not None:
+                rate = np.array([self._schedule()], np.float32)
+                self._scope.find_var(self._rate).get_tensor().set(rate, self._place)
+            return self._compiled.run(self._names)
+
+    def _look_up(self, feed: Mapping[str, np.ndarray]) -> bool:
+        cache = getattr(self._executor, "_executor_cache", None)
+        if not paddle.framework.in_pir_mode() or not hasattr(cache, "get_pir_program_and_executor"):
+            return False
+        main, self._compiled, _ = cache.get_pir_program_and_executor(
+            self._program.main,
+            dict(feed),
+            self._program.fetches,
+            "feed",
+            "fetch",
+            self._place,
+            self._scope,
+            None,
+        )
+        self._names = list(feed)
+        self._zero_copy = isinstance(self._place, paddle.CPUPlace)
+        self._schedule = getattr(main, "lr_scheduler", None)
+        self._rate = getattr(main, "lr_name", None)
+        return True

@@ -1,0 +1,231 @@
+"""What the row parser should make of any bytes, written again from its documentation.
+
+Plain Python, a byte and a digit at a time: no regular expression, no Arrow, no floating point. Used
+by test_fuzz_rows.py and by fuzz/fuzz_rows.py.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+
+import csv_blocks
+
+LAYOUT = csv_blocks.Layout(feature_size=2, label_columns=(2, 0))
+INFINITY = float("inf")
+_DIGITS = b"0123456789"
+
+
+class Expected(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        rows: values of all columns of each usable row.
+        bad: numbers of the lines that cannot be used, counted from 1.
+        damaged: it is compressed and cannot be decompressed.
+    """
+
+    rows: list[list[float]]
+    bad: list[int]
+    damaged: bool = False
+
+
+class Parsed(NamedTuple):
+    """What the parser made of it."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    count: int
+    first: list[str]
+
+
+def number(cell: bytes) -> float | None:
+    """The float32 nearest to a decimal number, ties to even; None if it is not one."""
+    text = cell.strip(b" \t")
+    negative = text[:1] == b"-"
+    text = text[1:] if text[:1] in (b"+", b"-") else text
+    whole, text = _digits(text)
+    part = b""
+    if text[:1] == b".":
+        part, text = _digits(text[1:])
+    if not whole + part:
+        return None
+    exponent = 0
+    if text[:1] in (b"e", b"E"):
+        text = text[1:]
+        sign = -1 if text[:1] == b"-" else 1
+        text = text[1:] if text[:1] in (b"+", b"-") else text
+        digits, text = _digits(text)
+        if not digits:
+            return None
+        exponent = sign * _bounded(digits)
+    if text:
+        return None
+    value = _nearest((whole + part).lstrip(b"0"), exponent - len(part))
+    return -value if negative else value
+
+
+def _digits(text: bytes) -> tuple[bytes, bytes]:
+    end = 0
+    while end < len(text) and text[end] in _DIGITS:
+        end += 1
+    return text[:end], text[end:]
+
+
+def _bounded(digits: bytes) -> int:
+    digits = digits.lstrip(b"0")
+    return int(digits or b"0") if len(digits) < 9 else 10**9
+
+
+def _nearest(digits: bytes, exponent: int) -> float:
+    """The float32 nearest to ``digits * 10 ** exponent``."""
+    if not digits:
+        return 0.0
+    magnitude = len(digits) + exponent
+    if magnitude > 45 or magnitude < -60:
+        return INFINITY if magnitude > 45 else 0.0
+    exact = Fraction(0)
+    for digit in digits:
+        exact = exact * 10 + (digit - ord("0"))
+    exact *= Fraction(10) ** exponent
+    power = exact.numerator.bit_length() - exact.denominator.bit_length()
+    power -= exact < Fraction(2) ** power
+    unit = Fraction(2) ** (max(power, -126) - 23)
+    rounded = round(exact / unit) * unit
+    return float(rounded) if rounded < Fraction(2) ** 128 else INFINITY
+
+
+def lines(data: bytes) -> list[bytes]:
+    """Lines that end in LF, CRLF or CR, the last perhaps in nothing."""
+    found, line, index = [], bytearray(), 0
+    while index < len(data):
+        byte = data[index : index + 1]
+        if byte in (b"\n", b"\r"):
+            index += data[index : index + 2] == b"\r\n"
+            found.append(bytes(line))
+            line.clear()
+        else:
+            line += byte
+        index += 1
+    return [*found, bytes(line)]
+
+
+def expected(data: bytes, longest: int | None = None) -> Expected:
+    """What a file of these bytes holds; lines longer than ``longest`` bytes are bad."""
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error):
+            return Expected([], [], damaged=True)
+    data = data[3:] if data[:3] == b"\xef\xbb\xbf" else data
+    rows: list[list[float]] = []
+    bad: list[int] = []
+    for line_number, line in enumerate(lines(data), start=1):
+        values = [number(cell) for cell in line.split(b",")]
+        if line_number == 1 and line and all(value is None for value in values):
+            continue  # a header
+        if longest is not None and len(line) > longest:
+            bad.append(line_number)
+        elif line.strip():
+            usable = len(values) == LAYOUT.column_num and all(
+                value is not None and abs(value) != INFINITY for value in values
+            )
+            usable = usable and all(values[column] in (0, 1) for column in LAYOUT.label_columns)
+            if usable:
+                rows.append(values)  # type: ignore[arg-type]
+            else:
+                bad.append(line_number)
+    return Expected(rows, bad)
+
+
+def parse(file: Path, cap: int) -> Parsed:
+    """Read a file with the parser.
+
+    Raises:
+        RowError: as the parser does.
+    """
+    bad_rows = csv_blocks.BadRows(cap)
+    blocks = list(csv_blocks.read_blocks([file], LAYOUT, bad_rows))
+    empty = [np.empty((0, 2), np.float32)]
+    features = np.concatenate([*empty, *(block.features for block in blocks)])
+    labels = np.concatenate([*empty, *(block.labels for block in blocks)])
+    return Parsed(features, labels, bad_rows.count, bad_rows.first)
+
+
+def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None) -> Expected:
+    """Compare parser and oracle on these bytes, both stopping at and skipping bad rows.
+
+    Args:
+        file: where to write them.
+        data: the bytes.
+        block_bytes: the parser's blocks are this long; errors are searched for as finely.
+        longest: the parser's limit to a line.
+
+    Returns:
+        what the oracle says.
+
+    Raises:
+        AssertionError: the two differ.
+    """
+    file.write_bytes(data)
+    want = expected(data, longest)
+    limits = {"BLOCK_BYTES": block_bytes, "SLOW_BYTES": block_bytes}
+    if longest is not None:
+        limits["MAX_LINE_BYTES"] = longest
+    with patch.multiple(csv_blocks, **limits):
+        _check_error_mode(file, want)
+        _check_skip_mode(file, want)
+    return want
+
+
+def _check_error_mode(file: Path, want: Expected) -> None:
+    try:
+        got = parse(file, cap=0)
+    except csv_blocks.RowError as error:
+        message = str(error)
+        assert "\n" not in message
+        assert len(message) < 1000
+        if want.damaged:
+            assert message.startswith(f"{file}:") or "damaged gzip" in message
+        else:
+            assert want.bad, f"refused a file without bad rows: {message}"
+            assert message.startswith(f"{file}:{want.bad[0]}: "), (message, want.bad)
+    else:
+        assert not want.damaged
+        assert not want.bad, f"accepted line {want.bad[0]}"
+        _check_rows(got, want)
+
+
+def _check_skip_mode(file: Path, want: Expected) -> None:
+    try:
+        got = parse(file, cap=max(1, len(want.bad)))
+    except csv_blocks.RowError as error:
+        assert want.damaged, f"refused a file with few bad rows: {error}"
+        return
+    assert not want.damaged
+    _check_rows(got, want)
+    assert got.count == len(want.bad)
+    assert len(got.first) == min(10, len(want.bad))
+    for message, line in zip(got.first, want.bad):
+        assert message.startswith(f"{file}:{line}: "), (message, want.bad)
+    if len(want.bad) > 1:
+        try:
+            parse(file, cap=len(want.bad) - 1)
+        except csv_blocks.RowError as error:
+            assert str(error).startswith(f"{file}:{want.bad[-1]}: ")
+        else:
+            raise AssertionError("skipped more rows than the cap allows")
+
+
+def _check_rows(got: Parsed, want: Expected) -> None:
+    table = np.array(want.rows, np.float64).reshape(-1, LAYOUT.column_num).astype(np.float32)
+    features = np.ascontiguousarray(table[:, LAYOUT.feature_columns])
+    labels = np.ascontiguousarray(table[:, list(LAYOUT.label_columns)])
+    assert got.features.tobytes() == features.tobytes(), (got.features, features)
+    assert got.labels.tobytes() == labels.tobytes(), (got.labels, labels)

@@ -1,0 +1,312 @@
+"""tools/plot.py: the curves' numbers against scikit-learn, the pictures, bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import plot
+import pytest
+from helpers import CONFIG, ROOT, files_below, override, run_ok, run_tool
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+from scipy.stats import binomtest
+from sklearn import metrics
+from sklearn.calibration import calibration_curve
+
+from rec_runner import plots
+from rec_runner.plots import Run
+
+PICTURES = ["calibration", "precision_recall", "roc", "scores", "training"]
+
+
+def make_scores(
+    rng: np.random.Generator, rows: int = 400, digits: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities that know something of them; few digits make ties."""
+    probabilities = rng.beta(0.5, 1.5, rows)
+    labels = rng.random(rows) < probabilities
+    return labels, probabilities.round(digits)
+
+
+def make_run(rng: np.random.Generator, name: str, tasks: list[str], epochs: int = 4) -> Run:
+    """A run with all three phases and predictions."""
+    records = []
+    for epoch, phase in itertools.product(range(epochs), plots.PHASES):
+        record = {"phase": phase, "epoch": epoch, "loss": 1 / (epoch + 1), "rows_per_second": 9e4}
+        for task in tasks:
+            record[f"auc_{task}"] = 0.9 + rng.random() / 10
+        for task in tasks:
+            record[f"logloss_{task}"] = rng.random()
+        records.append(record)
+    return Run(name, records, epochs - 1, {task: make_scores(rng) for task in tasks})
+
+
+@pytest.mark.parametrize("digits", [1, 2, 17])
+def test_curves_equal_scikit_learns(rng: np.random.Generator, digits: int) -> None:
+    labels, probabilities = make_scores(rng, digits=digits)
+
+    false_rate, true_rate, _ = metrics.roc_curve(labels, probabilities, drop_intermediate=False)
+    np.testing.assert_allclose(plots.roc_curve(labels, probabilities), [false_rate, true_rate])
+
+    precision, recall, _ = metrics.precision_recall_curve(labels, probabilities)
+    ours = plots.precision_recall_curve(labels, probabilities)
+    np.testing.assert_allclose(ours, [recall[-2::-1], precision[-2::-1]])
+    expected = metrics.average_precision_score(labels, probabilities)
+    assert plots.average_precision(*ours) == pytest.approx(expected, abs=1e-12)
+
+    observed, predicted = calibration_curve(labels, probabilities, n_bins=10)
+    found = plots.calibration(labels, probabilities)
+    np.testing.assert_allclose(found.observed, observed)
+    np.testing.assert_allclose(found.predicted, predicted)
+
+
+def test_calibration_interval_is_wilsons_and_error_is_weighted() -> None:
+    labels = np.repeat([True, False, True, False], [3, 5, 1, 1])
+    probabilities = np.repeat([0.25, 0.75], [8, 2])
+    found = plots.calibration(labels, probabilities)
+    for place, (positives, rows) in enumerate([(3, 8), (1, 2)]):
+        interval = binomtest(positives, rows).proportion_ci(method="wilson")
+        assert found.low[place] == pytest.approx(interval.low, abs=1e-4)
+        assert found.high[place] == pytest.approx(interval.high, abs=1e-4)
+    assert found.error == pytest.approx((8 * abs(3 / 8 - 0.25) + 2 * abs(1 / 2 - 0.75)) / 10)
+
+
+def parts(figure: Figure) -> list:
+    """Extents of the panels (titles and labels included), title and common legends, in pixels."""
+    FigureCanvasAgg(figure).draw()
+    return [artist.get_tightbbox() for artist in (*figure.axes, *figure.texts, *figure.legends)]
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("tasks", [1, 2, 5])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_nothing_overlaps_or_is_cut(
+    rng: np.random.Generator, tasks: int, runs: int, language: str
+) -> None:
+    names = [f"task_number_{task}" for task in range(tasks)]
+    all_runs = [make_run(rng, f"output_folder_of_run_no_{run}", names) for run in range(runs)]
+    with plots.style():
+        figures = plots.draw(all_runs, language)
+        assert sorted(figures) == PICTURES
+        for name, figure in figures.items():
+            extents = parts(figure)
+            whole = figure.bbox
+            for extent in extents:
+                assert extent.x0 >= -1 and extent.y0 >= -1, name
+                assert extent.x1 <= whole.x1 + 1 and extent.y1 <= whole.y1 + 1, name
+            for one, other in itertools.combinations(extents, 2):
+                across = min(one.x1, other.x1) - max(one.x0, other.x0)
+                along = min(one.y1, other.y1) - max(one.y0, other.y0)
+                assert across < 1 or along < 1, name
+
+
+def test_a_task_has_one_colour_everywhere(rng: np.random.Generator) -> None:
+    with plots.style():
+        figures = plots.draw([make_run(rng, "run", ["income", "marital"])], "en")
+    for index, task in enumerate(("income", "marital")):
+        colours = set()
+        for figure in figures.values():
+            for axes in figure.axes:
+                if axes.get_title(loc="left").startswith(task):
+                    titles = axes.findobj(lambda artist: isinstance(artist, Text))
+                    titles = [title for title in titles if title.get_text().startswith(task)]
+                    lines = [line for line in axes.lines if line.get_color() != plots.FAINT]
+                    colours |= {to_rgb(artist.get_color()) for artist in (*titles, *lines)}
+        assert colours == {to_rgb(plots.task_colour(index))}
+    assert len(set(plots.COLOURS)) == len(plots.COLOURS)
+
+
+def test_training_picture_draws_what_the_records_say(rng: np.random.Generator) -> None:
+    run = make_run(rng, "run", ["income"])
+    with plots.style():
+        panel = plots.draw([run], "en")["training"].axes[0]
+    assert panel.get_title(loc="left") == "income · AUC"
+    for line, phase in zip(panel.lines, plots.PHASES):
+        expected = [r["auc_income"] for r in run.records if r["phase"] == phase]
+        assert list(line.get_ydata()) == expected
+        assert line.get_linestyle() == plots.PHASES[phase]
+
+
+def test_runs_without_tasks_or_with_one_class_are_drawn(rng: np.random.Generator) -> None:
+    foreign = {"phase": "train", "epoch": 0, "acc": 0.5, "loss": 2.0, "rows_per_second": 10.0}
+    undefined = {"phase": "infer", "epoch": 0, "auc_click": None, "rows_per_second": 10.0}
+    labels, probabilities = np.zeros(50, bool), rng.random(50)
+    runs = [
+        Run("foreign", [foreign]),
+        Run("dull", [undefined], 0, {"click": (labels, probabilities)}),
+    ]
+    with plots.style():
+        figures = plots.draw(runs, "en")
+    assert [axes.get_title(loc="left") for axes in figures["training"].axes][:2] == [
+        "acc",
+        "loss (all tasks)",
+    ]
+    legend = figures["roc"].axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in legend] == ["labels of one class only"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the quick start's config with validation and predictions."""
+    folder = tmp_path_factory.mktemp("a run") / "output 输出"
+    save = override(model_save_path=folder, valid_share=0.2, epochs=3)
+    run_ok("trainer", "-m", CONFIG, *save, cwd=folder.parent)
+    load = override(
+        infer_load_path=folder, infer_start_epoch=1, infer_end_epoch=3, save_predictions="true"
+    )
+    run_ok("infer", "-m", CONFIG, *load, cwd=folder.parent)
+    return folder
+
+
+def test_tool_writes_every_picture_in_both_formats(run_folder: Path, tmp_path: Path) -> None:
+    written = run_ok("plot", run_folder, cwd=tmp_path).splitlines()
+    expected = [f"{name}.{kind}" for name in PICTURES for kind in plot.FORMATS]
+    assert files_below(run_folder / "plots") == expected
+    assert sorted(Path(line).name for line in written) == expected
+    for name in PICTURES:
+        height, width, _ = imread(run_folder / "plots" / f"{name}.png").shape
+        assert width > 800 and height > 300
+        drawing = ElementTree.parse(run_folder / "plots" / f"{name}.svg").getroot()
+        assert drawing.tag.endswith("svg") and len(list(drawing.iter())) > 100
+
+
+def test_same_run_gives_the_same_files(run_folder: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        command = [str(run_folder), "--out", str(tmp_path / name), "--lang", "en"]
+        assert plot.main(command) == 0
+    for file in files_below(tmp_path / "one"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_auc_of_the_roc_picture_is_the_one_printed(run_folder: Path) -> None:
+    (run,) = plots.read_runs([str(run_folder)], epoch=2)
+    lines = (run_folder / "infer_metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    printed = json.loads(lines[-1])
+    with plots.style():
+        roc = plots.draw([run], "en")["roc"]
+    for axes, task in zip(roc.axes, ("income", "marital")):
+        assert axes.get_legend().get_texts()[1].get_text() == f"AUC {printed[f'auc_{task}']:.4f}"
+
+
+def test_best_epochs_predictions_are_taken_if_there_are_any(run_folder: Path) -> None:
+    best = json.loads((run_folder / "best.json").read_text(encoding="utf-8"))["epoch"]
+    (run,) = plots.read_runs([str(run_folder)])
+    assert run.epoch == (best if best in (1, 2) else 2)
+
+
+def test_several_runs_keep_apart_in_the_legends(rng: np.random.Generator, tmp_path: Path) -> None:
+    folders = [tmp_path / "a" / "model", tmp_path / "b" / "model"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"phase": "train", "epoch": 0, "loss": 1.5}\n')
+    runs = plots.read_runs([str(folder) for folder in folders])
+    assert [run.name for run in runs] == ["a/model", "b/model"]
+
+
+def test_without_a_chinese_font_the_labels_are_english(
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    drawn = []
+    draw = plots.draw
+    monkeypatch.setattr(plots, "chinese_font", lambda: None)
+    monkeypatch.setattr(plots, "draw", lambda runs, lang: drawn.append(lang) or draw(runs, lang))
+    assert plot.main([str(run_folder), "--lang", "zh", "--out", str(tmp_path)]) == 0
+    assert drawn == ["en"]
+    assert "English" in capsys.readouterr().err
+    assert files_below(tmp_path)
+
+
+def test_both_languages_have_all_words() -> None:
+    assert plots.TEXT["zh"].keys() == plots.TEXT["en"].keys()
+
+
+def test_without_matplotlib_one_sentence(run_folder: Path, tmp_path: Path) -> None:
+    stub = tmp_path / "stub" / "matplotlib"
+    stub.mkdir(parents=True)
+    text = "raise ModuleNotFoundError('No module named matplotlib', name='matplotlib')\n"
+    (stub / "__init__.py").write_text(text)
+    out = tmp_path / "out"
+    result = run_tool("plot", run_folder, "--out", out, cwd=tmp_path, PYTHONPATH=str(stub.parent))
+    assert result.status == 2
+    assert len(result.sentences) == 1 and "matplotlib" in result.sentences[0]
+    assert not out.exists()
+
+
+GOOD = '{"phase": "train", "epoch": 0, "loss": 1.0}\n'
+HEADER = "label_a,probability_a\n"
+BAD = {
+    "no_such_folder": ({}, [], ("run", "no such folder")),
+    "nothing_in_it": ({"other.txt": ""}, [], ("run", "neither metrics.jsonl")),
+    "not_json": ({"metrics.jsonl": GOOD + "{nonsense\n"}, [], ("metrics.jsonl, line 2", "JSON")),
+    "not_a_record": ({"metrics.jsonl": "[1]\n"}, [], ("metrics.jsonl, line 1", "phase")),
+    "not_text": ({"metrics.jsonl": b"\xff\xfe\x00"}, [], ("metrics.jsonl", "cannot be read")),
+    "no_such_epoch": (
+        {"0/predictions.csv": HEADER + "1,0.5\n"},
+        ["--epoch", "7"],
+        ("epoch 7", "epochs with some: 0"),
+    ),
+    "no_label_columns": ({"0/predictions.csv": "a,b\n1,2\n"}, [], ("predictions.csv", "label_")),
+    "no_probability": ({"0/predictions.csv": "label_a\n1\n"}, [], ("probability_a", "missing")),
+    "label_2": ({"0/predictions.csv": HEADER + "1,0.5\n2,0.5\n"}, [], ("line 3", "label_a is 2")),
+    "not_a_number": ({"0/predictions.csv": HEADER + "1,x\n"}, [], ("probability_a", "numbers")),
+    "probability_above_1": (
+        {"0/predictions.csv": HEADER + "1,1.5\n"},
+        [],
+        ("line 2", "probability_a is 1.5"),
+    ),
+    "ragged": ({"0/predictions.csv": HEADER + "1,0.5\n1\n"}, [], ("predictions.csv",)),
+    "empty": ({"0/predictions.csv": ""}, [], ("predictions.csv",)),
+    "unknown_format": ({"metrics.jsonl": GOOD}, ["--format", "gif"], ("gif", "png")),
+    "unknown_language": ({"metrics.jsonl": GOOD}, ["--lang", "fr"], ("fr", "zh")),
+    "out_is_a_file": ({"metrics.jsonl": GOOD}, ["--out", "run/metrics.jsonl"], ("--out", "folder")),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_sentence(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files, options, said = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    for file, content in files.items():
+        path = tmp_path / "run" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = files_below(tmp_path)
+    try:
+        status = plot.main(["run", *options])
+    except SystemExit as stop:
+        status = stop.code
+    errors = capsys.readouterr().err.splitlines()
+    assert status == 2
+    assert len(errors) == 1 and errors[0].startswith("error: "), errors
+    for words in said:
+        assert words in errors[0]
+    assert files_below(tmp_path) == before
+
+
+def test_network_figures_are_what_the_script_draws() -> None:
+    script = ROOT / "doc" / "figures" / "make_network.py"
+    spec = importlib.util.spec_from_file_location("make_network", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    colours = [colour for _, colour, _ in module.TASKS]
+    assert colours == [plots.task_colour(index) for index in range(len(colours))]
+    for language, words in module.WORDS.items():
+        text = (script.parent / f"network_{language}.svg").read_text(encoding="utf-8")
+        assert text == module.network(words)
+        ElementTree.fromstring(text)
