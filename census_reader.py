@@ -50,6 +50,10 @@ class RecDataset(IterableDataset):
         """Hook: how many rows the last pass left out, and what was wrong with the first ten."""
         return self._bad_rows.count, list(self._bad_rows.first)
 
+    def cache_key(self) -> list[Any]:
+        """Hook: what decides the rows that come out of the same files."""
+        return [self.layout.feature_size, list(self.layout.label_columns)]
+
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         worker = get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)

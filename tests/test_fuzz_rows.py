@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from row_oracle import check, expected, number
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "1500"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "800"))
 fuzzed = settings(
     max_examples=EXAMPLES,
     deadline=None,
-    derandomize=EXAMPLES <= 1500,
+    derandomize=EXAMPLES <= 800,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -162,7 +162,8 @@ def test_a_line_that_is_too_long_costs_no_other_line(
         (b"16777217", 16777216.0),
         (b"1.4e-45", 2.0**-149),
         (b"3.4028235e38", (2 - 2.0**-23) * 2.0**127),
-        (b"3.4028235677973366e38", float("inf")),
+        (b"340282356779733661637539395458142568447", (2 - 2.0**-23) * 2.0**127),
+        (b"340282356779733661637539395458142568448", float("inf")),
         (b"1e999999999999", float("inf")),
         (b"1e-999999999999", 0.0),
         (b"-", None),
@@ -193,7 +194,7 @@ SLOW = {
 
 
 def test_nothing_takes_long(tmp_path: Path) -> None:
-    """Text on which a careless pattern, or a sum of digits, takes minutes; a process may be killed."""
+    """Text on which a careless pattern takes minutes; in a process, which can be killed."""
     script = "import sys; from pathlib import Path; from row_oracle import parse\n"
     script += "for name in sys.argv[1:]:\n  for cap in (0, 100):\n"
     script += "    try: parse(Path(name), cap)\n    except ValueError as error: print(error)"
@@ -203,7 +204,11 @@ def test_nothing_takes_long(tmp_path: Path) -> None:
         files[-1].write_bytes(data)
     process = _python(script, *map(str, files), timeout=60)
     assert process.returncode == 0, process.stderr
-    assert len(process.stdout.splitlines()) == 2 * (len(SLOW) - 2)  # two hold nothing bad
+    refused = [Path(line.split(":")[0]).name for line in process.stdout.splitlines()]
+    assert refused == [
+        *("digits_then_a_letter", "digits", "spaces"),
+        *("nothing_but_bad_rows", "nothing_but_bad_rows"),  # more than 100 of them
+    ]
 
 
 def test_a_line_of_100_mb_takes_bounded_memory(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Callable, NamedTuple, TypeVar
 import numpy as np
 
 from rec_runner.errors import RunError, UserError
+from rec_runner.row_cache import RowCache
 from rec_runner.window import Window
 
 MAX_WINDOW_BYTES = 32 << 20
@@ -40,6 +41,7 @@ class BlockSource:
         cache_bytes: rows are kept in memory after the first pass if they fit.
         keep: from the index of a block's first row and its length to a mask of the rows that
             belong to this source; None keeps all.
+        disk: where parsed rows are kept between runs; None keeps none.
 
     Attributes:
         encode: applied to the features before they are cut into windows; None leaves them raw.
@@ -55,6 +57,7 @@ class BlockSource:
         chunk_rows: int = 1 << 15,
         cache_bytes: int = 0,
         keep: Callable[[int, int], np.ndarray] | None = None,
+        disk: RowCache | None = None,
     ) -> None:
         self.make_dataset = make_dataset
         self.batch_size = batch_size
@@ -63,6 +66,7 @@ class BlockSource:
         self.chunk_rows = chunk_rows
         self.cache_bytes = cache_bytes
         self.keep = keep
+        self.disk = disk
         self.encode: Callable[[np.ndarray], np.ndarray] | None = None
         self.keep_encoded = False
         self._rows: int | None = None
@@ -172,6 +176,9 @@ class BlockSource:
         if self._cache is not None:
             yield from self._cache
             return
+        if self.disk is not None and self._map_disk():
+            yield from self._cache
+            return
         kept: list[Chunk] | None = [] if self.cache_bytes else None
         rows = size = 0
         for chunk in self._read_chunks():
@@ -186,12 +193,26 @@ class BlockSource:
             raise RunError(f"{self.name} held {self._rows} rows before and holds {rows} now")
         self._rows, self._cache = rows, kept
 
+    def _map_disk(self) -> bool:
+        """Take the rows from disk if they are there; memory-mapped, they cost no budget."""
+        arrays = self.disk.load()
+        if arrays is None:
+            return False
+        features, labels = arrays
+        self._rows = len(labels)
+        self._cache = [
+            Chunk(features[i : i + self.chunk_rows], labels[i : i + self.chunk_rows], (self.name,))
+            for i in range(0, self._rows, self.chunk_rows)
+        ]
+        return True
+
     def _read_chunks(self) -> Iterator[Chunk]:
         """Blocks of the reader, joined or cut to ``chunk_rows`` rows."""
         features: np.ndarray | None = None
         labels = np.empty(0)
         filled, files = 0, {}
-        for block, file in self._read_blocks():
+        blocks = self._read_blocks()
+        for *block, file in self.disk.written(blocks) if self.disk is not None else blocks:
             start = 0
             while start < len(block[1]):
                 if features is None:
@@ -210,7 +231,7 @@ class BlockSource:
         if features is not None:
             yield Chunk(features[:filled], labels[:filled], tuple(files))
 
-    def _read_blocks(self) -> Iterator[tuple[Sequence[np.ndarray], str]]:
+    def _read_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
         first = 0
         dataset = self.make_dataset()
         try:
@@ -220,7 +241,7 @@ class BlockSource:
                     mask = self.keep(first, len(block[1]))
                     first += len(block[1])
                     rows = [array[mask] for array in rows]
-                yield rows, getattr(block, "file", self.name)
+                yield (*rows, getattr(block, "file", self.name))
         except OSError as error:
             name = error.filename or self.name
             raise RunError(f"{name} cannot be read: {error.strerror or error}") from error

@@ -73,7 +73,8 @@ def _parser(command: str, path: str) -> argparse.ArgumentParser:
 
 
 def _run(command: str, path: str, config: Config) -> None:
-    prepare_environment(config.runner("thread_num"))
+    batch_size = config.runner(f"{command}_batch_size")
+    prepare_environment(config.runner("thread_num"), batch_size)
     with RaisedSignals() as signals:
         # Imported only now: Paddle reads its environment when it is imported.
         from rec_runner.jobs import infer, train

@@ -45,6 +45,7 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("shuffle", "bool", False, "train on the rows in a new seeded order each epoch"),
     Key("shuffle_buffer", "int", 32768, "rows that are shuffled together"),
     Key("cache_mb", "int", 1024, "memory for parsed rows; bigger data is parsed every epoch"),
+    Key("cache_dir", "str", None, "folder to keep parsed rows in between runs, memory-mapped"),
     Key("valid_data_dir", "str", None, "folder of files to validate on after each epoch"),
     Key("valid_share", "float", 0.0, "share of the training rows to validate on instead"),
     Key("monitor", "str", "auc", "validation metric that decides which epoch is best"),
@@ -60,7 +61,7 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("use_gpu", "bool", False, "run on the GPU"),
     Key("use_xpu", "bool", False, "run on a Kunlun XPU"),
     Key("use_npu", "bool", False, "run on an Ascend NPU"),
-    Key("thread_num", "int", 1, "CPU threads of Paddle's operators"),
+    Key("thread_num", "int", None, "CPU threads; by default 1 for batches below 256 rows"),
     Key("use_auc", "bool", False, "accepted: metrics here are always reset between epochs"),
     Key("auc_num", "int", 1, "accepted: no count is needed, every AUC is reset"),
 )

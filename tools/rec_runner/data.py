@@ -16,6 +16,7 @@ from rec_runner.block_source import BlockSource
 from rec_runner.config import Config
 from rec_runner.errors import UserError
 from rec_runner.loader_source import LoaderSource
+from rec_runner.row_cache import RowCache
 
 Source = Union[BlockSource, LoaderSource]
 
@@ -80,7 +81,26 @@ def open_source(
         chunk_rows=config.runner("shuffle_buffer"),
         cache_bytes=config.runner("cache_mb") << 20,
         keep=keep,
+        disk=_disk_cache(config, make_dataset(), files, share),
     )
+
+
+def _disk_cache(config: Config, dataset: Any, files: list[str], share: Any) -> RowCache | None:
+    """The disk cache of these files as this reader reads them.
+
+    A reader's optional ``cache_key()`` says which of its settings decide what it yields; without
+    it every hyper-parameter is taken to.
+    """
+    folder = config.runner("cache_dir")
+    if folder is None:
+        return None
+    if hasattr(dataset, "cache_key"):
+        key = dataset.cache_key()
+    else:
+        key = {k: v for k, v in config.items() if k.startswith("hyper_parameters.")}
+    kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
+    draw = share and [share, config.runner("seed")]
+    return RowCache(Path(folder), files, [kind, key, config.runner("bad_rows"), draw])
 
 
 def row_draws(seed: int, first: int, rows: int) -> np.ndarray:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import paddle
 
+from rec_runner.auc_rows import ExactAuc, with_exact_aucs
 from rec_runner.config import Config
 from rec_runner.engine import Engine, Outcome
-from rec_runner.model_dir import ModelDir
+from rec_runner.errors import UserError
+from rec_runner.model_dir import ModelDir, foreign
 from rec_runner.paddle_state import rename_slots, select_device, step_seed
 from rec_runner.window import Window
 
@@ -20,43 +22,55 @@ class DygraphEngine(Engine):
 
     path = "dygraph"
 
-    def __init__(self, model_dir: ModelDir, config: Config, model: Any) -> None:
-        super().__init__(model_dir, config, model)
+    def __init__(
+        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
+    ) -> None:
+        super().__init__(model_dir, config, model, training)
+        paddle.disable_static()
         select_device(config)
         paddle.seed(self.seed)
-        self.net = model.create_model(config)
+        with foreign(model, "create_model"):
+            self.net = model.create_model(config)
+            if not isinstance(self.net, paddle.nn.Layer):
+                raise TypeError(f"it returned a {type(self.net).__name__}, not a paddle.nn.Layer")
         self.optimizer: Any = None
         self.metrics: list[Any] = []
         self.metric_names: list[str] = []
         self._make_metrics()
 
     def _make_metrics(self) -> None:
-        self.metrics, self.metric_names = self.model.create_metrics()
+        with foreign(self.model, "create_metrics"):
+            metrics, names = self.model.create_metrics()
+            self.metrics, self.metric_names = with_exact_aucs(metrics), list(names)
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
-        self.optimizer = self.model.create_optimizer(self.net, self.config)
+        with foreign(self.model, "create_optimizer"):
+            self.optimizer = self.model.create_optimizer(self.net, self.config)
+            if not hasattr(self.optimizer, "step"):
+                raise TypeError(f"it returned a {type(self.optimizer).__name__}, not an optimizer")
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()
         paddle.seed(step_seed(self.seed, step))
-        loss, self.metrics, values = self.model.train_forward(
-            self.net, self.metrics, window.arrays, self.config
-        )
-        self._update(loss)
-        return Outcome(loss.detach().numpy().reshape(-1)[:1], None, None, values or {})
-
-    def _update(self, loss: paddle.Tensor) -> None:
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.clear_grad()
-
-    def score(self, window: Window) -> Outcome:
-        self.net.eval()
-        with paddle.no_grad():
-            self.metrics, values = self.model.infer_forward(
+        with foreign(self.model, "train_forward"):
+            loss, self.metrics, values = self.model.train_forward(
                 self.net, self.metrics, window.arrays, self.config
             )
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.clear_grad()
+        return Outcome(loss.detach().numpy().reshape(-1).mean(keepdims=True), None, None, values or {})
+
+    def score(self, window: Window) -> Outcome | None:
+        self.net.eval()
+        try:
+            with foreign(self.model, "infer_forward"), paddle.no_grad():
+                self.metrics, values = self.model.infer_forward(
+                    self.net, self.metrics, window.arrays, self.config
+                )
+        except UserError as error:
+            return self.leave_out(window, error)
         return Outcome(np.empty(0), None, None, values or {})
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -86,9 +100,41 @@ class DygraphEngine(Engine):
             theirs["LR_Scheduler"] = state["schedule"]
         self.optimizer.set_state_dict(theirs)
 
+    def learning_rate(self) -> float | None:
+        return float(self.optimizer.get_lr()) if self.optimizer is not None else None
+
     def reset_metrics(self) -> None:
         for metric in self.metrics:
             metric.reset()
 
     def own_metrics(self) -> dict[str, Any]:
+        return {
+            name: metric.rows.exact() if isinstance(metric, ExactAuc) else metric.accumulate()
+            for name, metric in zip(self.metric_names, self.metrics)
+        }
+
+    def running_metrics(self) -> dict[str, Any]:
         return {name: m.accumulate() for name, m in zip(self.metric_names, self.metrics)}
+
+    def metrics_state(self) -> dict[str, Any]:
+        return {str(index): _metric_state(metric) for index, metric in enumerate(self.metrics)}
+
+    def set_metrics_state(self, state: Mapping[str, Any]) -> None:
+        for index, metric in enumerate(self.metrics):
+            saved = state.get(str(index), {})
+            if isinstance(metric, ExactAuc):
+                metric.rows.load_state_dict(saved)
+            else:
+                vars(metric).update(saved)
+
+
+def _metric_state(metric: Any) -> dict[str, Any]:
+    """What a metric has counted: its numbers, arrays and lists of numbers."""
+    if isinstance(metric, ExactAuc):
+        return metric.rows.state_dict()
+    kept = {}
+    for name, value in vars(metric).items():
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if all(isinstance(number, (int, float, np.ndarray, np.number)) for number in numbers):
+            kept[name] = value.copy() if isinstance(value, (list, np.ndarray)) else value
+    return kept

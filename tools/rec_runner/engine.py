@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from rec_runner.config import Config
+from rec_runner.config import Config, warn
 from rec_runner.errors import UserError
 from rec_runner.model_dir import ModelDir
 from rec_runner.window import Window
@@ -54,20 +55,30 @@ class Engine(ABC):
         model_dir: the model directory.
         config: the run's config.
         model: its ``DygraphModel`` or ``StaticModel``.
+        training: whether to train, or only to score.
 
     Attributes:
         task_names: names of the binary tasks whose log-odds the model gives; None where it keeps
             its own metrics.
+        whole_checkpoints: refuse checkpoints that hold more than this network.
     """
 
     path: str
     task_names: tuple[str, ...] | None = None
+    whole_checkpoints = True
 
-    def __init__(self, model_dir: ModelDir, config: Config, model: Any) -> None:
+    def __init__(
+        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
+    ) -> None:
         self.model_dir = model_dir
         self.config = config
         self.model = model
+        self.training = training
         self.seed = config.runner("seed")
+        self._left_out = False
+        # Readers and models may draw from either, for negative samples for instance.
+        random.seed(self.seed)
+        np.random.seed(self.seed % (1 << 32))
 
     @abstractmethod
     def start_training(self, steps_per_epoch: int | None) -> None:
@@ -78,8 +89,28 @@ class Engine(ABC):
         """Train on each batch of a window in turn; ``step`` counts from the start of the run."""
 
     @abstractmethod
-    def score(self, window: Window) -> Outcome:
-        """Score a window without training."""
+    def score(self, window: Window) -> Outcome | None:
+        """Score a window without training; None where it was left out, see :meth:`leave_out`."""
+
+    def leave_out(self, window: Window, error: UserError) -> None:
+        """Leave out a last incomplete batch that a network made for whole ones cannot take.
+
+        Args:
+            window: what could not be scored.
+            error: why.
+
+        Raises:
+            UserError: ``error``, if the batch was whole.
+        """
+        if window.first_batch == 0 or window.rows >= window.batch_size:
+            raise error
+        if not self._left_out:
+            warn(
+                f"the last {window.rows} rows are left out: this network takes whole batches of "
+                f"{window.batch_size} rows only; another runner.infer_batch_size may divide all "
+                f"rows ({error})"
+            )
+        self._left_out = True
 
     def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """State entries that the model learns from the training features, perhaps none."""
@@ -126,6 +157,25 @@ class Engine(ABC):
     def own_metrics(self) -> dict[str, Any]:
         """Values of the model's own metrics, for models without :attr:`task_names`."""
 
+    def running_metrics(self) -> dict[str, Any]:
+        """The same for a log line in mid-epoch, perhaps less precise but quick."""
+        return self.own_metrics()
+
+    def metrics_state(self) -> dict[str, Any]:
+        """What the model's own metrics have counted so far, for a mid-epoch checkpoint."""
+        return {}
+
+    def set_metrics_state(self, state: Mapping[str, Any]) -> None:
+        """Set what :meth:`metrics_state` gave."""
+
+    def learning_rate(self) -> float | None:
+        """The optimizer's learning rate now, where it is known."""
+        return None
+
+    def last_values(self) -> dict[str, np.ndarray]:
+        """What the last batch gave, by name, for models without :attr:`task_names`."""
+        return {}
+
     def load(self, state: Mapping[str, np.ndarray], name: str) -> None:
         """Set all weights from a checkpoint.
 
@@ -144,9 +194,9 @@ class Engine(ABC):
                     f"this config's network has {list(value.shape)}"
                 )
         for key in state:
-            if key not in own:
+            if key not in own and self.whole_checkpoints:
                 raise UserError(f"checkpoint {name} has {key}, which this config's network has not")
-        self.set_state_dict(state)
+        self.set_state_dict({key: state[key] for key in own})
 
 
 def has_block_hooks(model: Any) -> bool:

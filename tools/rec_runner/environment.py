@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
+# From this batch size on a second thread saves more than waking it costs.
+THREADED_BATCH = 256
+MOST_THREADS = 8
 
-def prepare_environment(threads: int) -> None:
+
+def prepare_environment(threads: int | None, batch_size: int | None) -> None:
     """Set what has to be set before ``import paddle``; a person's own settings stand.
 
     Args:
-        threads: CPU threads of Paddle's operators.
+        threads: CPU threads of Paddle's operators; None chooses them by ``batch_size``.
+        batch_size: rows in a batch.
     """
+    if threads is None:
+        cores = os.cpu_count() or 1
+        threads = min(cores, MOST_THREADS) if (batch_size or 1) >= THREADED_BATCH else 1
     settings = {
-        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
         # Paddle's start-up chatter; warnings of ours do not go through glog.
         "GLOG_minloglevel": "2",
         # The executor runs a small network's operators faster in order on one thread, and need
@@ -21,9 +30,14 @@ def prepare_environment(threads: int) -> None:
         "FLAGS_new_executor_serial_run": "1",
         "FLAGS_eager_delete_tensor_gb": "-1",
     }
+    if threads == 1:
+        # With more, left alone: Paddle sets it itself, and warns of any other value than 1.
+        settings["OMP_NUM_THREADS"] = "1"
     if _is_amd():
         # The MKL in Paddle's wheel takes a slow path on AMD processors unless told otherwise.
         settings["MKL_DEBUG_CPU_TYPE"] = "5"
+    # Paddle warns of a missing compiler cache that only its C++ extensions would use.
+    warnings.filterwarnings("ignore", message="No ccache found")
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 

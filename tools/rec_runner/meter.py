@@ -61,7 +61,7 @@ class Meter:
 
     def running(self) -> dict[str, Any]:
         """What a log line shows in mid-epoch."""
-        metrics = self.tasks.running_auc() if self.tasks else _plain(self.engine.own_metrics())
+        metrics = self.tasks.running_auc() if self.tasks else _plain(self.engine.running_metrics())
         loss = {"loss": float(self._losses[-1][-1])} if self._losses else {}
         return {**metrics, **loss, **_plain(self._values)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,3 +84,24 @@ def place_of(device: str) -> Any:
         "npu": lambda: paddle.CustomPlace("npu", 0),
     }
     return makers[device]()
+
+
+def has_two_representations() -> bool:
+    """Whether this Paddle can hold a static program in a new and in an old representation.
+
+    Paddle 3 has both and starts with the new one, unless a person set ``FLAGS_enable_pir_api``
+    to 0; Paddle 2.6 has the old one only.
+    """
+    switched_off = os.environ.get("FLAGS_enable_pir_api", "").lower() in ("0", "false")
+    return hasattr(paddle, "pir_utils") and not switched_off
+
+
+def use_representation(old: bool) -> None:
+    """Build programs in Paddle's old or new representation from now on; static mode has to be on.
+
+    Programs, scopes and executors that were made before must not be used any more.
+    """
+    if has_two_representations() and paddle.framework.in_pir_mode() == old:
+        # Paddle means these for a with block; an engine stays with its representation.
+        guard = paddle.pir_utils.OldIrGuard() if old else paddle.pir_utils.IrGuard()
+        guard.__enter__()

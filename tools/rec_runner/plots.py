@@ -594,13 +594,13 @@ def _score_histograms(runs: Sequence[Run], tasks: Sequence[str], text: Mapping[s
     """A row per run, a panel per task: how each class's rows spread over the probabilities."""
     tasks_here = [task for task in tasks if any(task in run.scores for run in runs)]
     columns, rows = len(tasks_here), len(runs)
-    figure = Figure(figsize=(max(4.6 * columns, 6.4), 3.3 * rows + 0.5))
+    figure = Figure(figsize=(max(4.6 * columns, 6.4), (3.5 if rows > 1 else 3.3) * rows + 0.5))
     edges = np.linspace(0.0, 1.0, SCORE_BINS + 1)
     for row, run in enumerate(runs):
         for column, task in enumerate(tasks_here):
             axes = figure.add_subplot(rows, columns, row * columns + column + 1)
             colour = task_colour(tasks.index(task))
-            where = f"  {run.name}/{run.epoch}" if len(runs) > 1 else ""
+            where = f"\n{run.name}/{run.epoch}" if len(runs) > 1 else ""
             axes.set_title(task + where, color=colour, loc="left", fontweight="bold")
             axes.set(xlabel=text["probability"], ylabel=text["share"], xlim=(0, 1))
             if task not in run.scores:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import static
+from paddle.base.data_feeder import convert_dtype
 
-from rec_runner.config import Config
+from rec_runner.auc_rows import AucRows
+from rec_runner.config import Config, warn
 from rec_runner.engine import Engine, Outcome
-from rec_runner.metrics import auc
-from rec_runner.model_dir import ModelDir
-from rec_runner.paddle_state import place_of, select_device, step_seed
+from rec_runner.errors import UserError
+from rec_runner.model_dir import ModelDir, describe, foreign
+from rec_runner.paddle_state import (
+    has_two_representations,
+    place_of,
+    rename_slots,
+    select_device,
+    step_seed,
+    use_representation,
+)
+from rec_runner.static_auc import auc_inputs, auc_state, is_auc_state
+from rec_runner.static_export import export
 from rec_runner.window import Window
 
 
@@ -23,15 +36,29 @@ class Program:
 
     Weights are named anew from zero in each, so that programs which build the same network
     share its weights in one scope.
+
+    Attributes:
+        feeds: variables to feed, in reader order.
+        named: what the model gives to fetch, by name.
+        fetches: variables to fetch.
+        names: names of the first of them; predictions and labels of the AUCs follow.
+        aucs: prediction and label of each AUC that the model names, see ``static_auc``.
+        auc_state: names of the variables in which ``auc`` operators count.
+        weights: names of the variables that a checkpoint holds.
+        slots: names of the optimizer's variables.
     """
 
     def __init__(self) -> None:
         self.main = static.Program()
         self.startup = static.Program()
-        self.feeds: list[str] = []
+        self.feeds: list[Any] = []
+        self.named: Mapping[str, Any] = {}
         self.fetches: list[Any] = []
         self.names: list[str] = []
         self.aucs: dict[str, tuple[Any, Any]] = {}
+        self.auc_state: list[str] = []
+        self.weights: list[str] = []
+        self.slots: list[str] = []
 
     @contextmanager
     def building(self) -> Iterator[None]:
@@ -41,44 +68,141 @@ class Program:
             stack.enter_context(paddle.utils.unique_name.guard())
             yield
 
+    def persistables(self) -> list[str]:
+        """Names of the variables that outlive a run: weights, buffers, optimizer slots."""
+        internal = ("feed", "fetch")
+        return [
+            variable.name
+            for variable in self.main.list_vars()
+            if variable.persistable and variable.name not in internal
+        ]
+
+    def set_fetches(self, named: Mapping[str, Any]) -> None:
+        """Fetch these values; AUCs are counted outside, from their operators' inputs."""
+        self.named = named
+        self.auc_state = auc_state(self.main)
+        self.aucs = auc_inputs(self.main, named)
+        plain = {k: v for k, v in named.items() if k not in self.aucs and not is_auc_state(v)}
+        self.names = list(plain)
+        self.fetches = [*plain.values(), *(v for pair in self.aucs.values() for v in pair)]
+
+    def make_test(self) -> None:
+        """Let dropout, batch norm and their like act as in inference."""
+        for operator in self.main.global_block().ops:
+            if hasattr(operator, "set_bool_attr"):
+                if "is_test" in operator.attrs():
+                    operator.set_bool_attr("is_test", True)
+            elif operator.has_attr("is_test"):
+                operator._set_attr("is_test", True)
+
 
 class StaticEngine(Engine):
-    """Drives any ``static_model.py`` by the contract alone, a batch at a time."""
+    """Drives any ``static_model.py`` by the contract alone, a batch at a time.
+
+    A network that Paddle 3's representation of programs refuses, when it is built or at its first
+    batch, is built again in the old one.
+    """
 
     path = "static"
 
-    def __init__(self, model_dir: ModelDir, config: Config, model: Any) -> None:
-        super().__init__(model_dir, config, model)
+    def __init__(
+        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
+    ) -> None:
+        super().__init__(model_dir, config, model, training)
         paddle.enable_static()
-        self.scope = static.Scope()
-        self.place = place_of(select_device(config))
-        self.executor = static.Executor(self.place)
+        use_representation(old=False)
+        self._make_executor()
         self.train_program: Program | None = None
+        self.score_program: Program | None = None
         self._weights: dict[str, str] = {}
         self._prepare()
 
+    def _make_executor(self) -> None:
+        self.scope = static.Scope()
+        self.place = place_of(select_device(self.config))
+        self.executor = static.Executor(self.place)
+
     def _prepare(self) -> None:
-        self.score_program = Program()
-        with self.score_program.building():
-            feeds = self.model.create_feeds(is_infer=True)
-            fetches = self.model.infer_net(feeds)
-        self._finish_contract(self.score_program, feeds, fetches)
-        self._weights = {name: name for name in _persistables(self.score_program.main)}
-        self._run_startup(self.score_program)
-
-    def _finish_contract(
-        self, program: Program, feeds: Sequence[Any], fetches: Mapping[str, Any]
-    ) -> None:
-        """Note what to feed and fetch; AUCs are counted here, from their operators' inputs."""
-        program.feeds = [variable.name for variable in feeds]
-        program.names = list(fetches)
-        program.aucs = _find_aucs(program.main, fetches)
-        program.fetches = [*fetches.values(), *(v for pair in program.aucs.values() for v in pair)]
-        self._reset(program)
-
-    def _reset(self, program: Program) -> None:
-        self._seen: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {n: [] for n in program.aucs}
+        # PaddleRec's own checkpoints of training hold more than inference needs.
+        self.whole_checkpoints = False
+        self._may_fall_back = has_two_representations()
+        self._seen: dict[str, AucRows] = {}
         self._last: dict[str, Any] = {}
+        try:
+            self._build()
+        except UserError as error:
+            self._fall_back(error)
+
+    def _build(self) -> None:
+        program = self._contract_program(self.training)
+        if self.training:
+            self.train_program = program
+        else:
+            self.score_program = program
+        self._weights = {name: name for name in program.weights}
+        paddle.seed(self.seed)
+        self._run_startup(program)
+
+    def _contract_program(self, training: bool) -> Program:
+        """What the model builds by the contract's methods."""
+        program = Program()
+        with program.building():
+            with foreign(self.model, "create_feeds"):
+                program.feeds = list(_create_feeds(self.model, training))
+            member = "net" if training else "infer_net"
+            with foreign(self.model, member):
+                fetches = getattr(self.model, member)(program.feeds)
+                if not isinstance(fetches, Mapping):
+                    raise TypeError(
+                        f"it returned a {type(fetches).__name__}, not a dict of fetch variables"
+                    )
+            program.set_fetches(fetches)
+            program.weights = [n for n in program.persistables() if n not in program.auc_state]
+            if training:
+                with foreign(self.model, "create_optimizer"):
+                    self.model.create_optimizer()
+                known = {*program.weights, *program.auc_state}
+                program.slots = [n for n in program.persistables() if n not in known]
+            else:
+                program.make_test()
+        return program
+
+    def _fall_back(self, error: UserError) -> None:
+        """Build all anew in the old representation.
+
+        Raises:
+            UserError: ``error``, if that fails as well.
+        """
+        if not self._may_fall_back or error.__cause__ is None:
+            raise error
+        self._may_fall_back = False
+        state = self.snapshot() if self._weights else None
+        scoring = self.training and self.score_program is not None
+        use_representation(old=True)
+        self._make_executor()
+        try:
+            self.model = type(self.model)(self.config)
+            self._build()
+            if state is not None:
+                self.restore(state)
+            if scoring:
+                self._build_score_program()
+        except Exception as second:
+            cause = second.__cause__ or second
+            raise UserError(
+                f"{error}; nor does Paddle's old program representation take it: "
+                f"{describe(cause, self.model_dir.path)}"
+            ) from error
+        warn(
+            f"{self.model_dir.path / 'static_model.py'} runs in Paddle's old program "
+            f"representation, because it does not in the new one ({error})"
+        )
+
+    def _build_score_program(self) -> None:
+        self.score_program = self._contract_program(training=False)
+        weights = self.state_dict()
+        self._run_startup(self.score_program)
+        self.set_state_dict(weights)
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
@@ -89,31 +213,57 @@ class StaticEngine(Engine):
         self.set_state_dict({k: v for k, v in weights.items() if k in self._weights})
 
     def _build_training(self) -> None:
-        self.train_program = Program()
-        with self.train_program.building():
-            feeds = self.model.create_feeds()
-            fetches = self.model.net(feeds)
-            self.model.create_optimizer()
-        self._finish_contract(self.train_program, feeds, fetches)
-        self._weights = {name: name for name in _persistables(self.train_program.main)}
+        """Make the program that trains; by the contract alone it has been made already."""
 
     def train(self, window: Window, step: int) -> Outcome:
-        paddle.seed(step_seed(self.seed, step))
-        return self._run_contract(self.train_program, window)
+        def run() -> list[np.ndarray]:
+            paddle.seed(step_seed(self.seed, step))
+            return self._run_batch(self.train_program, window)
 
-    def score(self, window: Window) -> Outcome:
-        return self._run_contract(self.score_program, window)
+        return self._outcome(self.train_program, run)
 
-    def _run_contract(self, program: Program, window: Window) -> Outcome:
-        feed = dict(zip(program.feeds, window.arrays))
-        fetched = self._run(program, feed)
+    def score(self, window: Window) -> Outcome | None:
+        def run() -> list[np.ndarray]:
+            return self._run_batch(self.score_program, window)
+
+        try:
+            if self.score_program is None:
+                try:
+                    self._build_score_program()
+                except UserError as error:
+                    self._fall_back(error)
+                    self._build_score_program()
+            return self._outcome(self.score_program, run)
+        except UserError as error:
+            return self.leave_out(window, error)
+
+    def _outcome(self, program: Program, run: Any) -> Outcome:
+        """Run a batch, if need be in the other representation, and note its values."""
+        try:
+            fetched = run()
+        except UserError as error:
+            self._fall_back(error)
+            fetched = run()
+            program = self.train_program if program.slots else self.score_program
+        self._may_fall_back = False
         self._last = dict(zip(program.names, fetched))
         rest = iter(fetched[len(program.names) :])
         for name in program.aucs:
-            self._seen[name].append((np.asarray(next(rest)), np.asarray(next(rest))))
-        cost = next((v for n, v in self._last.items() if n in ("cost", "loss")), None)
-        losses = np.empty(0) if cost is None else np.asarray(cost).reshape(-1)[:1]
-        return Outcome(losses, None, None, {})
+            self._seen.setdefault(name, AucRows()).add(next(rest), next(rest))
+        loss = _loss(self._last)
+        losses = np.empty(0) if loss is None else np.asarray(loss, np.float32).reshape(-1)
+        return Outcome(losses.mean(keepdims=True) if len(losses) else losses, None, None, {})
+
+    def _run_batch(self, program: Program, window: Window) -> list[np.ndarray]:
+        arrays = window.arrays
+        named = arrays if isinstance(arrays, Mapping) else dict(zip(_names(program.feeds), arrays))
+        types = {variable.name: convert_dtype(variable.dtype) for variable in program.feeds}
+        feed = {
+            name: np.asarray(array).astype(types.get(name, np.asarray(array).dtype), copy=False)
+            for name, array in named.items()
+        }
+        with foreign(self.model, "net" if program is self.train_program else "infer_net"):
+            return self._run(program, feed)
 
     def _run_startup(self, program: Program) -> None:
         with static.scope_guard(self.scope):
@@ -137,49 +287,90 @@ class StaticEngine(Engine):
         self.scope.find_var(variable).get_tensor().set(np.ascontiguousarray(value), self.place)
 
     def optimizer_state(self) -> dict[str, Any]:
-        return {}
+        if self.train_program is None:
+            return {}
+        # The rate is the config's; a resumed run may have another one.
+        slots = [name for name in self.train_program.slots if not _is_rate(name)]
+        return rename_slots({n: self._get(n) for n in slots}, self._weights, "_", "/")
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
-        pass
+        for name, value in rename_slots(state, self._weights, "/", "_").items():
+            self._set(name, value)
+
+    def learning_rate(self) -> float | None:
+        if self.train_program is None:
+            return None
+        rates = [name for name in self.train_program.persistables() if _is_rate(name)]
+        return float(self._get(rates[0]).reshape(-1)[0]) if rates else None
 
     def reset_metrics(self) -> None:
-        self._seen = {name: [] for name in self._seen}
-        self._last = {}
+        self._seen, self._last = {}, {}
+        for program in filter(None, (self.train_program, self.score_program)):
+            for name in program.auc_state:
+                self._set(name, np.zeros_like(self._get(name)))
 
     def own_metrics(self) -> dict[str, Any]:
-        values = dict(self._last)
-        for name, batches in self._seen.items():
-            if batches:
-                scores = np.concatenate([s[:, -1] for s, _ in batches])
-                values[name] = auc(np.concatenate([y.reshape(-1) for _, y in batches]), scores)
-        return values
+        return {**self._last, **{name: rows.exact() for name, rows in self._seen.items()}}
+
+    def running_metrics(self) -> dict[str, Any]:
+        return {**self._last, **{name: rows.running() for name, rows in self._seen.items()}}
+
+    def last_values(self) -> dict[str, np.ndarray]:
+        return {name: np.asarray(value) for name, value in self._last.items()}
+
+    def metrics_state(self) -> dict[str, Any]:
+        counts = {name: self._get(name) for name in self.train_program.auc_state}
+        return {
+            "rows": {name: rows.state_dict() for name, rows in self._seen.items()},
+            "counts": counts,
+        }
+
+    def set_metrics_state(self, state: Mapping[str, Any]) -> None:
+        for name, rows in state["rows"].items():
+            self._seen[name] = AucRows()
+            self._seen[name].load_state_dict(rows)
+        for name, value in state["counts"].items():
+            self._set(name, value)
+
+    def data_loader(self) -> Any:
+        """The model's own loader, for ``runner.reader_type: CustomizeDataLoader``.
+
+        Raises:
+            UserError: it has none, or none that can be iterated.
+        """
+        if not hasattr(self.model, "create_data_loader"):
+            raise UserError(
+                f"{self.model_dir.path / 'static_model.py'}: class StaticModel has no method "
+                "create_data_loader, which runner.reader_type CustomizeDataLoader needs"
+            )
+        with foreign(self.model, "create_data_loader"):
+            loader = self.model.create_data_loader()
+            return loader() if callable(loader) else loader
+
+    def finish_epoch(self, folder: Path) -> None:
+        if self.config.runner("use_inference"):
+            program = self._contract_program(training=False)
+            with static.scope_guard(self.scope):
+                export(program, self.executor, self.config, folder)
 
 
-def _persistables(program: Any) -> list[str]:
-    """Names of a program's persistable variables: weights, buffers, optimizer slots."""
-    internal = ("feed", "fetch")
-    return [
-        variable.name
-        for variable in program.list_vars()
-        if variable.persistable and variable.name not in internal
-    ]
+def _names(variables: Sequence[Any]) -> list[str]:
+    return [variable.name for variable in variables]
 
 
-def _find_aucs(program: Any, fetches: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Prediction and label of each AUC among the fetched values, found by its operator.
+def _create_feeds(model: Any, training: bool) -> Sequence[Any]:
+    """Older directories take no ``is_infer``."""
+    takes = inspect.signature(model.create_feeds).parameters
+    return model.create_feeds(is_infer=True) if not training and "is_infer" in takes else (
+        model.create_feeds()
+    )
 
-    Paddle 3's representation calls the operator ``pd_op.auc`` and links values to it; the old
-    one calls it ``auc`` and links by variable names.
-    """
-    found = {}
-    block = program.global_block()
-    for name, value in fetches.items():
-        if paddle.framework.in_pir_mode():
-            op = value.get_defining_op()
-            if op is not None and op.name() == "pd_op.auc":
-                found[name] = (op.operand_source(0), op.operand_source(1))
-            continue
-        for op in block.ops:
-            if op.type == "auc" and value.name in op.output("AUC"):
-                found[name] = (block.var(op.input("Predict")[0]), block.var(op.input("Label")[0]))
-    return found
+
+def _loss(values: Mapping[str, Any]) -> Any:
+    """The loss among what a model fetches: by its usual names, else the first that sounds so."""
+    likely = [n for n in values if "cost" in n.lower() or "loss" in n.lower()]
+    return next((values[n] for n in ("cost", "loss", *likely) if n in values), None)
+
+
+def _is_rate(name: str) -> bool:
+    return name.startswith("learning_rate")

@@ -1,0 +1,53 @@
+"""Coverage-guided fuzzing of the row parser with Atheris, a development tool.
+
+    pip install atheris numpy pyarrow
+    python fuzz/fuzz_rows.py corpus/ -max_total_time=600
+
+Every input is parsed, in the mode that stops at a bad row and in the one that skips it, and compared
+with the oracle of the tests, ``tests/row_oracle.py``. The options are libFuzzer's
+(https://llvm.org/docs/LibFuzzer.html); inputs that reach new code are kept in ``corpus/``. What it
+finds belongs into ``tests/test_fuzz_rows.py`` or ``tests/test_reader.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+with atheris.instrument_imports(include=["csv_blocks"]):
+    from row_oracle import check
+
+SEEDS = (
+    b"0,1,1,0\n1,2.5e-3,0,-7\r\n",
+    b"\xef\xbb\xbfa,b,c,d\r0,1,1,0\r\r1,1,1\n",
+    b" 0 ,+.5,1., 3.4028235e38\n0,nan,1,1e39\n0,\0,1,0",
+)
+
+
+def main() -> None:
+    """Fuzz until libFuzzer's options say stop."""
+    folders = [name for name in sys.argv[1:] if not name.startswith("-")]
+    if folders:
+        Path(folders[0]).mkdir(parents=True, exist_ok=True)
+        for number, seed in enumerate(SEEDS):
+            (Path(folders[0]) / f"seed-{number}").write_bytes(bytes([number]) + seed)
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        file = Path(folder) / "rows.txt"
+
+        def test_one(data: bytes) -> None:
+            # The first byte says how long the parser's blocks are: 1, 2, 4 ... 64 kB.
+            check(file, data[1:], 1 << (data[0] % 17 if data else 0))
+
+        atheris.Setup(sys.argv, test_one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The ``auc`` operators of a static program, found by what they are.
+
+Paddle 3's representation calls the operator ``pd_op.auc`` and links values to it; the old one
+calls it ``auc`` and links by variable names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import paddle
+
+# Operators that leave a number what it is.
+_SAME_NUMBER = ("cast", "reshape", "reshape2", "squeeze", "squeeze2", "unsqueeze", "unsqueeze2")
+_SAME_NUMBER += ("assign", "share_data", "share_data_")
+
+
+def auc_inputs(program: Any, fetches: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Prediction and label of each AUC among named values.
+
+    Args:
+        program: what holds them.
+        fetches: name to value.
+
+    Returns:
+        for each that is the AUC of all rows, unweighted, what the operator reads.
+    """
+    find = _new_inputs if paddle.framework.in_pir_mode() else _old_inputs
+    found = {name: find(program.global_block(), value) for name, value in fetches.items()}
+    return {name: pair for name, pair in found.items() if pair is not None}
+
+
+def auc_state(program: Any) -> list[str]:
+    """Names of the variables in which ``auc`` operators count rows.
+
+    In the new representation there are none: each run counts its own batch only.
+    """
+    if paddle.framework.in_pir_mode():
+        return []
+    names: dict[str, None] = {}
+    for operator in program.global_block().ops:
+        if operator.type == "auc":
+            names.update(dict.fromkeys(operator.input("StatPos") + operator.input("StatNeg")))
+    return list(names)
+
+
+def is_auc_state(value: Any) -> bool:
+    """Whether a value of the new representation is a table of counts, not an AUC.
+
+    ``paddle.static.auc`` gives it there in the place of the AUC of the latest batches.
+    """
+    if not paddle.framework.in_pir_mode():
+        return False
+    operator = value.get_defining_op()
+    if operator is None or operator.name() != "pd_op.auc":
+        return False
+    return not value.is_same(operator.result(0))
+
+
+def _new_inputs(block: Any, value: Any) -> tuple[Any, Any] | None:
+    operator = value.get_defining_op()
+    while operator is not None and operator.name().replace("pd_op.", "") in _SAME_NUMBER:
+        value = operator.operand_source(0)
+        operator = value.get_defining_op()
+    if operator is None or operator.name() != "pd_op.auc" or is_auc_state(value):
+        return None
+    weight = operator.operand_source(4).get_defining_op()
+    if weight is None or weight.name() != "pd_op.full":
+        return None
+    return operator.operand_source(0), operator.operand_source(1)
+
+
+def _old_inputs(block: Any, value: Any) -> tuple[Any, Any] | None:
+    makers = {name: op for op in block.ops for name in op.output_arg_names}
+    operator = makers.get(value.name)
+    while operator is not None and operator.type in _SAME_NUMBER:
+        operator = makers.get(operator.input("X")[0])
+    if operator is None or operator.type != "auc" or operator.attr("slide_steps"):
+        return None
+    weights = operator.input("InsTagWeight")
+    if any(makers.get(name) is None or makers[name].type != "fill_constant" for name in weights):
+        return None
+    return block.var(operator.input("Predict")[0]), block.var(operator.input("Label")[0])
