@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 from common import data_files
-from rec_runner.config import load_config
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from csv_blocks import Layout, read_blocks
 from hyper_parameters import HyperParameters
+from rec_runner.config import load_config
 
 
 class Scaled:

@@ -177,9 +177,7 @@ def report(results: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _row(
-    point: Mapping[str, Any], sweep: str, points: Sequence[Mapping[str, Any]]
-) -> list[str]:
+def _row(point: Mapping[str, Any], sweep: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
     first = next(other for other in points if other["path"] == point["path"])
     cells = [f"{point[sweep]:,}", point["path"]]
     cells += [show_spread(point[k], 0) for k in ("first_rows_per_second", "rows_per_second")]

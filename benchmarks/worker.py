@@ -130,10 +130,10 @@ class _Plain:
 
     def __init__(self, path: str, config: Path, overrides: Sequence[str]) -> None:
         from plain_path import PlainDataset, PlainEager, PlainStatic
-        from rec_runner.config import load_config
-        from rec_runner.model_dir import ModelDir
 
         from hyper_parameters import HyperParameters
+        from rec_runner.config import load_config
+        from rec_runner.model_dir import ModelDir
 
         self.config = load_config(str(config), overrides)
         model_dir = ModelDir(self.config.model_dir)
@@ -168,11 +168,11 @@ class _Torch:
 
     def __init__(self, _: str, config: Path, overrides: Sequence[str]) -> None:
         import numpy as np
-        from rec_runner.config import load_config
         from torch_path import TorchLoop
 
         from csv_blocks import Layout, read_blocks
         from hyper_parameters import HyperParameters
+        from rec_runner.config import load_config
 
         self.config = load_config(str(config), overrides)
         settings = HyperParameters.from_config(self.config)

@@ -3,8 +3,8 @@
     pip install atheris numpy pyarrow
     python fuzz/fuzz_rows.py corpus/ -max_total_time=600
 
-Every input is parsed, in the mode that stops at a bad row and in the one that skips it, and compared
-with the oracle of the tests, ``tests/row_oracle.py``. The options are libFuzzer's
+Every input is parsed, in the mode that stops at a bad row and in the one that skips it, and
+compared with the oracle of the tests, ``tests/row_oracle.py``. The options are libFuzzer's
 (https://llvm.org/docs/LibFuzzer.html); inputs that reach new code are kept in ``corpus/``. What it
 finds belongs into ``tests/test_fuzz_rows.py`` or ``tests/test_reader.py``.
 """

@@ -12,7 +12,6 @@ import numpy as np
 import plot
 import pytest
 from helpers import CONFIG, ROOT, files_below, override, run_ok, run_tool
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -81,13 +80,11 @@ def test_calibration_interval_is_wilsons_and_error_is_weighted() -> None:
 
 def parts(figure: Figure) -> list:
     """Extents of the panels (titles and labels included), title and common legends, in pixels."""
-    FigureCanvasAgg(figure).draw()
+    figure.draw_without_rendering()
     return [artist.get_tightbbox() for artist in (*figure.axes, *figure.texts, *figure.legends)]
 
 
-@pytest.mark.parametrize(
-    ("tasks", "runs", "language"), [(1, 1, "en"), (2, 3, "en"), (2, 1, "zh"), (5, 2, "zh")]
-)
+@pytest.mark.parametrize(("tasks", "runs", "language"), [(1, 1, "en"), (2, 3, "en"), (5, 1, "zh")])
 def test_nothing_overlaps_or_is_cut(
     rng: np.random.Generator, tasks: int, runs: int, language: str
 ) -> None:
@@ -224,14 +221,11 @@ def test_without_a_chinese_font_the_labels_are_english(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     drawn = []
-    draw = plots.draw
     monkeypatch.setattr(plots, "chinese_font", lambda: None)
-    monkeypatch.setattr(plots, "draw", lambda runs, lang: drawn.append(lang) or draw(runs, lang))
-    command = [str(run_folder), "--lang", "zh", "--out", str(tmp_path), "--format", "png"]
-    assert plot.main(command) == 0
+    monkeypatch.setattr(plots, "draw", lambda runs, lang: drawn.append(lang) or {})
+    assert plot.main([str(run_folder), "--lang", "zh", "--out", str(tmp_path)]) == 0
     assert drawn == ["en"]
     assert "English" in capsys.readouterr().err
-    assert files_below(tmp_path)
 
 
 def test_both_languages_have_all_words() -> None:

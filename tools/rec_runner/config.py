@@ -62,6 +62,12 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("use_xpu", "bool", False, "run on a Kunlun XPU"),
     Key("use_npu", "bool", False, "run on an Ascend NPU"),
     Key("thread_num", "int", None, "CPU threads; by default 1 for batches below 256 rows"),
+    Key("use_fleet", "bool", False, "train on several machines or devices: not supported yet"),
+    Key("use_visual", "bool", False, "write scalars for VisualDL beside the checkpoints"),
+    Key("use_save_data", "bool", False, "save the last fetched batch in the checkpoint folder"),
+    Key("use_inference", "bool", False, "static trainer: save an inference model every epoch"),
+    Key("save_inference_feed_varnames", "list", None, "names of its inputs, see use_inference"),
+    Key("save_inference_fetch_varnames", "list", None, "names of its outputs, see use_inference"),
     Key("use_auc", "bool", False, "accepted: metrics here are always reset between epochs"),
     Key("auc_num", "int", 1, "accepted: no count is needed, every AUC is reset"),
 )
@@ -71,6 +77,7 @@ _TYPES = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "list": (list, str),
 }
 
 
@@ -214,6 +221,16 @@ def _check_runner(config: Config) -> None:
             raise UserError(
                 f"{config['yaml_path']}: runner.{name} should be at least {least}, got {value}"
             )
+    if config.runner("use_fleet"):
+        raise UserError(
+            f"{config['yaml_path']}: runner.use_fleet is not supported yet; "
+            "set -o runner.use_fleet=false"
+        )
+    if config.runner("reader_type") not in ("DataLoader", "CustomizeDataLoader"):
+        raise UserError(
+            f"{config['yaml_path']}: runner.reader_type should be DataLoader or "
+            f"CustomizeDataLoader, got {config.runner('reader_type')!r}"
+        )
     if not 0 <= config.runner("valid_share") < 1:
         raise UserError(f"{config['yaml_path']}: runner.valid_share should lie in [0, 1)")
     if config.runner("bad_rows") not in ("error", "skip"):

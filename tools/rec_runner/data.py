@@ -16,6 +16,7 @@ from rec_runner.block_source import BlockSource
 from rec_runner.config import Config
 from rec_runner.errors import UserError
 from rec_runner.loader_source import LoaderSource
+from rec_runner.model_dir import foreign
 from rec_runner.row_cache import RowCache
 
 Source = Union[BlockSource, LoaderSource]
@@ -56,14 +57,20 @@ def open_source(
     """
     files = list_files(config, folder_key)
     name = str(Path(files[0]).parent)
-    batch_size = config.required(f"{phase}_batch_size")
+    # Directories that are only trained may know one size.
+    one_size = config.runner("infer_batch_size") is None
+    batch_size = config.required("train_batch_size" if one_size else f"{phase}_batch_size")
 
     def make_dataset() -> Any:
-        return reader(files, config)
+        with foreign(reader):
+            return reader(files, config)
 
+    shuffle = phase == "train" and config.runner("shuffle")
+    shuffle_seed = config.runner("seed") if shuffle else None
     if not by_blocks:
         workers = config.runner("num_workers")
-        return LoaderSource(make_dataset, batch_size, name, phase == "train", workers)
+        drop_last = folder_key == "train_data_dir"
+        return LoaderSource(make_dataset, batch_size, name, drop_last, workers, shuffle_seed)
     keep = None
     if share is not None:
         seed = config.runner("seed")
@@ -72,12 +79,11 @@ def open_source(
             draws = row_draws(seed, first, rows)
             return (share[0] <= draws) & (draws < share[1])
 
-    shuffle = phase == "train" and config.runner("shuffle")
     return BlockSource(
         make_dataset,
         batch_size,
         name,
-        shuffle_seed=config.runner("seed") if shuffle else None,
+        shuffle_seed=shuffle_seed,
         chunk_rows=config.runner("shuffle_buffer"),
         cache_bytes=config.runner("cache_mb") << 20,
         keep=keep,

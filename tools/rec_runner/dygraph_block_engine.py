@@ -122,9 +122,12 @@ def direct_update(optimizer: paddle.optimizer.Optimizer) -> Callable[[], None]:
     kinds = ("moment1", "moment2", None, "beta1_pow_acc", "beta2_pow_acc")
     slots = []
     for parameter in optimizer._parameter_list:
-        if parameter.trainable:
-            found = [kind and optimizer._get_accumulator_master(kind, parameter) for kind in kinds]
-            slots.append((parameter, found))
+        if not parameter.trainable:
+            continue
+        if parameter.name not in optimizer._accumulators["moment1"]:
+            return whole  # no gradient has reached it yet; Paddle makes its slots when one does
+        found = [kind and optimizer._get_accumulator_master(kind, parameter) for kind in kinds]
+        slots.append((parameter, found))
 
     def direct() -> None:
         optimizer._create_global_learning_rate()

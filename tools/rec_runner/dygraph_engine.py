@@ -36,6 +36,7 @@ class DygraphEngine(Engine):
         self.optimizer: Any = None
         self.metrics: list[Any] = []
         self.metric_names: list[str] = []
+        self._last: Mapping[str, Any] = {}
         self._make_metrics()
 
     def _make_metrics(self) -> None:
@@ -60,7 +61,9 @@ class DygraphEngine(Engine):
             loss.backward()
             self.optimizer.step()
             self.optimizer.clear_grad()
-        return Outcome(loss.detach().numpy().reshape(-1).mean(keepdims=True), None, None, values or {})
+        self._last = values or {}
+        losses = loss.detach().numpy().reshape(-1)
+        return Outcome(losses.mean(keepdims=True), None, None, self._last)
 
     def score(self, window: Window) -> Outcome | None:
         self.net.eval()
@@ -71,7 +74,8 @@ class DygraphEngine(Engine):
                 )
         except UserError as error:
             return self.leave_out(window, error)
-        return Outcome(np.empty(0), None, None, values or {})
+        self._last = values or {}
+        return Outcome(np.empty(0), None, None, self._last)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {name: value.numpy() for name, value in self.net.state_dict().items()}
@@ -115,6 +119,12 @@ class DygraphEngine(Engine):
 
     def running_metrics(self) -> dict[str, Any]:
         return {name: m.accumulate() for name, m in zip(self.metric_names, self.metrics)}
+
+    def last_values(self) -> dict[str, np.ndarray]:
+        return {
+            name: np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+            for name, value in self._last.items()
+        }
 
     def metrics_state(self) -> dict[str, Any]:
         return {str(index): _metric_state(metric) for index, metric in enumerate(self.metrics)}

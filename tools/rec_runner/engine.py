@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -165,12 +166,19 @@ class Engine(ABC):
         """What the model's own metrics have counted so far, for a mid-epoch checkpoint."""
         return {}
 
-    def set_metrics_state(self, state: Mapping[str, Any]) -> None:
+    def set_metrics_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - may stay empty
         """Set what :meth:`metrics_state` gave."""
 
     def learning_rate(self) -> float | None:
         """The optimizer's learning rate now, where it is known."""
         return None
+
+    def finish_epoch(self, folder: Path) -> None:  # noqa: B027 - may stay empty
+        """Add what else the config asks for to an epoch's checkpoint folder."""
+
+    def data_loader(self) -> Any:
+        """The model's own loader of batches, see ``StaticEngine``."""
+        raise NotImplementedError
 
     def last_values(self) -> dict[str, np.ndarray]:
         """What the last batch gave, by name, for models without :attr:`task_names`."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from rec_runner.errors import RunError
 
@@ -37,6 +39,12 @@ def written_aside(file: Path) -> Iterator[BinaryIO]:
         if not done:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
+
+
+def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as ``.npz``, whole or not at all."""
+    with written_aside(file) as stream:
+        np.savez(stream, **{name: np.asarray(array) for name, array in arrays.items()})
 
 
 def synced_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,15 @@ from rec_runner.config import Config, warn
 from rec_runner.data import list_files, open_source
 from rec_runner.engine import Engine, has_block_hooks
 from rec_runner.errors import RunError, UserError
-from rec_runner.model_dir import ModelDir
+from rec_runner.files import write_arrays
+from rec_runner.loader_source import CustomSource
+from rec_runner.meter import Meter
+from rec_runner.model_dir import ModelDir, foreign
 from rec_runner.report import Report
 from rec_runner.signals import StopSignal
+from rec_runner.visual import Visual
+
+CONTRACT_EPOCHS = 10
 
 
 def train(path: str, config: Config) -> None:
@@ -46,6 +53,8 @@ def train(path: str, config: Config) -> None:
     model_dir = ModelDir(config.model_dir)
     engine, reader = make_engine(path, model_dir, config, "train")
     source, valid_source = _training_sources(config, reader, engine)
+    warn_unused(path, config, engine)
+    visual = Visual(folder if config.runner("use_visual") else None)
     notes = {"config": dict(config), "versions": _versions()}
     checkpoints = Checkpoints(str(folder), config.runner("keep_checkpoints"), notes)
     with _locked(folder), StopSignal() as stop:
@@ -61,12 +70,20 @@ def train(path: str, config: Config) -> None:
             start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, plan.facts)
         for rows in filter(None, (source, valid_source)):
             rows.encode, rows.keep_encoded = engine.encode, True
-        report = Report(folder / "metrics.jsonl")
+        report = Report(folder / "metrics.jsonl", visual=visual)
         if config.runner("resume"):
             report.log(
                 f"resume: starts at epoch {start.progress.epoch}, batch {start.progress.batch}"
             )
-        loop.train(engine, source, valid_source, plan, checkpoints, report, stop, start)
+
+        def after_epoch(meter: Meter) -> None:
+            engine.finish_epoch(folder / str(meter.epoch))
+            if config.runner("use_save_data"):
+                write_arrays(folder / str(meter.epoch) / "last_train_batch.npz", meter.last_batch())
+
+        loop.train(
+            engine, source, valid_source, plan, checkpoints, report, stop, start, after_epoch
+        )
     report.summary()
 
 
@@ -74,6 +91,10 @@ def _training_sources(config: Config, reader: Any, engine: Engine) -> tuple[Any,
     """Training rows, and validation rows or None."""
     by_blocks = engine.task_names is not None
     share = config.runner("valid_share")
+    if reader is None:
+        if share or config.runner("valid_data_dir") is not None:
+            raise UserError("runner.reader_type CustomizeDataLoader gives no validation rows")
+        return CustomSource(engine.data_loader, engine.model, drop_last=True), None
     if config.runner("valid_data_dir") is not None:
         valid = open_source(config, reader, "infer", by_blocks, "valid_data_dir")
         return open_source(config, reader, "train", by_blocks, "train_data_dir"), valid
@@ -118,6 +139,7 @@ def run_facts(config: Config) -> dict[str, Any]:
     """
     fixed = (
         "train_batch_size",
+        "reader_type",
         "train_reader_path",
         "seed",
         "shuffle",
@@ -127,8 +149,9 @@ def run_facts(config: Config) -> dict[str, Any]:
     )
     facts = {f"runner.{name}": config.runner(name) for name in fixed}
     facts.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
+    required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
     for key in ("train_data_dir", "valid_data_dir"):
-        if key == "train_data_dir" or config.runner(key) is not None:
+        if key == required or config.runner(key) is not None:
             for file in map(Path, list_files(config, key)):
                 facts[f"file {file.name} of runner.{key}"] = _content(file)
     return json.loads(json.dumps(facts, default=str))  # as a checkpoint will give them back
@@ -212,15 +235,24 @@ def infer(path: str, config: Config) -> None:
     epochs = _epochs_to_score(config, checkpoints)
     model_dir = ModelDir(config.model_dir)
     engine, reader = make_engine(path, model_dir, config, "infer")
-    source = open_source(config, reader, "infer", engine.task_names is not None, "test_data_dir")
+    warn_unused(path, config, engine)
+    epochs = _within_range(epochs, config, engine)
+    by_blocks = engine.task_names is not None
+    if reader is None:
+        source = CustomSource(engine.data_loader, engine.model, drop_last=False)
+    else:
+        source = open_source(config, reader, "infer", by_blocks, "test_data_dir")
     source.encode = engine.encode
-    report = Report(checkpoints.folder / "infer_metrics.jsonl")
+    writable = os.access(checkpoints.folder, os.W_OK)
+    report = Report(checkpoints.folder / "infer_metrics.jsonl" if writable else None)
     for epoch in epochs:
         folder = checkpoints.folder / str(epoch)
         engine.load(load_weights(folder), str(folder))
         meter, _ = loop.evaluate(engine, source, epoch, "infer", report)
         if config.runner("save_predictions") and meter.tasks is not None:
             write_predictions(folder / "predictions.csv", meter.tasks)
+        if config.runner("use_save_data"):
+            write_arrays(folder / "last_infer_batch.npz", meter.last_batch())
     report.summary()
 
 
@@ -249,20 +281,64 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     return epochs
 
 
+def _within_range(epochs: list[int], config: Config, engine: Engine) -> list[int]:
+    """The contract's range of epochs, 0 to 9, where neither config nor hooks say more."""
+    asked = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
+    if engine.task_names is not None or asked != (None, None):
+        return epochs
+    within = [epoch for epoch in epochs if epoch < CONTRACT_EPOCHS]
+    if within and within != epochs:
+        warn(
+            f"epochs {within[0]} to {within[-1]} are scored, as without runner.infer_start_epoch "
+            f"and runner.infer_end_epoch; there are checkpoints up to {epochs[-1]}"
+        )
+    return within or epochs
+
+
+def warn_unused(path: str, config: Config, engine: Engine) -> None:
+    """Say which keys of the config this path or this directory has no use for."""
+    unused = {
+        "save_predictions": engine.task_names is None and "needs a model with our hooks",
+        "use_inference": path != "static" and "is for the static trainer",
+    }
+    for name, reason in unused.items():
+        if reason and config.runner(name):
+            warn(f"{config['yaml_path']}: runner.{name} has no effect here: it {reason}")
+
+
 def make_engine(path: str, model_dir: ModelDir, config: Config, phase: str) -> tuple[Engine, Any]:
-    """Engine and reader class: by blocks where both have the hooks, else by the contract."""
+    """Engine and reader class: by blocks where both have the hooks, else by the contract.
+
+    The class is None where the static model makes the batches itself.
+    """
     if path == "static":
         from rec_runner.static_block_engine import BlockStaticEngine
         from rec_runner.static_engine import StaticEngine
 
-        model = model_dir.load("static_model", "StaticModel")(config)
+        kind = model_dir.load("static_model", "StaticModel")
+        with foreign(kind):
+            model = kind(config)
         by_blocks, by_contract = BlockStaticEngine, StaticEngine
     else:
         from rec_runner.dygraph_block_engine import BlockDygraphEngine
         from rec_runner.dygraph_engine import DygraphEngine
 
-        model = model_dir.load("dygraph_model", "DygraphModel")()
+        kind = model_dir.load("dygraph_model", "DygraphModel")
+        with foreign(kind):
+            model = kind()
         by_blocks, by_contract = BlockDygraphEngine, DygraphEngine
-    reader = model_dir.load(config.runner(f"{phase}_reader_path"), "RecDataset")
+    training = phase == "train"
+    if path == "static" and config.runner("reader_type") == "CustomizeDataLoader":
+        return by_contract(model_dir, config, model, training), None
+    reader = model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
     has_hooks = has_block_hooks(model) and hasattr(reader, "blocks")
-    return (by_blocks if has_hooks else by_contract)(model_dir, config, model), reader
+    return (by_blocks if has_hooks else by_contract)(model_dir, config, model, training), reader
+
+
+def _reader_module(model_dir: ModelDir, config: Config, phase: str) -> str:
+    """The reader's module; a config that names only the one for training means both."""
+    name = config.runner(f"{phase}_reader_path")
+    named = config.get("runner.infer_reader_path") is not None
+    if phase == "infer" and not named and not (model_dir.path / f"{name}.py").is_file():
+        return config.runner("train_reader_path")
+    return name

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-from paddle.io import DataLoader
+import numpy as np
+from paddle.io import BatchSampler, DataLoader, IterableDataset, Sampler
 
+from rec_runner.config import warn
 from rec_runner.errors import UserError
+from rec_runner.model_dir import foreign
 from rec_runner.window import Window
 
 
@@ -20,6 +25,7 @@ class LoaderSource:
         name: what errors call the source.
         drop_last: leave out an incomplete last batch.
         num_workers: worker processes.
+        shuffle_seed: seed of the order of a map-style reader; None keeps the reader's.
     """
 
     rows: int | None = None
@@ -33,12 +39,14 @@ class LoaderSource:
         name: str,
         drop_last: bool,
         num_workers: int,
+        shuffle_seed: int | None = None,
     ) -> None:
         self.make_dataset = make_dataset
         self.batch_size = batch_size
         self.name = name
         self.drop_last = drop_last
         self.num_workers = num_workers
+        self.shuffle_seed = shuffle_seed
         self._skipped: tuple[int, list[str]] = (0, [])
 
     def take_skipped(self) -> tuple[int, list[str]]:
@@ -51,18 +59,117 @@ class LoaderSource:
     ) -> Iterator[Window]:
         """One window per batch; see :meth:`BlockSource.windows`."""
         dataset = self.make_dataset()
-        loader = DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            drop_last=self.drop_last,
-            num_workers=self.num_workers,
-            return_list=True,
-        )
+        is_stream = isinstance(dataset, IterableDataset)
+        member = "__iter__" if is_stream else "__getitem__"
         batch = -1
-        for batch, arrays in enumerate(loader):
+        with foreign(dataset, member):
+            batches = iter(self._loader(dataset, is_stream, epoch))
+        while True:
+            with foreign(dataset, member):
+                arrays = next(batches, None)
+            if arrays is None:
+                break
+            batch += 1
             if batch >= first_batch:
-                yield Window(batch, len(arrays[0]), arrays, len(arrays[0]))
+                rows = _rows(arrays)
+                yield Window(batch, max(self.batch_size, rows), arrays, rows)
         if hasattr(dataset, "skipped_rows"):  # worker processes keep their counts to themselves
             self._skipped = dataset.skipped_rows()
         if batch < 0:
             raise UserError(f"{self.name} holds no rows for a batch of {self.batch_size}")
+
+    def _loader(self, dataset: Any, is_stream: bool, epoch: int) -> DataLoader:
+        common: dict[str, Any] = {"return_list": True, "num_workers": self._workers(dataset)}
+        if is_stream:
+            if self.shuffle_seed is not None:
+                raise UserError(
+                    "runner.shuffle needs a reader with blocks() or a map-style one, and "
+                    f"{inspect.getfile(type(dataset))} is an IterableDataset without"
+                )
+            return DataLoader(
+                dataset, batch_size=self.batch_size, drop_last=self.drop_last, **common
+            )
+        order = np.arange(len(dataset))
+        if self.shuffle_seed is not None:
+            order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(dataset))
+        sampler = BatchSampler(
+            sampler=_Order(order), batch_size=self.batch_size, drop_last=self.drop_last
+        )
+        return DataLoader(dataset, batch_sampler=sampler, **common)
+
+    def _workers(self, dataset: Any) -> int:
+        """Every worker of an IterableDataset reads all rows, unless its code shares them out."""
+        module = sys.modules[type(dataset).__module__]
+        if self.num_workers <= 1 or not isinstance(dataset, IterableDataset):
+            return self.num_workers
+        if "get_worker_info" in inspect.getsource(module):
+            return self.num_workers
+        warn(
+            f"runner.num_workers {self.num_workers}: 1 is used, because {module.__file__} does not "
+            "ask get_worker_info() which rows are whose, and each worker would read all of them"
+        )
+        self.num_workers = 1
+        return 1
+
+
+class CustomSource(LoaderSource):
+    """Batches of a loader that the static model itself makes.
+
+    Args:
+        make_loader: gives something to iterate over for every pass; its items are lists of
+            arrays in the order of the feeds, or dicts of arrays by name of the feed.
+        owner: the model, for error messages.
+        drop_last: leave out an incomplete last batch, as far as it can be told: one with fewer
+            rows than the first.
+    """
+
+    def __init__(
+        self, make_loader: Callable[[], Iterable[Any]], owner: Any, drop_last: bool
+    ) -> None:
+        super().__init__(make_loader, 1, "create_data_loader", drop_last, 0)
+        self.owner = owner
+
+    def windows(
+        self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
+    ) -> Iterator[Window]:
+        """One window per batch; see :meth:`BlockSource.windows`."""
+        batches = iter(self.make_dataset())
+        batch, size = -1, 0
+        while True:
+            with foreign(self.owner, "create_data_loader"):
+                arrays = next(batches, None)
+            if arrays is None:
+                break
+            # Paddle's own loaders give a list with a dict for each device.
+            if not isinstance(arrays, Mapping) and isinstance(arrays[0], Mapping):
+                arrays = arrays[0]
+            rows = _rows(list(arrays.values()) if isinstance(arrays, Mapping) else arrays)
+            size = size or rows
+            if self.drop_last and rows < size:
+                continue
+            batch += 1
+            if batch >= first_batch:
+                yield Window(batch, max(size, rows), arrays, rows)
+        if batch < 0:
+            raise UserError(f"the loader of {type(self.owner).__name__}.{self.name} gives no batch")
+
+
+class _Order(Sampler):
+    """Given indices in their order."""
+
+    def __init__(self, indices: np.ndarray) -> None:
+        super().__init__(indices)
+        self.indices = indices
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices.tolist())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def _rows(arrays: Sequence[Any]) -> int:
+    """Rows of a batch: the length of its first array."""
+    first = arrays[0]
+    shape = first.shape() if callable(getattr(first, "shape", None)) else np.shape(first)
+    return int(shape[0]) if len(shape) else 1

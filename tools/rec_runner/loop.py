@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -71,6 +71,7 @@ def train(
     report: Report,
     stop: StopSignal,
     start: Snapshot,
+    after_epoch: Callable[[Meter], None] = lambda meter: None,
 ) -> None:
     """Train until the plan is done, saving every epoch.
 
@@ -83,6 +84,7 @@ def train(
         report: where progress goes.
         stop: says when a person wants the run to end.
         start: where to go on from; only its progress and meter count here.
+        after_epoch: called with an epoch's meter once its checkpoint is there.
 
     Raises:
         Interrupted: a signal came; the run is saved and can be resumed.
@@ -108,6 +110,7 @@ def train(
                 progress = replace(progress, best_epoch=meter.epoch, best_value=value)
         progress = replace(progress, records=list(report.records))
         _save(engine, plan, checkpoints, progress)
+        after_epoch(meter)
         stop.check(_stopped_after(f"epoch {meter.epoch}"))
     if progress.best_epoch is not None:
         report.log(f"best epoch: {progress.best_epoch}, {plan.monitor}: {progress.best_value:.6f}")
@@ -144,7 +147,10 @@ def _train_epoch(
         report.advance(window.rows)
         cost.add(meter.waited, window.batches, window.rows)
         if (progress.batch - 1) % plan.print_interval == 0:
-            report.batch_line(epoch, progress.batch - 1, meter.running(), cost)
+            values = meter.running()
+            report.batch_line(epoch, progress.batch - 1, values, cost)
+            rate = {"learning_rate": engine.learning_rate()}
+            report.visual.add("train", progress.step, {**values, **rate})
         due = plan.save_steps and progress.batch % plan.save_steps == 0
         if due or stop.received:
             _save(engine, plan, checkpoints, progress, meter)
@@ -214,7 +220,9 @@ def evaluate(
     meter = Meter(engine, phase, epoch)
     report.start_epoch(f"{phase} {epoch}", source.known_rows)
     for window in meter.timed(source.windows()):
-        meter.add(window, engine.score(window))
+        outcome = engine.score(window)
+        if outcome is not None:
+            meter.add(window, outcome)
         report.advance(window.rows)
     record = meter.record()
     report.epoch_line(record)

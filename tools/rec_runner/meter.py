@@ -13,6 +13,8 @@ from rec_runner.metrics import TaskMetrics
 from rec_runner.report import Record
 from rec_runner.window import Window
 
+MAX_SHOWN = 16
+
 
 class Meter:
     """Collects the outcomes of a pass.
@@ -36,6 +38,7 @@ class Meter:
         self.waited = 0.0
         self._losses: list[np.ndarray] = []
         self._values: Mapping[str, Any] = {}
+        self._last: tuple[Outcome, int] = (Outcome.joined([]), 1)
         self._start = time.perf_counter()
         engine.reset_metrics()
 
@@ -58,6 +61,7 @@ class Meter:
         if len(outcome.losses):
             self._losses.append(outcome.losses)
         self._values = outcome.values
+        self._last = outcome, window.batch_size
 
     def running(self) -> dict[str, Any]:
         """What a log line shows in mid-epoch."""
@@ -88,6 +92,8 @@ class Meter:
         state: dict[str, Any] = {"rows": self.rows, "losses": _concatenated(self._losses)}
         if self.tasks is not None:
             state.update(labels=self.tasks.labels, log_odds=self.tasks.log_odds)
+        else:
+            state["own"] = self.engine.metrics_state()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -96,6 +102,16 @@ class Meter:
         self._losses = [state["losses"]] if len(state["losses"]) else []
         if self.tasks is not None:
             self.tasks.update(state["labels"], state["log_odds"])
+        else:
+            self.engine.set_metrics_state(state["own"])
+
+    def last_batch(self) -> dict[str, np.ndarray]:
+        """What the last batch gave: labels and log-odds, or what the model itself names."""
+        if self.tasks is None:
+            return self.engine.last_values()
+        outcome, size = self._last
+        first = (len(outcome.labels) - 1) // size * size
+        return {"labels": outcome.labels[first:], "log_odds": outcome.log_odds[first:]}
 
 
 def _concatenated(pieces: list[np.ndarray]) -> np.ndarray:
@@ -103,9 +119,14 @@ def _concatenated(pieces: list[np.ndarray]) -> np.ndarray:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors and arrays as numbers or lists that JSON knows."""
+    """Tensors and arrays as numbers or lists that JSON knows; large arrays are left out."""
     plain = {}
     for name, value in values.items():
         array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
-        plain[name] = array.item() if array.size == 1 else array.tolist()
+        if array.size == 1:
+            number = array.item()
+            undefined = isinstance(number, float) and np.isnan(number)
+            plain[name] = None if undefined else number
+        elif array.size <= MAX_SHOWN:
+            plain[name] = array.tolist()
     return plain

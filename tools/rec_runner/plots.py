@@ -122,6 +122,7 @@ CALIBRATION_BINS = 10
 SCORE_BINS = 25
 
 Scores = tuple[np.ndarray, np.ndarray]
+Look = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -421,12 +422,8 @@ def draw(runs: Sequence[Run], language: str) -> dict[str, Figure]:
         figures["training"] = _training(runs, tasks, text)
     scored = [run for run in runs if run.scores]
     if scored:
-        for name, panel in (
-            ("roc", _roc_panel),
-            ("precision_recall", _precision_recall_panel),
-            ("calibration", _calibration_panel),
-        ):
-            figures[name] = _by_task(scored, tasks, text, name, panel)
+        for name in CURVES:
+            figures[name] = _curves(name, scored, tasks, text)
         figures["scores"] = _score_histograms(scored, tasks, text)
     return figures
 
@@ -443,16 +440,12 @@ def _training(runs: Sequence[Run], tasks: Sequence[str], text: Mapping[str, str]
         axes = figure.add_subplot(rows, columns, (2 * band + below) * columns + column + 1)
         _training_panel(axes, key, runs, tasks, text)
     phases = [p for p in PHASES if any(r["phase"] == p for run in runs for r in run.records)]
-    legends = [[_handle(text[phase], NEUTRAL, PHASES[phase], phase=phase) for phase in phases]]
-    if len(runs) > 1:
-        shades = [_shade(NEUTRAL, index, len(runs)) for index in range(len(runs))]
-        legends.append(
-            [
-                _handle(run.name, shade, marker=RUN_MARKERS[index % len(RUN_MARKERS)])
-                for index, (run, shade) in enumerate(zip(runs, shades))
-            ]
-        )
-    _finish(figure, text["training"], legends)
+    by_phase = [_handle(text[phase], NEUTRAL, PHASES[phase], phase=phase) for phase in phases]
+    by_run = [
+        _handle(run.name, _shade(NEUTRAL, index, len(runs)), marker=RUN_MARKERS[index % 6])
+        for index, run in enumerate(runs)
+    ]
+    _finish(figure, text["training"], [by_phase, by_run if len(runs) > 1 else []])
     return figure
 
 
@@ -503,23 +496,20 @@ def _training_panel(
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
-def _by_task(
-    runs: Sequence[Run],
-    tasks: Sequence[str],
-    text: Mapping[str, str],
-    name: str,
-    panel: Callable[..., None],
+def _curves(
+    name: str, runs: Sequence[Run], tasks: Sequence[str], text: Mapping[str, str]
 ) -> Figure:
-    """A panel per task, all runs in it."""
+    """A panel per task, a curve per run in it."""
     tasks_here = [task for task in tasks if any(task in run.scores for run in runs)]
     columns = min(len(tasks_here), 4)
     rows = math.ceil(len(tasks_here) / columns)
     figure = Figure(figsize=(max(4.6 * columns, 6.4), (4.6 + 0.2 * len(runs)) * rows + 0.5))
+    x_label, y_label, draw_curve = CURVES[name]
     for place, task in enumerate(tasks_here, start=1):
         axes = figure.add_subplot(rows, columns, place)
         colour = task_colour(tasks.index(task))
         axes.set_title(task, color=colour, loc="left", fontweight="bold")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=text[x_label], ylabel=text[y_label])
         for index, run in enumerate(runs):
             if task not in run.scores:
                 continue
@@ -528,66 +518,59 @@ def _by_task(
             if labels.all() or not labels.any():
                 axes.plot([], [], " ", label=label + text["one_class"])
                 continue
-            line = {
-                "color": _shade(colour, index, len(runs)),
-                "linestyle": RUN_LINES[index % len(RUN_LINES)],
-            }
-            panel(axes, labels, probabilities, label, line, text, index == 0)
+            if not axes.lines:
+                _baseline(axes, name, labels, text)
+            look = {"color": _shade(colour, index, len(runs)), "ls": RUN_LINES[index % 4]}
+            score = draw_curve(axes, labels, probabilities, text, look)
+            axes.lines[-1].set_label(label + score)
         _legend_below(axes)
-    _finish(figure, _title(runs, text, name))
+    _finish(figure, _title(runs, text, name), [])
     return figure
 
 
-def _roc_panel(
-    axes: Axes,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    label: str,
-    line: Mapping[str, Any],
-    text: Mapping[str, str],
-    first: bool,
-) -> None:
-    if first:
-        axes.set(xlabel=text["fpr"], ylabel=text["tpr"])
-        axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", label=text["chance"])
-    area = auc(labels, probabilities)
-    axes.plot(*roc_curve(labels, probabilities), label=f"{label}AUC {area:.4f}", **line)
-
-
-def _precision_recall_panel(
-    axes: Axes,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    label: str,
-    line: Mapping[str, Any],
-    text: Mapping[str, str],
-    first: bool,
-) -> None:
-    if first:
+def _baseline(axes: Axes, name: str, labels: np.ndarray, text: Mapping[str, str]) -> None:
+    """What a model that knows nothing would draw, or one that is perfectly calibrated."""
+    if name == "precision_recall":
         rate = labels.mean()
-        axes.set(xlabel=text["recall"], ylabel=text["precision"])
         axes.axhline(rate, color=FAINT, lw=1, ls=":", label=f"{text['rate']} {rate:.3f}")
+    else:
+        label = text["perfect" if name == "calibration" else "chance"]
+        axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", label=label)
+
+
+# Each draws one run's curve as the last line of the panel and returns its figure of merit.
+
+
+def _draw_roc(
+    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, text: Mapping[str, str], look: Look
+) -> str:
+    axes.plot(*roc_curve(labels, probabilities), **look)
+    return f"{text['auc']} {auc(labels, probabilities):.4f}"
+
+
+def _draw_precision_recall(
+    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, text: Mapping[str, str], look: Look
+) -> str:
     recall, precision = precision_recall_curve(labels, probabilities)
-    score = f"{label}{text['ap']} {average_precision(recall, precision):.4f}"
-    axes.step(np.append(0.0, recall), np.append(precision[0], precision), label=score, **line)
+    axes.step(np.append(0.0, recall), np.append(precision[0], precision), **look)
+    return f"{text['ap']} {average_precision(recall, precision):.4f}"
 
 
-def _calibration_panel(
-    axes: Axes,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    label: str,
-    line: Mapping[str, Any],
-    text: Mapping[str, str],
-    first: bool,
-) -> None:
-    if first:
-        axes.set(xlabel=text["predicted"], ylabel=text["observed"])
-        axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", label=text["perfect"])
+def _draw_calibration(
+    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, text: Mapping[str, str], look: Look
+) -> str:
     found = calibration(labels, probabilities)
-    axes.vlines(found.predicted, found.low, found.high, color=line["color"], lw=1, alpha=0.6)
-    score = f"{label}{text['ece']} {found.error:.4f}"
-    axes.plot(found.predicted, found.observed, marker="o", markersize=4.5, label=score, **line)
+    axes.vlines(found.predicted, found.low, found.high, color=look["color"], lw=1, alpha=0.6)
+    axes.plot(found.predicted, found.observed, marker="o", markersize=4.5, **look)
+    return f"{text['ece']} {found.error:.4f}"
+
+
+# Picture: words for the axes, and what draws a run's curve.
+CURVES = {
+    "roc": ("fpr", "tpr", _draw_roc),
+    "precision_recall": ("recall", "precision", _draw_precision_recall),
+    "calibration": ("predicted", "observed", _draw_calibration),
+}
 
 
 def _score_histograms(runs: Sequence[Run], tasks: Sequence[str], text: Mapping[str, str]) -> Figure:
@@ -614,7 +597,7 @@ def _score_histograms(runs: Sequence[Run], tasks: Sequence[str], text: Mapping[s
                     label = f"{text[name]}: {text['rows'].format(rows=len(chosen))}"
                     axes.hist(chosen, edges, weights=weights, label=label, **look)
             _legend_below(axes, columns=2)
-    _finish(figure, _title(runs, text, "scores"))
+    _finish(figure, _title(runs, text, "scores"), [])
     return figure
 
 
@@ -657,11 +640,11 @@ def _legend_below(axes: Axes, columns: int = 1) -> None:
     )
 
 
-def _finish(figure: Figure, title: str, legends: Sequence[Sequence[Line2D]] = ()) -> None:
+def _finish(figure: Figure, title: str, legends: Sequence[Sequence[Line2D]]) -> None:
     """Title above, common legends below, panels in what is left."""
     width, height = figure.get_size_inches()
     bottom = 0.1
-    for handles in reversed(legends):
+    for handles in reversed([handles for handles in legends if handles]):
         columns = min(len(handles), int(width // 2.6))
         place = (0.5, bottom / height)
         figure.legend(

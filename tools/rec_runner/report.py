@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rec_runner.files import written_aside
+from rec_runner.visual import Visual
 
 Record = dict[str, Any]
 
@@ -23,10 +24,17 @@ class Report:
         metrics_file: where every epoch writes the records, a JSON object a
             line; None writes none.
         show_bar: show a progress bar; by default only where stderr is a terminal.
+        visual: where scalars go too.
     """
 
-    def __init__(self, metrics_file: Path | None, show_bar: bool | None = None) -> None:
+    def __init__(
+        self,
+        metrics_file: Path | None,
+        show_bar: bool | None = None,
+        visual: Visual | None = None,
+    ) -> None:
         self.metrics_file = metrics_file
+        self.visual = visual or Visual(None)
         self.records: list[Record] = []
         show = sys.stderr.isatty() if show_bar is None else show_bar
         self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, disable=not show)
@@ -61,6 +69,7 @@ class Report:
         self.log(", ".join([head, *pairs, f"epoch time: {record['seconds']:.2f} s"]))
         self.records.append(record)
         self._write()
+        self.visual.add(f"{record['phase']}_epoch", record["epoch"], scores(record))
 
     def _write(self) -> None:
         if self.metrics_file is None:
@@ -71,6 +80,7 @@ class Report:
     def summary(self) -> None:
         """A table of all epochs."""
         self._bar.close()
+        self.visual.close()
         if not self.records:
             return
         columns = ["epoch", "phase", *scores(self.records[0]), "rows/s"]

@@ -239,12 +239,13 @@ class StaticEngine(Engine):
 
     def _outcome(self, program: Program, run: Any) -> Outcome:
         """Run a batch, if need be in the other representation, and note its values."""
+        training = program is self.train_program
         try:
             fetched = run()
         except UserError as error:
             self._fall_back(error)
             fetched = run()
-            program = self.train_program if program.slots else self.score_program
+            program = self.train_program if training else self.score_program
         self._may_fall_back = False
         self._last = dict(zip(program.names, fetched))
         rest = iter(fetched[len(program.names) :])
@@ -361,9 +362,8 @@ def _names(variables: Sequence[Any]) -> list[str]:
 def _create_feeds(model: Any, training: bool) -> Sequence[Any]:
     """Older directories take no ``is_infer``."""
     takes = inspect.signature(model.create_feeds).parameters
-    return model.create_feeds(is_infer=True) if not training and "is_infer" in takes else (
-        model.create_feeds()
-    )
+    for_infer = not training and "is_infer" in takes
+    return model.create_feeds(is_infer=True) if for_infer else model.create_feeds()
 
 
 def _loss(values: Mapping[str, Any]) -> Any:

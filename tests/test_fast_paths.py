@@ -1,0 +1,257 @@
+"""What makes training fast changes nothing that is computed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from helpers import CONFIG, TOOLS, override, run_ok
+
+from rec_runner.block_source import BlockSource, prefetch
+from rec_runner.checkpoint import load_weights
+from rec_runner.dygraph_block_engine import as_tensor, direct_update
+from rec_runner.engine import encode_in_pieces, joined_log_odds, step_labels
+from rec_runner.row_cache import RowCache
+
+
+class Rows:
+    """A reader of numbered rows in uneven blocks."""
+
+    def __init__(self, rows: int = 1000, cuts: tuple[int, ...] = (7, 300, 1, 450)) -> None:
+        self.features = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+        self.labels = np.arange(rows, dtype=np.float32).reshape(rows, 1)
+        self.cuts = np.cumsum(cuts)
+        self.passes = 0
+
+    def blocks(self):
+        self.passes += 1
+        pieces = zip(np.split(self.features, self.cuts), np.split(self.labels, self.cuts))
+        yield from ((f, y, "rows.txt") for f, y in pieces)
+
+
+def epoch(source: BlockSource, number: int = 0, first: int = 0, stops=((10, 1),)) -> np.ndarray:
+    """Rows of an epoch in the order of training; every window is checked."""
+    order, batch = [], first
+    for window in source.windows(number, first, stops):
+        features, labels = window.arrays
+        assert window.first_batch == batch
+        assert np.array_equal(features[:, 0], labels[:, 0] * 3)
+        batch = window.end_batch
+        order.append(labels[:, 0])
+    return np.concatenate(order)
+
+
+@pytest.mark.parametrize("chunk_rows", [64, 333, 5000])
+def test_the_order_is_the_same_cached_or_not(chunk_rows: int) -> None:
+    reader = Rows()
+    cached = BlockSource(lambda: reader, 32, "rows", 5, chunk_rows, cache_bytes=1 << 20)
+    bare = BlockSource(Rows, 32, "rows", 5, chunk_rows, cache_bytes=0)
+    seen = [epoch(cached, n) for n in range(3)]
+    assert reader.passes == 1
+    for number, order in enumerate(seen):
+        assert np.array_equal(order, epoch(bare, number))
+        assert np.array_equal(np.sort(order), np.arange(1000))
+        assert not np.array_equal(order, np.arange(1000))
+    assert not np.array_equal(seen[0], seen[1])
+
+
+def test_an_epoch_can_start_anywhere() -> None:
+    source = BlockSource(Rows, 32, "rows", 5, 333, cache_bytes=1 << 20)
+    whole = epoch(source, 1)
+    for first in (1, 10, 11, 31):
+        assert np.array_equal(epoch(source, 1, first), whole[first * 32 :])
+
+
+def test_windows_end_where_log_lines_and_checkpoints_follow() -> None:
+    source = BlockSource(Rows, 32, "rows")
+    ends = [window.end_batch for window in source.windows(0, 0, [(10, 1), (7, 0)])]
+    assert ends == [1, 7, 11, 14, 21, 28, 31, 32]
+
+
+def test_a_budget_too_small_keeps_nothing() -> None:
+    reader = Rows()
+    source = BlockSource(lambda: reader, 32, "rows", None, 100, cache_bytes=5000)
+    epoch(source), epoch(source)
+    assert reader.passes == 2
+
+
+def test_encoded_rows_are_kept_only_where_the_encoding_stays() -> None:
+    for keep, calls_wanted in ((True, 10), (False, 20)):
+        calls = []
+        source = BlockSource(Rows, 32, "rows", None, 100, cache_bytes=1 << 20)
+        assert source.rows == 1000
+        source.encode = lambda rows, calls=calls: (calls.append(1), rows)[1]
+        source.keep_encoded = keep
+        epoch(source), epoch(source)
+        assert len(calls) == calls_wanted
+
+
+def test_prefetch_passes_errors_on_and_stops_when_its_consumer_does() -> None:
+    def failing():
+        yield 1
+        raise OSError("gone")
+
+    items = prefetch(failing())
+    assert next(items) == 1
+    with pytest.raises(OSError, match="gone"):
+        next(items)
+    made = []
+    endless = prefetch(made.append(n) or n for n in range(10**9))
+    assert next(endless) == 0
+    endless.close()
+    count = len(made)
+    assert count < 10 and len(made) == count
+
+
+def test_disk_cache_is_used_whole_and_rebuilt_torn_or_stale(tmp_path: Path) -> None:
+    data = tmp_path / "rows.txt"
+    data.write_text("1")
+    folder = tmp_path / "cache"
+
+    def passes() -> tuple[int, np.ndarray]:
+        reader = Rows()
+        disk = RowCache(folder, [str(data)], "settings")
+        source = BlockSource(lambda: reader, 32, "rows", 5, 333, disk=disk)
+        return reader.passes, epoch(source), reader.passes
+
+    _, first, count = passes()
+    assert count == 1
+    _, again, count = passes()
+    assert count == 0
+    assert np.array_equal(first, again)
+
+    cache = RowCache(folder, [str(data)], "settings").path
+    with open(cache / "features.bin", "r+b") as file:
+        file.truncate(100)  # torn
+    assert passes()[2] == 1
+    assert passes()[2] == 0
+    (cache / "manifest.json").unlink()  # not finished
+    assert passes()[2] == 1
+    os.utime(data, ns=(1, 1))  # stale
+    assert passes()[2] == 1
+    assert RowCache(folder, [str(data)], "other settings").load() is None
+
+
+def test_a_broken_off_pass_leaves_no_disk_cache(tmp_path: Path) -> None:
+    data = tmp_path / "rows.txt"
+    data.write_text("1")
+    disk = RowCache(tmp_path / "cache", [str(data)], "settings")
+    source = BlockSource(Rows, 32, "rows", None, 100, disk=disk)
+    windows = source.windows(0, 0, [(1, 0)])
+    next(windows)
+    windows.close()
+    assert disk.load() is None
+
+
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+def test_direct_update_is_the_optimizers_own_step(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(5, 3)).astype(np.float32)
+    gradients = rng.normal(size=(6, 5, 3)).astype(np.float32)
+    results = []
+    for direct in (False, True):
+        weight = paddle.create_parameter([5, 3], "float32")
+        weight.set_value(start)
+        rate = paddle.optimizer.lr.LambdaDecay(0.1, lambda step: 1 / (1 + step))
+        decay = {"weight_decay": 0.1} if kind == "AdamW" else {}
+        optimizer = getattr(paddle.optimizer, kind)(rate, parameters=[weight], **decay)
+        update = None
+        for gradient in gradients:
+            (weight * paddle.to_tensor(gradient)).sum().backward()
+            if direct and update is not None:
+                update()
+            else:
+                optimizer.step()
+                optimizer.clear_grad()
+                update = direct_update(optimizer) if direct else None
+            rate.step()
+        if direct:
+            assert update.__name__ == "direct"
+        results.append(weight.numpy())
+    assert np.array_equal(*results)
+
+
+def test_direct_update_waits_for_the_slots_of_every_weight() -> None:
+    used, unused = (paddle.create_parameter([2], "float32") for _ in range(2))
+    optimizer = paddle.optimizer.Adam(0.1, parameters=[used, unused])
+    used.sum().backward()
+    optimizer.step()
+    assert direct_update(optimizer).__name__ == "whole"
+
+
+def test_direct_update_leaves_other_optimizers_to_themselves() -> None:
+    weight = paddle.create_parameter([2], "float32")
+    clip = paddle.nn.ClipGradByGlobalNorm(1.0)
+    for optimizer in (
+        paddle.optimizer.SGD(0.1, parameters=[weight]),
+        paddle.optimizer.Adam(0.1, parameters=[weight], weight_decay=0.1),
+        paddle.optimizer.AdamW(0.1, parameters=[weight], grad_clip=clip),
+    ):
+        assert direct_update(optimizer).__name__ == "whole"
+
+
+def test_batches_are_cut_without_mixing_rows_or_tasks() -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (70, 3)).astype(np.float32)
+    pieces = step_labels(labels, 32)
+    assert [piece.shape for piece in pieces] == [(3, 32, 1), (3, 32, 1), (3, 6, 1)]
+    assert np.array_equal(joined_log_odds(pieces), labels)
+    array = np.random.default_rng(1).random((700, 4), np.float32)
+    assert np.array_equal(encode_in_pieces(array, lambda rows: rows * 2), array * 2)
+    assert np.array_equal(as_tensor(array[100:200]).numpy(), array[100:200])
+
+
+def test_weights_are_bit_for_bit_the_same_with_every_kind_of_cache(tmp_path: Path) -> None:
+    shared = {"epochs": 2, "shuffle": "true", "shuffle_buffer": 300}
+    kinds = {
+        "memory": {"cache_mb": 64},
+        "none": {"cache_mb": 0},
+        "disk": {"cache_mb": 0, "cache_dir": tmp_path / "cache"},
+        "disk again": {"cache_mb": 64, "cache_dir": tmp_path / "cache"},
+    }
+    weights = {}
+    for number, (kind, options) in enumerate(kinds.items()):
+        out = override(**shared, **options, model_save_path=f"run{number}")
+        run_ok("static_trainer" if number % 2 else "trainer", "-m", CONFIG, *out, cwd=tmp_path)
+        weights[kind] = load_weights(tmp_path / f"run{number}" / "1")
+    for kind, state in weights.items():
+        for name, value in state.items():
+            assert np.array_equal(value, weights["memory"][name]), (kind, name)
+
+
+def environment(threads: object, batch_size: int, cpu: str, **given: str) -> dict[str, str]:
+    """What ``prepare_environment`` sets, in a process of its own."""
+    script = (
+        "import json, os, pathlib, sys\n"
+        f"pathlib.Path.read_text = lambda *a, **k: 'vendor_id : {cpu}'\n"
+        "os.cpu_count = lambda: 4\n"
+        "from rec_runner.environment import prepare_environment\n"
+        f"prepare_environment({threads}, {batch_size})\n"
+        "print(json.dumps(dict(os.environ)))\n"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP", "MKL", "FLAGS"))}
+    output = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**clean, "PYTHONPATH": str(TOOLS), **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return json.loads(output)
+
+
+def test_environment_suits_processor_and_batch_and_spares_a_persons_own() -> None:
+    small = environment(None, 32, "AuthenticAMD")
+    assert (small["OMP_NUM_THREADS"], small["MKL_NUM_THREADS"]) == ("1", "1")
+    assert small["MKL_DEBUG_CPU_TYPE"] == "5"
+    large = environment(None, 1024, "GenuineIntel")
+    assert large["MKL_NUM_THREADS"] == "4"
+    assert "OMP_NUM_THREADS" not in large
+    assert "MKL_DEBUG_CPU_TYPE" not in large
+    own = environment(2, 32, "AuthenticAMD", MKL_DEBUG_CPU_TYPE="4", MKL_NUM_THREADS="3")
+    assert (own["MKL_DEBUG_CPU_TYPE"], own["MKL_NUM_THREADS"]) == ("4", "3")

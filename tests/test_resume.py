@@ -1,0 +1,457 @@
+"""Checkpoints and resume: a run killed at any moment ends as one that never was."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from helpers import CONFIG, ROOT, TOOLS, override, run_cases, run_tool
+from rec_runner.safe_pickle import load_arrays
+
+PATHS = ("dygraph", "static")
+TRAINER = {"dygraph": "trainer", "static": "static_trainer"}
+KILLS = 20
+EPOCHS = 24
+# Everything that has a state: dropout, the order of the rows, moments, schedule, patience.
+SETTINGS = {
+    "epochs": EPOCHS,
+    "save_steps": 7,
+    "print_interval": 5,
+    "shuffle": "true",
+    "shuffle_buffer": 300,
+    "valid_share": 0.2,
+    "patience": EPOCHS,
+    "keep_checkpoints": 4,
+    "hyper_parameters__bottom_dropout": 0.2,
+    "hyper_parameters__tower_dropout": 0.1,
+    "hyper_parameters__optimizer.schedule": "cosine",
+    "hyper_parameters__optimizer.warmup_epochs": 1.5,
+    "hyper_parameters__optimizer.weight_decay": 0.01,
+}
+
+
+class Finished(NamedTuple):
+    """A run and one that was killed again and again, both at their end."""
+
+    whole: Path
+    killed: Path
+    whole_log: str
+    killed_logs: list[str]
+    kills: int
+
+
+def numbers(log: str) -> dict[str, str]:
+    """The lines of whole lines' numbers by epoch, batch and phase, without times."""
+    found = {}
+    for line in log.splitlines(keepends=True):
+        match = re.search(r"(epoch: \d+(?:, batch_id: \d+| done| validated)), (.*)\n", line)
+        if match:
+            text = re.sub(r", (avg_reader_cost|epoch time).*", "", match[2])
+            found[match[1]] = text
+    return found
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run, without times."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [without_times(json.loads(line)) for line in lines]
+
+
+def without_times(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k not in ("seconds", "rows_per_second")}
+
+
+def checkpoint(folder: Path) -> tuple[dict[str, Any], ...]:
+    """Weights, optimizer and progress of a checkpoint, without what names this very run."""
+    progress = json.loads((folder / "rec.json").read_text(encoding="utf-8"))["progress"]
+    progress["records"] = [without_times(record) for record in progress["records"]]
+    del progress["run"]
+    return load_arrays(folder / "rec.pdparams"), load_arrays(folder / "rec.pdopt"), progress
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other)
+    if isinstance(one, Mapping):
+        assert list(one) == list(other)
+        for name in one:
+            assert_same(one[name], other[name])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for left, right in zip(one, other):
+            assert_same(left, right)
+    elif isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert one.tobytes() == other.tobytes()
+    else:
+        assert one == other
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """All that two runs left is equal, but for times and names."""
+    names = sorted(p.name for p in one.iterdir() if p.name != ".lock")
+    assert names == sorted(p.name for p in other.iterdir() if p.name != ".lock")
+    for name in names:
+        if (one / name).is_dir():
+            assert_same(checkpoint(one / name), checkpoint(other / name))
+    assert records(one) == records(other)
+    if "best.json" in names:
+        assert (one / "best.json").read_bytes() == (other / "best.json").read_bytes()
+
+
+def train_killed(path: str, arguments: Sequence[object], cwd: Path, rng: random.Random) -> Finished:
+    """Train once in peace and once killed ``KILLS`` times."""
+    whole, killed = cwd / "whole", cwd / "killed"
+    done = run_tool(
+        TRAINER[path], "-m", CONFIG, *arguments, f"runner.model_save_path={whole}", cwd=cwd
+    )
+    assert done.status == 0, done.stderr
+    command = [sys.executable, "-u", str(TOOLS / f"{TRAINER[path]}.py"), "-m", str(CONFIG)]
+    command += [*map(str, arguments), f"runner.model_save_path={killed}", "runner.resume=true"]
+    logs, kills = [], 0
+    while True:
+        log = cwd / f"log-{len(logs)}.txt"
+        with open(log, "wb") as stream:
+            process = subprocess.Popen(command, cwd=cwd, stdout=stream, stderr=subprocess.STDOUT)
+            if kills < KILLS:
+                kill_at_random(process, log, rng)
+            process.wait(timeout=100)
+        logs.append(log.read_text(encoding="utf-8"))
+        if process.returncode != -signal.SIGKILL:
+            assert process.returncode == 0, logs[-1]
+            return Finished(whole, killed, done.stdout, logs, kills)
+        kills += 1
+
+
+def kill_at_random(process: subprocess.Popen[bytes], log: Path, rng: random.Random) -> None:
+    """SIGKILL while it starts, or some log lines and milliseconds after."""
+    if rng.random() < 0.1:
+        time.sleep(rng.uniform(0.2, 2))
+    else:
+        lines = rng.randint(1, 7)
+        while process.poll() is None and log.read_bytes().count(b" - INFO - ") < lines:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.03))
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
+    """Both paths at once, as there are two cores."""
+    optimizers = {"dygraph": "adamw", "static": "adam"}
+
+    def work(path: str) -> Finished:
+        choice = {"hyper_parameters__optimizer.class": optimizers[path]}
+        arguments = override(**SETTINGS, **choice)
+        return train_killed(path, arguments, tmp_path_factory.mktemp(path), random.Random())
+
+    with ThreadPoolExecutor(len(PATHS)) as pool:
+        return dict(zip(PATHS, pool.map(work, PATHS)))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_run_killed_twenty_times_ends_bit_for_bit_as_one_never_killed(
+    finished: dict[str, Finished], path: str
+) -> None:
+    run = finished[path]
+    assert run.kills == KILLS
+    assert len(records(run.whole)) == 2 * EPOCHS  # training and validation
+    assert_same_run(run.whole, run.killed)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_it_logs_the_same_numbers(finished: dict[str, Finished], path: str) -> None:
+    run = finished[path]
+    expected = numbers(run.whole_log)
+    assert len(expected) > 6 * EPOCHS
+    seen: dict[str, str] = {}
+    for log in run.killed_logs:
+        for place, text in numbers(log).items():
+            assert text == expected[place], place  # twice, if it was killed before the next save
+            seen[place] = text
+    assert seen.keys() == expected.keys()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_it_was_killed_in_mid_epoch_too(finished: dict[str, Finished], path: str) -> None:
+    starts = [
+        re.search(r"starts at epoch (\d+), batch (\d+)", t) for t in finished[path].killed_logs
+    ]
+    places = [(int(match[1]), int(match[2])) for match in starts if match]
+    assert places == sorted(places)
+    assert any(batch for _, batch in places)
+    assert len(set(places)) > KILLS / 3
+
+
+class Base(NamedTuple):
+    """Runs of three epochs on one path, and a way to make more of them in one process."""
+
+    folder: Path
+    tmp: Path
+    train: Callable[..., list[Any]]
+
+
+def trainings(path: str, tmp: Path, runs: Sequence[tuple[Path, Mapping[str, object]]]) -> list[Any]:
+    """Train, each run in its folder with its settings, one after another in one process."""
+    cases = []
+    for folder, settings in runs:
+        given = {"save_steps": 20, "print_interval": 10, "epochs": 3, **settings}
+        arguments = ["-m", str(CONFIG), *override(model_save_path=folder, **given)]
+        cases.append(("train", path, arguments))
+    return run_cases(cases, tmp)
+
+
+@pytest.fixture(scope="module", params=PATHS)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """Three epochs on the sample."""
+    tmp = tmp_path_factory.mktemp("base")
+
+    def train(*runs: tuple[Path, Mapping[str, object]]) -> list[Any]:
+        return trainings(request.param, tmp, runs)
+
+    (result,) = train((tmp / "three", {}))
+    assert result.status == 0, result.stderr
+    return Base(tmp / "three", tmp, train)
+
+
+def copy(base: Base, name: str) -> Path:
+    folder = base.tmp / name
+    shutil.copytree(base.folder, folder)
+    return folder
+
+
+def flip(file: Path, place: float = 0.5) -> None:
+    """Change one bit."""
+    data = bytearray(file.read_bytes())
+    data[int(place * (len(data) - 1))] ^= 1
+    file.write_bytes(data)
+
+
+def truncate(file: Path) -> None:
+    """Leave half of it."""
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def delete(file: Path) -> None:
+    """Remove it."""
+    file.unlink()
+
+
+DAMAGES = [(d, f) for d in (flip, truncate, delete) for f in ("pdparams", "pdopt", "json")]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(base: Base) -> None:
+    folders = []
+    for damage, name in DAMAGES:
+        folders.append(copy(base, f"{damage.__name__}-{name}"))
+        damage(folders[-1] / "2" / f"rec.{name}")
+    results = base.train(*((folder, {"resume": "true"}) for folder in folders))
+    for folder, result in zip(folders, results):
+        assert result.status == 0, result.stderr
+        warning = f"warning: checkpoint {folder / '2'} is damaged: rec."
+        assert any(line.startswith(warning) for line in result.sentences), result.stderr
+        assert any("going back to the one before it" in line for line in result.sentences)
+        assert "resume: starts at epoch 2, batch 0" in result.stdout
+        assert_same_run(base.folder, folder)
+
+
+def test_infer_names_a_damaged_checkpoint_and_refuses_it(base: Base) -> None:
+    cases, folders = [], []
+    for damage, name in DAMAGES:
+        if (damage, name) == (delete, "json"):
+            continue  # what is left is as PaddleRec's
+        folders.append(copy(base, f"infer-{damage.__name__}-{name}"))
+        damage(folders[-1] / "2" / f"rec.{name}")
+        arguments = override(infer_load_path=folders[-1], infer_start_epoch=1, infer_end_epoch=3)
+        cases.append(("infer", "dygraph", ["-m", str(CONFIG), *arguments]))
+    for folder, result in zip(folders, run_cases(cases, base.tmp)):
+        assert result.status == 2
+        assert "epoch: 1 done" in result.stdout  # the whole one before it
+        assert "epoch: 2 done" not in result.stdout
+        (sentence,) = result.sentences
+        assert f"{folder / '2'} is damaged: rec." in sentence
+
+
+def test_every_bit_of_the_manifest_counts(base: Base) -> None:
+    """Any digit of it may have rotted, of the step, the best value, the time."""
+    from rec_runner.checkpoint import load_weights
+    from rec_runner.errors import UserError
+
+    folder = copy(base, "manifest") / "2"
+    text = (folder / "rec.json").read_text(encoding="utf-8")
+    digits = [match.start() for match in re.finditer(r"\d", text)]
+    for place in digits[:: max(1, len(digits) // 40)]:
+        changed = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+        (folder / "rec.json").write_text(changed, encoding="utf-8")
+        with pytest.raises(UserError, match="is damaged"):
+            load_weights(folder)
+    (folder / "rec.json").write_text(text, encoding="utf-8")
+    load_weights(folder)
+
+
+def test_where_none_is_whole_training_starts_afresh_and_says_so(base: Base) -> None:
+    folder = copy(base, "none")
+    for epoch in range(3):
+        flip(folder / str(epoch) / "rec.pdparams", 0.9)
+    (result,) = base.train((folder, {"resume": "true"}))
+    assert result.status == 0
+    assert sum("is damaged" in line for line in result.sentences) == 3
+    assert f"no whole checkpoint is left in {folder}; training starts afresh" in result.stderr
+    assert_same_run(base.folder, folder)
+
+
+def test_a_finished_run_is_not_trained_on_and_a_longer_one_goes_on(base: Base) -> None:
+    finished, longer, six = copy(base, "finished"), copy(base, "longer"), base.tmp / "six"
+    before = (finished / "2" / "rec.json").read_bytes()
+    nothing, more, whole = base.train(
+        (finished, {"resume": "true"}),
+        (longer, {"resume": "true", "epochs": 6}),
+        (six, {"epochs": 6}),
+    )
+    assert nothing.status == more.status == whole.status == 0
+    assert "batch_id" not in nothing.stdout
+    assert (finished / "2" / "rec.json").read_bytes() == before
+    assert "resume: starts at epoch 3, batch 0" in more.stdout
+    assert_same_run(six, longer)
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(base: Base) -> None:
+    folder = base.tmp / "new"
+    (result,) = base.train((folder, {"resume": "true"}))
+    assert result.status == 0
+    assert result.sentences == []
+    assert_same_run(base.folder, folder)
+
+
+def test_without_resume_a_run_starts_anew_in_the_same_folder(base: Base) -> None:
+    folder = copy(base, "again")
+    flip(folder / "1" / "rec.pdparams")
+    (folder / "best.json").write_text('{"epoch": 0, "value": 1}')  # of a run with validation
+    (folder / "1-20").mkdir()
+    (folder / ".1-7.part").mkdir()
+    (result,) = base.train((folder, {}))
+    assert result.status == 0
+    assert result.sentences == []
+    assert_same_run(base.folder, folder)
+
+
+def test_what_must_not_change_is_named(base: Base) -> None:
+    data = base.tmp / "model"
+    data.mkdir(exist_ok=True)
+    for file in ROOT.glob("*.py"):
+        shutil.copy(file, data)
+    shutil.copytree(ROOT / "data", data / "data")
+    config = data / "config.yaml"
+    shutil.copy(CONFIG, config)
+    train_file = data / "data" / "train" / "train_data.txt"
+    text = train_file.read_text()
+    tree = yaml.safe_load(CONFIG.read_text())
+    hyper = "hyper_parameters."
+
+    def resumed(**changes: object) -> Any:
+        given = {"epochs": 4, "resume": "true", **changes}
+        arguments = ["-m", str(config), *override(model_save_path=folder, **given)]
+        return ("train", "dygraph", arguments)
+
+    folder = base.folder
+    # The data moved to another folder; that may change. Each case stops before it trains.
+    cases = {
+        f"{hyper}feature_size was 499 .* is 498": resumed(hyper_parameters__feature_size=498),
+        rf"{hyper}task_names was \['income', 'marital'\] .* is \['a', 'b'\]": resumed(
+            hyper_parameters__task_names="[a, b]"
+        ),
+        rf"{hyper}label_columns was \[1, 0\] .* is \[0, 1\]": resumed(
+            hyper_parameters__label_columns="[0, 1]"
+        ),
+        f"{hyper}bottom_size was 117 .* is 64": resumed(hyper_parameters__bottom_size=64),
+        "runner.train_batch_size was 32 .* is 16": resumed(train_batch_size=16),
+        "runner.seed was 12345 .* is 1": resumed(seed=1),
+        "runner.shuffle was False .* is True": resumed(shuffle="true"),
+        "runner.valid_share was 0.0 .* is 0.1": resumed(valid_share=0.1),
+    }
+    assert tree["hyper_parameters"]["feature_size"] == 499
+    results = run_cases(cases.values(), base.tmp)
+    for difference, result in zip(cases, results):
+        assert_refused(result, difference, folder)
+    train_file.write_text(text.replace("0", "1", 1))  # of the same size
+    (changed,) = run_cases([resumed()], base.tmp)
+    assert_refused(changed, "file train_data.txt of runner.train_data_dir was .* is ", folder)
+    train_file.write_text(text)
+    (train_file.parent / "more.txt").write_text(text.splitlines()[0])
+    (added,) = run_cases([resumed()], base.tmp)
+    assert_refused(added, "file more.txt of .* was missing .* is '.* bytes", folder)
+
+
+def assert_refused(result: Any, difference: str, folder: Path) -> None:
+    assert result.status == 2
+    assert "batch_id" not in result.stdout
+    (sentence,) = result.sentences
+    assert re.search(f"resume refused: {difference}", sentence), sentence
+    assert str(folder) in sentence
+
+
+def test_another_learning_rate_is_pointed_out_and_goes(base: Base) -> None:
+    folder = copy(base, "rate")
+    rate = {"hyper_parameters__optimizer.learning_rate": 0.002}
+    (result,) = base.train((folder, {"resume": "true", "epochs": 4, **rate}))
+    assert result.status == 0
+    assert "optimizer.learning_rate was 0.001" in result.stderr
+    assert (folder / "3").is_dir()
+
+
+def test_pruning_spares_the_best_and_the_last(base: Base) -> None:
+    settings = {"valid_share": 0.2, "monitor": "logloss", "epochs": 9}
+    faster = {"hyper_parameters__optimizer.learning_rate": 0.003}  # so that it overfits soon
+    runs = [({}, "all"), ({"keep_checkpoints": 1}, "one"), ({"keep_checkpoints": 3}, "three-kept")]
+    results = base.train(
+        *((base.tmp / name, {**settings, **faster, **keep}) for keep, name in runs)
+    )
+    assert [result.status for result in results] == [0, 0, 0]
+    values = {
+        record["epoch"]: record["logloss_income"] + record["logloss_marital"]
+        for record in records(base.tmp / "all")
+        if record["phase"] == "valid"
+    }
+    best = min(values, key=values.__getitem__)
+    assert 0 < best < 6
+    kept = {
+        name: {int(p.name) for p in (base.tmp / name).iterdir() if p.name.isdigit()}
+        for _, name in runs
+    }
+    assert kept["all"] == set(range(9))
+    assert kept["one"] == {best, 8}
+    assert kept["three-kept"] == {best, 7, 8}
+    for _, name in runs:
+        assert json.loads((base.tmp / name / "best.json").read_text())["epoch"] == best
+
+
+def test_a_run_that_stopped_early_stays_stopped(base: Base) -> None:
+    folder = base.tmp / "early"
+    settings = {"valid_share": 0.2, "monitor": "logloss", "epochs": 30, "patience": 2}
+    settings["hyper_parameters__optimizer.learning_rate"] = 0.003
+    first, again = base.train((folder, settings), (folder, {**settings, "resume": "true"}))
+    assert first.status == again.status == 0
+    best = json.loads((folder / "best.json").read_text())["epoch"]
+    assert max(r["epoch"] for r in records(folder)) == best + 2 < 20
+    assert "batch_id" not in again.stdout
+
+
+def test_a_checkpoint_notes_what_it_was_made_with(base: Base) -> None:
+    manifest = json.loads((base.folder / "2" / "rec.json").read_text())
+    assert manifest["config"]["runner.train_batch_size"] == 32
+    assert manifest["config"]["hyper_parameters.optimizer.learning_rate"] == 0.001
+    assert {"python", "paddlepaddle", "numpy", "pyarrow"} <= manifest["versions"].keys()
+    assert manifest["progress"]["step"] == 3 * 32
