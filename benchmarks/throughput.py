@@ -30,6 +30,7 @@ from common import (
     count_rows,
     find_data,
     finish,
+    list_of,
     machine,
     markdown_table,
     run_tool,
@@ -79,8 +80,8 @@ def main() -> None:
         turns: Turns = {}
         for batch in options.batches:
             turns.update(_training(data, batch, plain_rows, rows, options))
-        turns.update(_inference(data, plain_rows, rows, options.repeats))
-        tools = _tools(data, Path(scratch), options.repeats)
+        turns.update(_inference(data, plain_rows, rows, options))
+        tools = _tools(data, Path(scratch), options)
     results = {
         "machine": machine(),
         "data": data.label,
@@ -112,6 +113,8 @@ def _options() -> argparse.Namespace:
         "--plain-rows", type=int, default=8192, help="rows of a turn of the plain path (8192)"
     )
     parser.add_argument("--epochs", type=int, default=3, help="epochs of a turn of the tools (3)")
+    here = [side for side in SIDES if side != "torch" or find_spec("torch")]
+    parser.add_argument("--sides", type=list_of(here), default=here, help=",".join(here))
     parser.add_argument("--quick", action="store_true", help="one turn, batch 32, few rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures")
     parser.add_argument("--png", type=Path, metavar="FILE", help="a bar chart (needs matplotlib)")
@@ -149,8 +152,7 @@ def _overrides(data: Data, batch: int) -> list[str]:
     ]
 
 
-def _workers(stack: ExitStack, data: Data, batch: int) -> dict[str, Worker]:
-    sides = [side for side in SIDES if side != "torch" or find_spec("torch")]
+def _workers(stack: ExitStack, data: Data, batch: int, sides: Sequence[str]) -> dict[str, Worker]:
     config, overrides = ROOT / "config.yaml", _overrides(data, batch)
     return {side: stack.enter_context(Worker(side, config, overrides)) for side in sides}
 
@@ -161,7 +163,7 @@ def _training(
     steady, first = f"training, batch {batch}", f"training, batch {batch}, first epoch"
     turns: Turns = {steady: {}, first: {}}
     with ExitStack() as stack:
-        workers = _workers(stack, data, batch)
+        workers = _workers(stack, data, batch, options.sides)
         for turn in range(-1, options.repeats):  # the first is to warm up
             for side, worker in workers.items():
                 if side in ("eager", "static"):
@@ -177,15 +179,15 @@ def _training(
     return turns
 
 
-def _inference(data: Data, plain_rows: int, rows: int, repeats: int) -> Turns:
+def _inference(data: Data, plain_rows: int, rows: int, options: argparse.Namespace) -> Turns:
     memory = f"inference, batch {INFER_BATCH}, rows in memory; plain {PLAIN_INFER_BATCH}"
     text = f"inference, batch {INFER_BATCH}, from text; plain {PLAIN_INFER_BATCH}"
     same = f"inference, batch {INFER_BATCH}, from text; plain the same"
     same_batch = min(INFER_BATCH, plain_rows)
     turns: Turns = {memory: {}, text: {}, same: {}}
     with ExitStack() as stack:
-        workers = _workers(stack, data, 1024)
-        for turn in range(-1, repeats):
+        workers = _workers(stack, data, 1024, options.sides)
+        for turn in range(-1, options.repeats):
             for side, worker in workers.items():
                 if side in ("eager", "static"):
                     if turn < 0:
@@ -213,14 +215,19 @@ def _note(turns: Turns, turn: int, side: str, rates: Mapping[str, float]) -> Non
     say(f"turn {turn + 1}, {TITLES[side]}: {shown}")
 
 
-def _tools(data: Data, scratch: Path, repeats: int) -> dict[str, Any]:
+def _tools(data: Data, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and peak memory of the tools as a person runs them, one epoch."""
+    runs = {
+        name: run
+        for name, run in TOOL_RUNS.items()
+        if ("static" if run[0].startswith("static") else "eager") in options.sides
+    }
     measured: dict[str, dict[str, list[float]]] = {
-        name: {"seconds": [], "peak_mb": []} for name in TOOL_RUNS
+        name: {"seconds": [], "peak_mb": []} for name in runs
     }
     common = [*data.overrides(), "runner.epochs=1", "runner.model_save_path=model"]
-    for turn in range(repeats):
-        for name, (tool, more) in TOOL_RUNS.items():
+    for turn in range(options.repeats):
+        for name, (tool, more) in runs.items():
             folder = scratch / "tools" / ("static" if tool.startswith("static") else "eager")
             folder.mkdir(parents=True, exist_ok=True)
             overrides = [*common, "runner.infer_load_path=model", *more]

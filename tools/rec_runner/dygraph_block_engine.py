@@ -91,7 +91,8 @@ class BlockDygraphEngine(DygraphEngine):
 
 def as_tensor(array: np.ndarray) -> paddle.Tensor:
     """A Tensor that shares the array's memory where device and Paddle allow it, else a copy."""
-    if paddle.get_device() == "cpu" and _SHARES_MEMORY and array.flags.c_contiguous:
+    shareable = array.flags.c_contiguous and array.flags.writeable
+    if _SHARES_MEMORY and shareable and paddle.get_device() == "cpu":
         return paddle.utils.dlpack.from_dlpack(array)
     return paddle.to_tensor(array)
 
