@@ -205,9 +205,10 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
         1, len(sweeps), figsize=(4.5 * len(sweeps), 4), layout="constrained", squeeze=False
     )
     for axes, name in zip(panels[0], sweeps):
+        swept = [point for point in results["points"] if point["sweep"] == name]
+        places = sorted({point[name] for point in swept})
         for path in PATHS:
-            points = [p for p in results["points"] if (p["sweep"], p["path"]) == (name, path)]
-            places = [point[name] for point in points]
+            points = [point for point in swept if point["path"] == path]
             costs = {"us_per_row": "-o", "us_per_row_and_task": "--s"}
             for cost, style in list(costs.items())[: 2 if name == "tasks" else 1]:
                 medians = [point[cost]["median"] for point in points]
@@ -215,6 +216,8 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
                 if points:
                     axes.plot(places, medians, style, label=label)
         axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(places, [f"{place:,}" for place in places])
         axes.set_ylim(bottom=0)
         axes.set_xlabel(name)
         axes.set_ylabel("µs")

@@ -93,7 +93,8 @@ class _Tool:
 
         self.path = path
         self._load = lambda *more: load_config(str(config), [*overrides, *more])
-        prepare_environment(self._load().runner("thread_num"))
+        settings = self._load()
+        prepare_environment(settings.runner("thread_num"), settings.runner("train_batch_size"))
         from rec_runner import jobs
 
         self._jobs = jobs
@@ -106,9 +107,10 @@ class _Tool:
         seconds = time.perf_counter() - start
         return _rates(Path("model") / "metrics.jsonl", "train", seconds)
 
-    def infer(self) -> dict[str, Any]:
+    def infer(self, cache_dir: str | None = None) -> dict[str, Any]:
         """Rows per second of the first checkpoint and of each later one, of the last training."""
-        config = self._load("runner.infer_load_path=model", "runner.infer_start_epoch=0")
+        asked = ["runner.infer_load_path=model", "runner.infer_start_epoch=0"]
+        config = self._load(*asked, f"runner.cache_dir={cache_dir or 'null'}")
         self._jobs.infer(self.path, config)
         return _rates(Path("model") / "infer_metrics.jsonl", "infer", None)
 

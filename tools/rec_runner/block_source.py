@@ -13,7 +13,7 @@ from rec_runner.errors import RunError, UserError
 from rec_runner.row_cache import RowCache
 from rec_runner.window import Window
 
-MAX_WINDOW_BYTES = 32 << 20
+MAX_WINDOW_BYTES = 4 << 20
 Item = TypeVar("Item")
 
 
@@ -226,8 +226,9 @@ class BlockSource:
                 filled += take
                 start += take
                 if filled == self.chunk_rows:
-                    yield Chunk(features, labels, tuple(files))
+                    whole = [Chunk(features, labels, tuple(files))]
                     features, filled, files = None, 0, {}
+                    yield whole.pop()
         if features is not None:
             yield Chunk(features[:filled], labels[:filled], tuple(files))
 
@@ -268,6 +269,7 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
             for item in items:
                 if not hand_over("item", item):
                     return
+                del item  # the next one is made without this one in memory
             hand_over("end", None)
         except BaseException as error:  # raised again in the consumer
             hand_over("error", error)
@@ -281,7 +283,10 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
                 return
             if kind == "error":
                 raise value
-            yield value
+            # Handed over, not kept: a frame that waits in yield would hold on to the item.
+            handed = [value]
+            del value
+            yield handed.pop()
     finally:
         closed.set()
         thread.join()

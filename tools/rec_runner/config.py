@@ -43,7 +43,7 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("infer_start_epoch", "int", None, "first epoch that infer evaluates"),
     Key("infer_end_epoch", "int", None, "one past the last epoch that infer evaluates"),
     Key("shuffle", "bool", False, "train on the rows in a new seeded order each epoch"),
-    Key("shuffle_buffer", "int", 32768, "rows that are shuffled together"),
+    Key("shuffle_buffer", "int", 4096, "rows that are shuffled together"),
     Key("cache_mb", "int", 1024, "memory for parsed rows; bigger data is parsed every epoch"),
     Key("cache_dir", "str", None, "folder to keep parsed rows in between runs, memory-mapped"),
     Key("valid_data_dir", "str", None, "folder of files to validate on after each epoch"),

@@ -13,7 +13,7 @@ from rec_runner.metrics import TaskMetrics
 from rec_runner.report import Record
 from rec_runner.window import Window
 
-MAX_SHOWN = 16
+MAX_SHOWN = 4
 
 
 class Meter:
@@ -65,9 +65,12 @@ class Meter:
 
     def running(self) -> dict[str, Any]:
         """What a log line shows in mid-epoch."""
-        metrics = self.tasks.running_auc() if self.tasks else _plain(self.engine.running_metrics())
+        if self.tasks is not None:
+            metrics = self.tasks.running_auc()
+        else:
+            metrics = _plain(self.engine.running_metrics(), arrays=True)
         loss = {"loss": float(self._losses[-1][-1])} if self._losses else {}
-        return {**metrics, **loss, **_plain(self._values)}
+        return {**metrics, **loss, **_plain(self._values, arrays=True)}
 
     def record(self) -> Record:
         """The pass as one record of ``metrics.jsonl``."""
@@ -80,6 +83,7 @@ class Meter:
             "phase": self.phase,
             "path": self.engine.path,
             "epoch": self.epoch,
+            **_plain(self._values),
             **metrics,
             **loss,
             "rows": self.rows,
@@ -118,8 +122,13 @@ def _concatenated(pieces: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors and arrays as numbers or lists that JSON knows; large arrays are left out."""
+def _plain(values: Mapping[str, Any], arrays: bool = False) -> dict[str, Any]:
+    """Tensors, arrays and lists as numbers and lists that JSON knows.
+
+    Args:
+        values: by name.
+        arrays: show larger arrays too, abbreviated to a line of text, rather than leave them out.
+    """
     plain = {}
     for name, value in values.items():
         array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
@@ -127,6 +136,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
             number = array.item()
             undefined = isinstance(number, float) and np.isnan(number)
             plain[name] = None if undefined else number
-        elif array.size <= MAX_SHOWN:
+        elif isinstance(value, (list, tuple)):
             plain[name] = array.tolist()
+        elif arrays:
+            text = np.array2string(array, threshold=MAX_SHOWN, edgeitems=1, precision=6)
+            plain[name] = " ".join(text.split())
     return plain

@@ -110,12 +110,16 @@ def describe(error: BaseException, folder: Path) -> str:
     """An exception in one line, with the last place below ``folder`` that it came through."""
     text = str(error)
     if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+        name = Path(error.filename or folder).name
+        return f"{type(error).__name__}: {error.msg} ({name}, line {error.lineno})"
     # Paddle's own messages quote the lines that built the failing operator.
     places = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]
     places += _FRAME.findall(text)
     own = [place for place in places if Path(place[0]).is_relative_to(folder)]
-    where = "" if not own else f" ({own[-1][0]}, line {own[-1][1]}, in {own[-1][2]})"
+    where = ""
+    if own:
+        file, line, function = own[-1]
+        where = f" ({Path(file).relative_to(folder)}, line {line}, in {function})"
     quoted = _PADDLE_ERROR.findall(text)
     message = quoted[-1] if quoted else f"{type(error).__name__}: {text}"
     message = " ".join(message.split("(at /")[0].split())

@@ -93,7 +93,8 @@ def has_two_representations() -> bool:
     to 0; Paddle 2.6 has the old one only.
     """
     switched_off = os.environ.get("FLAGS_enable_pir_api", "").lower() in ("0", "false")
-    return hasattr(paddle, "pir_utils") and not switched_off
+    can_switch = hasattr(getattr(paddle, "pir_utils", None), "OldIrGuard")
+    return can_switch and not switched_off
 
 
 def use_representation(old: bool) -> None:

@@ -6,7 +6,7 @@ calls it ``auc`` and links by variable names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import paddle
@@ -45,13 +45,18 @@ def auc_state(program: Any) -> list[str]:
     return list(names)
 
 
-def is_auc_state(value: Any) -> bool:
-    """Whether a value of the new representation is a table of counts, not an AUC.
+def is_auc_state(value: Any, state: Sequence[str]) -> bool:
+    """Whether a value is a table of counts, not an AUC.
 
-    ``paddle.static.auc`` gives it there in the place of the AUC of the latest batches.
+    In the new representation ``paddle.static.auc`` gives one in the place of the AUC of the latest
+    batches.
+
+    Args:
+        value: any value of a program.
+        state: what :func:`auc_state` gave.
     """
     if not paddle.framework.in_pir_mode():
-        return False
+        return value.name in state
     operator = value.get_defining_op()
     if operator is None or operator.name() != "pd_op.auc":
         return False
@@ -63,7 +68,7 @@ def _new_inputs(block: Any, value: Any) -> tuple[Any, Any] | None:
     while operator is not None and operator.name().replace("pd_op.", "") in _SAME_NUMBER:
         value = operator.operand_source(0)
         operator = value.get_defining_op()
-    if operator is None or operator.name() != "pd_op.auc" or is_auc_state(value):
+    if operator is None or operator.name() != "pd_op.auc" or is_auc_state(value, ()):
         return None
     weight = operator.operand_source(4).get_defining_op()
     if weight is None or weight.name() != "pd_op.full":
@@ -75,8 +80,11 @@ def _old_inputs(block: Any, value: Any) -> tuple[Any, Any] | None:
     makers = {name: op for op in block.ops for name in op.output_arg_names}
     operator = makers.get(value.name)
     while operator is not None and operator.type in _SAME_NUMBER:
-        operator = makers.get(operator.input("X")[0])
+        value = block.var(operator.input("X")[0])
+        operator = makers.get(value.name)
     if operator is None or operator.type != "auc" or operator.attr("slide_steps"):
+        return None
+    if value.name not in operator.output("AUC"):
         return None
     weights = operator.input("InsTagWeight")
     if any(makers.get(name) is None or makers[name].type != "fill_constant" for name in weights):

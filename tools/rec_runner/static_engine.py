@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import static
+from paddle.base import framework
 from paddle.base.data_feeder import convert_dtype
 
 from rec_runner.auc_rows import AucRows
@@ -64,8 +66,13 @@ class Program:
     def building(self) -> Iterator[None]:
         """Operators made inside go into this program."""
         with ExitStack() as stack:
+            if has_two_representations() and paddle.framework.in_pir_mode():
+                # ``static.nn`` layers take their names from the old kind of program even then.
+                stack.enter_context(framework.program_guard(framework.Program()))
             stack.enter_context(static.program_guard(self.main, self.startup))
             stack.enter_context(paddle.utils.unique_name.guard())
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Tensor do not have 'place' interface")
             yield
 
     def persistables(self) -> list[str]:
@@ -82,7 +89,11 @@ class Program:
         self.named = named
         self.auc_state = auc_state(self.main)
         self.aucs = auc_inputs(self.main, named)
-        plain = {k: v for k, v in named.items() if k not in self.aucs and not is_auc_state(v)}
+        plain = {
+            name: value
+            for name, value in named.items()
+            if name not in self.aucs and not is_auc_state(value, self.auc_state)
+        }
         self.names = list(plain)
         self.fetches = [*plain.values(), *(v for pair in self.aucs.values() for v in pair)]
 
@@ -264,6 +275,12 @@ class StaticEngine(Engine):
             for name, array in named.items()
         }
         with foreign(self.model, "net" if program is self.train_program else "infer_net"):
+            for variable in program.feeds:
+                fixed, fed = list(variable.shape), feed.get(variable.name)
+                if fed is not None and fixed and fed.shape and 0 <= fixed[0] != fed.shape[0]:
+                    raise ValueError(
+                        f"feed {variable.name} has shape {fixed}, and got {list(fed.shape)}"
+                    )
             return self._run(program, feed)
 
     def _run_startup(self, program: Program) -> None:

@@ -1,0 +1,167 @@
+"""The benchmarks run to their end on a few rows and write what they promise; nothing is timed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import CONFIG, ROOT, Result, override, run
+
+from census_reader import RecDataset
+
+BENCHMARKS = ROOT / "benchmarks"
+SPREAD = {"median", "min", "max", "values"}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders ``train_all``, ``valid_all`` and ``test_all`` with rows of the sample."""
+    root = tmp_path_factory.mktemp("rows")
+    for folder, split in (("train_all", "train"), ("valid_all", "test"), ("test_all", "test")):
+        shutil.copytree(ROOT / "data" / split, root / folder)
+    return root
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a module of ``benchmarks`` by its plain name, as the scripts do."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+def benchmark(script: str, *arguments: object, cwd: Path) -> Result:
+    return run([sys.executable, str(BENCHMARKS / script), *map(str, arguments)], cwd=cwd)
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Cells of every line of a Markdown text that belongs to a table."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_throughput_gives_rates_ratios_and_the_tools_costs(rows: Path, tmp_path: Path) -> None:
+    files = ["--json", tmp_path / "out.json", "--png", tmp_path / "out.png"]
+    sides = ["--sides", "eager,plain_eager", "--plain-rows", 256, "--quick"]
+    result = benchmark("throughput.py", "--data", rows / "train_all", *sides, *files, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+
+    assert found["rows"] == 1000 and found["plain_rows"] == 256
+    assert len(found["measures"]) == 6
+    for name, measure in found["measures"].items():
+        assert set(measure["rows_per_second"]) == {"eager", "plain_eager"}, name
+        ratio = measure["ratios"]["eager/plain_eager"]
+        rates = [measure["rows_per_second"][side]["values"] for side in ("eager", "plain_eager")]
+        assert set(ratio) == SPREAD
+        assert ratio["values"] == [a / b for a, b in zip(*rates)]
+    assert {"trainer.py", "trainer.py, cache_mb=0", "infer.py"} <= set(found["tools"])
+    assert not any("static" in name for name in found["tools"])
+    for cost in found["tools"].values():
+        assert cost["seconds"]["median"] > 0 and cost["peak_mb"]["median"] > 50
+    first = [cells[0] for cells in table_rows(result.stdout)]
+    assert set(found["measures"]) | set(found["tools"]) <= set(first)
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_static_plain_path_trains_and_scores(rows: Path, module: Any) -> None:
+    data = override(
+        train_data_dir=rows / "train_all", test_data_dir=rows / "test_all", train_batch_size=32
+    )[1:]
+    with module("worker").Worker("plain_static", CONFIG, data) as worker:
+        assert worker.ask(do="train", rows=128)["rate"] > 0
+        assert worker.ask(do="infer", rows=128, batch=64)["rate"] > 0
+
+
+def test_the_pytorch_side_trains_and_scores(rows: Path, module: Any) -> None:
+    pytest.importorskip("torch")
+    data = override(train_data_dir=rows / "train_all")[1:]
+    with module("worker").Worker("torch", CONFIG, data) as worker:
+        for request in ("train", "infer"):
+            answer = worker.ask(do=request, rows=256)
+            assert answer["rate"] > 0 and answer["threads"] in (1, 2)
+
+
+def test_a_side_that_fails_says_why(tmp_path: Path, module: Any) -> None:
+    common, worker = module("common"), module("worker")
+    with worker.Worker("eager", tmp_path / "none.yaml", []) as side:
+        with pytest.raises(common.BenchmarkError, match="the eager side failed: .*none.yaml"):
+            side.ask(do="train", epochs=1)
+
+
+def test_the_plain_reader_reads_what_ours_reads(rows: Path, module: Any) -> None:
+    file = rows / "test_all" / "test_data.txt"
+    config = {"hyper_parameters.label_columns": [1, 0]}
+    ours = RecDataset([str(file)], config)
+    plain = module("plain_path").PlainDataset([file], [1, 0], rows=20)
+    pairs = [*zip(iter(plain), iter(ours))]
+    assert len(pairs) == 20
+    for theirs, own in pairs:
+        for a, b in zip(theirs, own):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+def test_scaling_gives_every_point_of_its_sweeps(tmp_path: Path) -> None:
+    files = ["--json", tmp_path / "out.json", "--png", tmp_path / "out.png"]
+    only = ["--quick", "--only", "tasks", "--paths", "static"]
+    result = benchmark("scaling.py", *only, *files, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    points = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["points"]
+    assert [(p["path"], p["tasks"]) for p in points] == [("static", 1), ("static", 2)]
+    for point in points:
+        per_row, per_task = point["us_per_row"], point["us_per_row_and_task"]
+        assert per_row["median"] == pytest.approx(per_task["median"] * point["tasks"])
+        assert point["rows_per_second"]["median"] == pytest.approx(1e6 / per_row["median"])
+    assert [cells[0] for cells in table_rows(result.stdout)[2:]] == ["1", "2"]
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_quality_scores_every_row_and_adds_to_its_file(rows: Path, tmp_path: Path) -> None:
+    files = ["--json", tmp_path / "out.json", "--markdown", tmp_path / "out.md"]
+    common = ["--data-root", rows, "--seeds", 1, "--paths", "eager", *files]
+    first = benchmark("quality.py", "--only", "fast", *common, cwd=tmp_path)
+    assert first.status == 0, first.stderr
+    second = benchmark("quality.py", "--only", "logistic,trees", *common, cwd=tmp_path)
+    assert second.status == 0, second.stderr
+
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert set(found["baselines"]) == {"logistic", "trees"}
+    (network,) = found["networks"].values()
+    assert network["best_epoch"] == network["valid"].index(max(network["valid"]))
+    assert len(network["test"]) == len(network["valid"]) == 10
+    text = (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert text == second.stdout
+    cells = {row[0]: row for row in table_rows(text)}
+    best, trees = network["test"][network["best_epoch"]], found["baselines"]["trees"]["test"]
+    expected = ["eager", *(f"{score:.4f}" for score in best)]
+    expected += [f"{score - tree:+.4f}" for score, tree in zip(best, trees)]
+    assert cells["config_fast.yaml"][1:6] == expected
+    assert cells["MMoE paper, Shared-Bottom, mean of 400 runs"][2:4] == ["0.9295", "0.9921"]
+    assert "config_fast.yaml, eager: last of 10 epochs less the best one on test" in text
+
+
+def test_quality_keeps_results_of_other_rows_apart(rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text('{"data": "other rows"}', encoding="utf-8")
+    arguments = ["--data-root", rows, "--only", "logistic", "--json", tmp_path / "out.json"]
+    result = benchmark("quality.py", *arguments, cwd=tmp_path)
+    assert result.status == 1
+    assert result.sentences[-1].endswith("holds results of other rows: other rows")
+
+
+def test_deviations_are_those_of_a_sample(module: Any) -> None:
+    common = module("common")
+    mean, deviation = common.mean_deviation([1.0, 2.0, 3.0])
+    assert (mean, deviation) == (2.0, 1.0)
+    assert common.mean_deviation([1.0])[1] != common.mean_deviation([1.0])[1]
+    assert common.show_spread(common.spread([1.0, 3.0, 2.0]), 1) == "2.0 (1.0–3.0)"

@@ -1,0 +1,457 @@
+"""Directories that keep the contract and have none of our hooks, through all tools that apply."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from helpers import ROOT, TOOLS, Result, batch_lines, override, run, run_cases, run_tool
+from model_dirs import make_data
+from sklearn.metrics import roc_auc_score
+
+DIRS = ROOT / "tests" / "model_dirs"
+PATHS = ("dygraph", "static")
+NAMES = sorted(folder.name for folder in DIRS.iterdir() if (folder / "config.yaml").is_file())
+RUNS = [
+    (name, path) for name in NAMES for path in PATHS if (DIRS / name / f"{path}_model.py").is_file()
+]
+TASKS = {"mmoe": ("_click", "_buy"), "ple": ("_click", "_buy"), "two_tower": (), "regression": ()}
+EPOCHS = 2
+ALL_ROWS = 1000
+
+
+class Trained(NamedTuple):
+    """What training and two passes of inference left: in small batches, then in one."""
+
+    folder: Path
+    results: list[Result]
+
+    def records(self, file: str) -> list[dict[str, Any]]:
+        """Objects of a file of JSON lines, without what the clock decides."""
+        lines = (self.folder / file).read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        for record in records:
+            del record["seconds"], record["rows_per_second"]
+        return records
+
+    def last_batch(self) -> Mapping[str, np.ndarray]:
+        """All test rows: the only batch of the second pass."""
+        return np.load(self.folder / str(EPOCHS - 1) / "last_infer_batch.npz")
+
+
+def copy(name: str, folder: Path) -> Path:
+    """A directory with its rows; the config's path."""
+    shutil.copytree(DIRS / name, folder)
+    make_data.write(name, folder)
+    return folder / "config.yaml"
+
+
+def small_batch(name: str) -> int:
+    """Rows of an inference batch: not all rows, unless the network could not take the rest."""
+    return make_data.TEST_ROWS if name == "static_only" else 7
+
+
+def train_all(folder: Path, names_and_paths: list[tuple[str, str]]) -> dict[Any, Trained]:
+    """Train and infer each, all in one process, where modules of many have the same names."""
+    cases, trained = [], {}
+    for name, path in names_and_paths:
+        if not (folder / name).exists():
+            copy(name, folder / name)
+        config = str(folder / name / "config.yaml")
+        out = folder / name / f"out_{path}"
+        save, load = override(model_save_path=out), override(infer_load_path=out)
+        small, whole = small_batch(name), ALL_ROWS if name != "static_only" else small_batch(name)
+        size = "train_batch_size" if name == "custom_loader" else "infer_batch_size"
+        cases += [
+            ("train", path, ["-m", config, *save, "runner.use_save_data=true"]),
+            (
+                "infer",
+                path,
+                ["-m", config, *load, *override(**{size: whole}), "runner.use_save_data=true"],
+            ),
+            ("infer", path, ["-m", config, *load, *override(**{size: small})]),
+        ]
+        trained[name, path] = Trained(out, [])
+    results = iter(run_cases(cases, cwd=folder))
+    for run_ in trained.values():
+        run_.results.extend(next(results) for _ in range(3))
+    return trained
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Trained]:
+    """Every directory on each path that it has."""
+    return train_all(tmp_path_factory.mktemp("first"), RUNS)
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Trained]:
+    """The same in the opposite order."""
+    return train_all(tmp_path_factory.mktemp("second"), RUNS[::-1])
+
+
+@pytest.mark.parametrize("run_", RUNS, ids="-".join)
+def test_it_trains_and_infers(run_: tuple[str, str], trained: dict[Any, Trained]) -> None:
+    name, path = run_
+    for result in trained[run_].results:
+        assert result.status == 0, result.stderr
+        unexpected = [s for s in result.sentences if "in Paddle's old program" not in s]
+        assert unexpected == []
+    records = trained[run_].records("metrics.jsonl")
+    rows = 60 if name == "custom_loader" else make_data.TRAIN_ROWS
+    assert [(r["epoch"], r["path"], r["rows"]) for r in records] == [
+        (epoch, path, rows // 16 * 16) for epoch in range(EPOCHS)
+    ]
+    assert records[-1]["loss"] < records[0]["loss"]
+    # Every row is scored, the last incomplete batch included.
+    scored = trained[run_].records("infer_metrics.jsonl")
+    rows = 60 if name == "custom_loader" else make_data.TEST_ROWS
+    assert [(r["epoch"], r["rows"]) for r in scored] == [(e, rows) for e in range(EPOCHS)]
+    assert (trained[run_].folder / "0" / "last_train_batch.npz").is_file()
+
+
+@pytest.mark.parametrize("run_", RUNS, ids="-".join)
+def test_twice_gives_equal_numbers(
+    run_: tuple[str, str], trained: dict[Any, Trained], again: dict[Any, Trained]
+) -> None:
+    for file in ("metrics.jsonl", "infer_metrics.jsonl"):
+        assert trained[run_].records(file) == again[run_].records(file)
+
+
+@pytest.mark.parametrize("run_", RUNS, ids="-".join)
+def test_aucs_are_those_of_scikit_learn(run_: tuple[str, str], trained: dict[Any, Trained]) -> None:
+    tasks = TASKS.get(run_[0], ("",))
+    record = trained[run_].records("infer_metrics.jsonl")[-1]
+    assert {key for key in record if key.startswith("auc")} == {f"auc{task}" for task in tasks}
+    for task in tasks:
+        batch = trained[run_].last_batch()
+        scores, labels = batch[f"prediction{task}"][:, -1], batch[f"label{task}"].reshape(-1)
+        assert len(scores) == record["rows"]
+        expected = roc_auc_score(labels, scores)
+        assert record[f"auc{task}"] == pytest.approx(expected, abs=1e-6)
+        assert 0 < expected < 1
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if (n, "static") in RUNS and (n, "dygraph") in RUNS]
+)
+def test_both_paths_learn_alike(name: str, trained: dict[Any, Trained]) -> None:
+    eager, static = (trained[name, path].records("metrics.jsonl") for path in PATHS)
+    for ours, theirs in zip(eager, static):
+        for key in {k for k in ours if k == "loss" or k.startswith("auc")}:
+            assert ours[key] == pytest.approx(theirs[key], abs=1e-4), key
+
+
+def test_metrics_of_a_directorys_own(trained: dict[Any, Trained]) -> None:
+    """A number and a list, from eager metrics; checked with the static path's predictions."""
+    record = trained["regression", "dygraph"].records("infer_metrics.jsonl")[-1]
+    folder = trained["regression", "static"].folder.parent
+    target = np.loadtxt(folder / "data" / "test" / "part-0.txt")[:, 4]
+    errors = trained["regression", "static"].last_batch()["prediction"] - target
+    assert record["mse"] == pytest.approx(np.square(errors).mean(), rel=1e-3)
+    expected = [np.abs(errors).mean(), np.abs(errors).max()]
+    assert record["mae_and_max"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_print_dict_is_printed(trained: dict[Any, Trained]) -> None:
+    train, infer, _ = trained["two_tower", "dygraph"].results
+    lines = batch_lines(train.stdout)
+    assert [(epoch, batch) for epoch, batch, _ in lines] == [(0, 0), (0, 5), (1, 0), (1, 5)]
+    assert all({"loss", "ranking"} <= values.keys() for _, _, values in lines)
+    assert "mean_similarity: " in infer.stdout
+
+
+def test_the_old_representation_is_said_once(trained: dict[Any, Trained]) -> None:
+    import paddle
+
+    for result in trained["old_representation", "static"].results:
+        said = [s for s in result.sentences if "in Paddle's old program" in s]
+        assert len(said) == (paddle.__version__ >= "3")
+        assert all("static_model.py, line " in s and "unpack" in s for s in said)
+
+
+def test_a_value_made_from_an_auc_counts_all_rows(
+    trained: dict[Any, Trained], tmp_path: Path
+) -> None:
+    """The new representation fails at the first batch; the old one counts rows in bins."""
+    copy("old_representation", tmp_path / "model")
+    config = tmp_path / "model" / "config_scaled.yaml"
+    cases = [
+        ("train", "static", ["-m", str(config), *override(save_steps=3)]),
+        ("infer", "static", ["-m", str(config)]),
+    ]
+    for result in run_cases(cases, cwd=tmp_path):
+        assert result.status == 0, result.stderr
+    scaled = Trained(tmp_path / "saved", [])
+    for file in ("metrics.jsonl", "infer_metrics.jsonl"):
+        exact = trained["old_representation", "static"].records(file)
+        for ours, theirs in zip(scaled.records(file), exact):
+            assert ours["auc"] / 100 == pytest.approx(theirs["auc"], abs=5e-3)
+            assert ours["loss"] == pytest.approx(theirs["loss"])
+
+
+def test_a_network_for_whole_batches_leaves_the_rest_out(
+    trained: dict[Any, Trained], tmp_path: Path
+) -> None:
+    config = trained["static_only", "static"].folder.parent / "config.yaml"
+    load = override(infer_load_path=trained["static_only", "static"].folder, infer_batch_size=7)
+    result = run_tool("static_infer", "-m", config, *load, cwd=tmp_path)
+    assert result.status == 0
+    assert len(result.sentences) == 1  # not one for each epoch
+    for word in ("last 3 rows are left out", "batches of 7 rows", "runner.infer_batch_size"):
+        assert word in result.sentences[0]
+    records = trained["static_only", "static"].records("infer_metrics.jsonl")
+    assert [record["rows"] for record in records] == [49, 49]
+
+
+def test_workers_of_a_reader_that_shares_nothing_do_not_double_rows(
+    trained: dict[Any, Trained], tmp_path: Path
+) -> None:
+    config = copy("slots", tmp_path / "model")
+    options = override(num_workers=3, model_save_path=tmp_path / "out", epochs=1)
+    result = run_tool("trainer", "-m", config, *options, cwd=tmp_path)
+    assert result.status == 0
+    assert "runner.num_workers 3: 1 is used" in result.sentences[0]
+    ours = Trained(tmp_path / "out", []).records("metrics.jsonl")
+    assert ours == trained["slots", "dygraph"].records("metrics.jsonl")[:1]
+
+
+STOPPING = """
+                    if os.environ.get("STOP_AT_ROW") == str(row):
+                        os.kill(os.getpid(), signal.SIGTERM)
+                    row += 1
+"""
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_run_stopped_in_mid_epoch_goes_on(
+    path: str, trained: dict[Any, Trained], tmp_path: Path
+) -> None:
+    config = copy("mmoe", tmp_path / "model")
+    reader = config.parent / "reader.py"
+    text = reader.read_text().replace('"""Rows of text."""', "import os\nimport signal")
+    text = text.replace("        for file in self", "        row = 0\n        for file in self")
+    start = text.index("                    fields = ")
+    reader.write_text(text[:start] + STOPPING.lstrip("\n") + text[start:])
+    tool = {"dygraph": "trainer", "static": "static_trainer"}[path]
+    arguments = ["-m", config, *override(model_save_path=tmp_path / "out", resume="true")]
+    stopped = run_tool(tool, *arguments, cwd=tmp_path, STOP_AT_ROW="70")
+    assert stopped.status == 143, stopped.stderr
+    assert "stopped by a signal after epoch 0, batch" in stopped.sentences[-1]
+    resumed = run_tool(tool, *arguments, cwd=tmp_path)
+    assert resumed.status == 0, resumed.stderr
+    ours = Trained(tmp_path / "out", []).records("metrics.jsonl")
+    theirs = trained["mmoe", path].records("metrics.jsonl")
+    for own, other in zip(ours, theirs):
+        assert own.keys() == other.keys()
+        for key, value in own.items():
+            assert value == pytest.approx(other[key], abs=1e-6), key
+
+
+SAVE_STATIC = """
+import sys
+import paddle
+from rec_runner.config import load_config
+sys.path.insert(0, sys.argv[1])
+paddle.enable_static()
+from static_model import StaticModel
+paddle.seed(7)
+model = StaticModel(load_config(sys.argv[1] + "/config.yaml"))
+model.net(model.create_feeds())
+model.create_optimizer()
+executor = paddle.static.Executor(paddle.CPUPlace())
+executor.run(paddle.static.default_startup_program())
+paddle.static.save(paddle.static.default_main_program(), sys.argv[2] + "/rec_static")
+"""
+
+
+def test_static_training_starts_from_what_paddle_saved(tmp_path: Path) -> None:
+    config = copy("mmoe", tmp_path / "model")
+    script = [sys.executable, "-c", SAVE_STATIC, str(config.parent), str(tmp_path)]
+    saved = run(script, cwd=tmp_path, PYTHONPATH=str(TOOLS))
+    assert saved.status == 0, saved.stderr
+    options = override(model_init_path=tmp_path, model_save_path=tmp_path / "out", epochs=1) + [
+        "hyper_parameters.learning_rate=1e-12"
+    ]
+    result = run_tool("static_trainer", "-m", config, *options, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    ours, theirs = (
+        np.load(file, allow_pickle=True)
+        for file in (tmp_path / "out" / "0" / "rec.pdparams", tmp_path / "rec_static.pdparams")
+    )
+    assert ours.keys() <= theirs.keys() and len(ours) == 14
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], atol=1e-6)
+
+
+LOAD_INFERENCE = """
+import sys
+import numpy as np
+import paddle
+paddle.enable_static()
+executor = paddle.static.Executor(paddle.CPUPlace())
+program, names, fetches = paddle.static.load_inference_model(sys.argv[1], executor)
+rows = np.loadtxt(sys.argv[2], np.float32)
+ids = {f"C{i}": rows[:, [i + 1]].astype(np.int64) for i in range(4)}
+feed = {name: value for name, value in {**ids, "dense": rows[:, 5:]}.items() if name in names}
+values = executor.run(program, feed=feed, fetch_list=fetches)
+np.savez(sys.argv[3], *values)
+"""
+
+
+def test_an_inference_model_every_epoch(trained: dict[Any, Trained], tmp_path: Path) -> None:
+    config = copy("slots", tmp_path / "model")
+    options = override(
+        use_inference="true",
+        save_inference_feed_varnames="[C0, C1, C2, C3, dense]",
+        save_inference_fetch_varnames="[prediction, sigmoid_0.tmp_0]",
+        model_save_path=tmp_path / "out",
+    )
+    result = run_tool("static_trainer", "-m", config, *options, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    assert (tmp_path / "out" / "0" / "rec_inference.pdiparams").is_file()
+    prefix = tmp_path / "out" / "1" / "rec_inference"
+    rows = tmp_path / "model" / "data" / "test" / "part-0.txt"
+    script = [sys.executable, "-c", LOAD_INFERENCE, str(prefix), str(rows), str(tmp_path / "v.npz")]
+    loaded = run(script, cwd=tmp_path)
+    assert loaded.status == 0, loaded.stderr
+    expected = trained["slots", "static"].last_batch()["prediction"]
+    values = np.load(tmp_path / "v.npz")
+    for name in ("arr_0", "arr_1"):
+        np.testing.assert_allclose(values[name], expected, atol=1e-6)
+
+
+FAKE_VISUALDL = """
+import json
+import os
+
+class LogWriter:
+    def __init__(self, logdir):
+        os.makedirs(logdir, exist_ok=True)
+        self.stream = open(os.path.join(logdir, "scalars.txt"), "w")
+
+    def add_scalar(self, tag, value, step):
+        self.stream.write(json.dumps([tag, step, value]) + "\\n")
+
+    def close(self):
+        self.stream.close()
+"""
+
+
+def test_scalars_for_visualdl(tmp_path: Path) -> None:
+    config = copy("mmoe", tmp_path / "model")
+    module = tmp_path / "path" / "visualdl.py"
+    module.parent.mkdir()
+    module.write_text(FAKE_VISUALDL)
+    options = override(use_visual="true", model_save_path=tmp_path / "out")
+    arguments = ("trainer", "-m", config, *options)
+    result = run_tool(*arguments, cwd=tmp_path, PYTHONPATH=str(module.parent))
+    assert result.status == 0, result.stderr
+    file = tmp_path / "out" / "visualDL_log" / "scalars.txt"
+    scalars = [json.loads(line) for line in file.read_text().splitlines()]
+    by_tag = {tag: [(s, v) for t, s, v in scalars if t == tag] for tag, _, _ in scalars}
+    assert [step for step, _ in by_tag["train/loss"]] == [1, 6, 8, 13]
+    assert {value for _, value in by_tag["train/learning_rate"]} == {0.02}
+    record = Trained(tmp_path / "out", []).records("metrics.jsonl")[-1]
+    for name in ("auc_click", "auc_buy", "loss"):
+        assert by_tag[f"train_epoch/{name}"][-1] == (1, record[name])
+        assert f"train/{name}" in by_tag
+
+    module.write_text("raise ImportError('No module named visualdl')")
+    result = run_tool(*arguments, cwd=tmp_path, PYTHONPATH=str(module.parent))
+    assert result.status == 2
+    assert len(result.sentences) == 1 and "python -m pip install visualdl" in result.sentences[0]
+
+
+# What is changed in a file of ``slots``, the path it is run on, and words of the sentence.
+BROKEN = {
+    "no class": ("dygraph_model.py", "class DygraphModel", "class Other", "dygraph",
+                 ["dygraph_model.py has no class DygraphModel"]),
+    "no method": ("dygraph_model.py", "def infer_forward", "def score", "dygraph",
+                  ["dygraph_model.py", "DygraphModel has no method infer_forward"]),
+    "no static method": ("static_model.py", "def infer_net", "def score", "static",
+                         ["static_model.py", "StaticModel has no method infer_net"]),
+    "no RecDataset": ("reader.py", "class RecDataset", "class Rows", "dygraph",
+                      ["reader.py has no class RecDataset"]),
+    "nothing to iterate": ("reader.py", "def __iter__", "def rows", "dygraph",
+                           ["reader.py", "RecDataset"]),
+    "wrong shape": ("net.py", "slots * 4 + 3", "slots * 4 + 5", "dygraph",
+                    ["dygraph_model.py: DygraphModel.train_forward failed", "net.py, line ",
+                     "in forward"]),
+    "wrong static shape": ("net.py", "slots * 4 + 3", "slots * 4 + 5", "static",
+                           ["static_model.py: StaticModel.net failed", "net.py, line ",
+                            "in forward"]),
+    "two values": ("dygraph_model.py", 'metrics_list, {"cost": cost}', "metrics_list", "dygraph",
+                   ["DygraphModel.train_forward failed", "expected 3, got 2"]),
+    "no layer": ("dygraph_model.py", "return Net(", "return str(", "dygraph",
+                 ["DygraphModel.create_model failed"]),
+    "no dict": ("static_model.py", 'return {"cost": self.cost, "auc": auc, "batch_auc": batch_auc}',
+                "return [auc]", "static",
+                ["StaticModel.net failed", "returned a list, not a dict"]),
+    "syntax": ("net.py", "def forward", "def def", "dygraph",
+               ["dygraph_model.py cannot be imported: SyntaxError", "net.py, line "]),
+    "name": ("dygraph_model.py", "import paddle\n", "import paddel\n", "dygraph",
+             ["dygraph_model.py cannot be imported", "No module named 'paddel'"]),
+    "constructor": ("static_model.py", "self.config = config", "self.config = config.nothing",
+                    "static", ["static_model.py: StaticModel failed: AttributeError", "line "]),
+    "bad row": ("reader.py", "int(fields[0])", "int(fields[99])", "dygraph",
+                ["reader.py: RecDataset.__iter__ failed: IndexError", "reader.py, line "]),
+    "optimizer": ("dygraph_model.py", "return paddle.optimizer.Adam", "return dict", "dygraph",
+                  ["DygraphModel.create_optimizer failed"]),
+    "fleet": ("config.yaml", "use_gpu: false", "use_fleet: true", "dygraph",
+              ["runner.use_fleet is not supported yet"]),
+    "reader type": ("config.yaml", "use_gpu: false", "reader_type: Dataloader", "dygraph",
+                    ["runner.reader_type should be DataLoader or CustomizeDataLoader"]),
+    "no loader": ("config.yaml", "use_gpu: false", "reader_type: CustomizeDataLoader", "static",
+                  ["static_model.py", "StaticModel has no method create_data_loader"]),
+    "shuffled stream": ("config.yaml", "use_gpu: false", "shuffle: true", "dygraph",
+                        ["runner.shuffle", "reader.py is an IterableDataset"]),
+    "inference without names": ("config.yaml", "use_gpu: false", "use_inference: true", "static",
+                                ["runner.save_inference_feed_varnames"]),
+    "unknown output": ("config.yaml", "use_gpu: false",
+                       "use_inference: true\n  save_inference_feed_varnames: [dense]\n"
+                       "  save_inference_fetch_varnames: [nothing]", "static",
+                       ["save_inference_fetch_varnames: the network has no nothing; it has auc, "]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """Each broken directory, trained."""
+    folder = tmp_path_factory.mktemp("broken")
+    cases = []
+    for name, (file, old, new, path, _) in BROKEN.items():
+        config = copy("slots", folder / name)
+        text = (config.parent / file).read_text()
+        assert old in text
+        (config.parent / file).write_text(text.replace(old, new))
+        options = override(model_save_path=folder / name / "out")
+        cases.append(("train", path, ["-m", str(config), *options]))
+    return dict(zip(BROKEN, run_cases(cases, cwd=folder)))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_directory_gets_a_sentence(name: str, broken: dict[str, Result]) -> None:
+    result = broken[name]
+    assert result.status == 2, result.stderr
+    assert len(result.sentences) == 1, result.stderr
+    for word in BROKEN[name][-1]:
+        assert word in result.sentences[0]
+
+
+def test_keys_that_have_no_effect_are_named(tmp_path: Path) -> None:
+    config = copy("slots", tmp_path / "model")
+    options = override(
+        use_inference="true", save_predictions="true", model_save_path=tmp_path / "out", epochs=1
+    )
+    result = run_tool("trainer", "-m", config, *options, cwd=tmp_path)
+    assert result.status == 0
+    assert [word for word in ("runner.save_predictions", "runner.use_inference")] == [
+        sentence.split(" has no effect here")[0].split()[-1] for sentence in result.sentences
+    ]

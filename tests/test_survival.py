@@ -1,0 +1,528 @@
+"""Signals, full disks, vanished files, two runs at once, bad rows, numbers going wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import (
+    TOOLS,
+    make_model_dir,
+    override,
+    run,
+    run_cases,
+    run_tool,
+    write_table,
+)
+
+from rec_runner.safe_pickle import load_arrays
+
+PATHS = ("dygraph", "static")
+TRAINER = {"dygraph": "trainer", "static": "static_trainer"}
+
+# A reader whose passes over the files can be made to take long: blocks of one row, then a nap in
+# every pass from number $SLEEP_FROM on, counted from 0.
+SLOW_READER = """
+import os, time
+from census_reader import RecDataset as Rows
+passes = [0]
+
+class RecDataset(Rows):
+    def blocks(self):
+        number = passes[0]
+        passes[0] += 1
+        for block in super().blocks():
+            for row in range(len(block.labels)):
+                if number >= int(os.environ["SLEEP_FROM"]) and row >= 40:
+                    print("napping", flush=True)
+                    time.sleep(float(os.environ["SLEEP"]))
+                yield type(block)(block.features[row:row + 1], block.labels[row:row + 1], block.file)
+"""
+RUNNER = {
+    "train_data_dir": "train",
+    "test_data_dir": "train",
+    "train_reader_path": "census_reader",
+    "infer_reader_path": "census_reader",
+    "train_batch_size": 10,
+    "infer_batch_size": 100,
+    "epochs": 3,
+    "print_interval": 4,
+    "save_steps": 3,
+}
+HYPER = {"feature_size": 6, "task_names": ["a", "b"], "label_columns": [0, 1], "bottom_size": 5}
+
+
+@pytest.fixture
+def config(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A model directory with 95 rows in two files."""
+    table = rng.normal(size=(95, 8))
+    table[:, :2] = rng.integers(0, 2, (95, 2))
+    write_table(tmp_path / "model" / "train" / "a.txt", table[:60])
+    write_table(tmp_path / "model" / "train" / "b.txt", table[60:])
+    return make_model_dir(tmp_path / "model", RUNNER, HYPER)
+
+
+def slow(config: Path) -> Path:
+    """The same with the slow reader."""
+    (config.parent / "slow_reader.py").write_text(SLOW_READER)
+    return config
+
+
+def start(tool: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    """A tool as a process that runs on."""
+    return subprocess.Popen(
+        [sys.executable, "-u", str(TOOLS / f"{tool}.py"), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """Its output up to a line that holds ``text``."""
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            break
+    else:
+        raise AssertionError(f"{''.join(seen)}\n{process.stderr.read()}")
+    return "".join(seen)
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, list[str]]:
+    """Status, rest of stdout, and what our tools said on stderr."""
+    stdout, stderr = process.communicate(timeout=100)
+    said = [line for line in stderr.splitlines() if line.startswith(("error:", "warning:"))]
+    assert "Traceback" not in stderr
+    return process.returncode, stdout, said
+
+
+def places(folder: Path) -> list[str]:
+    """Names of the checkpoints in a folder; nothing half-written is there."""
+    names = [p.name for p in folder.iterdir()]
+    assert not [name for name in names if name.endswith((".part", ".old"))]
+    return sorted(name for name in names if name[0].isdigit())
+
+
+def assert_infer_reads(config: Path, folder: Path, epoch: int) -> None:
+    chosen = override(infer_load_path=folder, infer_start_epoch=epoch, infer_end_epoch=epoch + 1)
+    result = run_tool("infer", "-m", config, *chosen, cwd=config.parent)
+    assert result.status == 0, result.stderr
+    assert f"epoch: {epoch} done" in result.stdout
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    left, right = load_arrays(one / "rec.pdparams"), load_arrays(other / "rec.pdparams")
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert value.tobytes() == right[name].tobytes(), name
+
+
+@pytest.mark.parametrize(
+    "path, signum", [("dygraph", signal.SIGINT), ("static", signal.SIGTERM)], ids=PATHS
+)
+def test_a_signal_ends_a_run_in_order_and_it_goes_on_from_there(
+    config: Path, path: str, signum: int
+) -> None:
+    whole, stopped = config.parent / "whole", config.parent / "stopped"
+    settings = {"epochs": 400, "save_steps": 0, "hyper_parameters__bottom_dropout": 0.3}
+    arguments = override(model_save_path=stopped, **settings)
+    process = start(TRAINER[path], "-m", config, *arguments, cwd=config.parent)
+    read_until(process, "epoch: 1, batch_id: 4")
+    process.send_signal(signum)
+    status, _, said = end(process)
+    assert status == 128 + signum
+    (sentence,) = said
+    match = re.fullmatch(
+        r"error: stopped by a signal after epoch (\d+)(?:, batch (\d+))?; "
+        r"go on with -o runner.resume=true",
+        sentence,
+    )
+    assert match
+    epoch, batch = int(match[1]), match[2]
+    name = str(epoch) if batch is None else f"{epoch}-{int(batch) + 1}"
+    assert name in places(stopped)
+
+    settings["epochs"] = epoch + 2
+    results = run_cases(
+        [
+            ("train", path, ["-m", str(config), *override(model_save_path=folder, **more)])
+            for folder, more in (
+                (whole, settings),
+                (stopped, {**settings, "resume": "true"}),
+            )
+        ],
+        config.parent,
+    )
+    assert [result.status for result in results] == [0, 0]
+    at = (
+        f"starts at epoch {epoch}, batch {int(batch) + 1}"
+        if batch
+        else f"epoch {epoch + 1}, batch 0"
+    )
+    assert at in results[1].stdout
+    assert places(whole) == places(stopped)
+    assert_same_weights(whole / str(epoch + 1), stopped / str(epoch + 1))
+
+
+def test_a_second_signal_ends_it_at_once_and_leaves_the_last_checkpoint(config: Path) -> None:
+    folder = config.parent / "out"
+    given = {"model_save_path": folder, "train_reader_path": "slow_reader", "cache_mb": 0}
+    process = start(  # passes: statistics, epoch 0, then epoch 1, which never ends
+        *("trainer", "-m", slow(config), *override(**given)),
+        cwd=config.parent,
+        SLEEP_FROM="2",
+        SLEEP="1000",
+    )
+    read_until(process, "napping")
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    process.send_signal(signal.SIGTERM)
+    assert end(process)[0] == 143
+    assert "0" in places(folder)
+    assert_infer_reads(config, folder, 0)
+    more = run_tool(
+        *("trainer", "-m", config, *override(model_save_path=folder, resume="true")),
+        cwd=config.parent,
+    )
+    assert more.status == 2  # another reader: refused, the checkpoint is read and the lock is free
+    assert "runner.train_reader_path was 'slow_reader'" in more.stderr
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_first_reading_pass(config: Path, signum: int) -> None:
+    folder = config.parent / "out"
+    given = {"model_save_path": folder, "train_reader_path": "slow_reader", "shuffle_buffer": 5}
+    process = start(
+        *("trainer", "-m", slow(config), *override(**given)),
+        cwd=config.parent,
+        SLEEP_FROM="0",
+        SLEEP="0.2",
+    )
+    read_until(process, "napping")
+    process.send_signal(signum)
+    status, stdout, said = end(process)
+    assert status == 128 + signum
+    assert said == ["error: stopped by a signal before the first step; nothing new was saved"]
+    assert stdout.count("napping") < 30
+    assert places(folder) == []
+
+
+@pytest.mark.parametrize(
+    "tool, signum", [("infer", signal.SIGTERM), ("static_trainer", signal.SIGINT)]
+)
+def test_a_signal_at_any_time_gives_one_sentence(config: Path, tool: str, signum: int) -> None:
+    """Even while Paddle is imported, which installs handlers of its own."""
+    process = start(tool, "-m", config, cwd=config.parent)
+    time.sleep(0.9)
+    process.send_signal(signum)
+    status, _, said = end(process)
+    assert status == 128 + signum
+    assert said == ["error: stopped by a signal"]
+
+
+def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(config: Path) -> None:
+    folder = config.parent / "out"
+    given = {"model_save_path": folder, "train_reader_path": "slow_reader", "cache_mb": 0}
+    arguments = ["-m", slow(config), *override(**given)]
+    first = start("trainer", *arguments, cwd=config.parent, SLEEP_FROM="2", SLEEP="1000")
+    read_until(first, "napping")
+    environment = {"SLEEP_FROM": "1000", "SLEEP": "0"}
+    second = run_tool("static_trainer", *arguments, cwd=config.parent, **environment)
+    assert second.status == 2
+    assert second.stdout == ""
+    (sentence,) = second.sentences
+    assert f"another run is writing to {folder}" in sentence
+    assert_infer_reads(config, folder, 0)  # reading is not writing
+    first.kill()
+    first.communicate()
+    third = run_tool("trainer", *arguments, "runner.resume=true", cwd=config.parent, **environment)
+    assert third.status == 0, third.stderr
+    assert "resume: starts at epoch 1, batch 3" in third.stdout
+    assert places(folder) == ["0", "1", "2"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 100 kB, where this process may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or run(mount, tmp_path).status != 0:
+        pytest.skip("may not mount a file system here")
+    yield folder
+    run(["umount", "-l", str(folder)], tmp_path)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_full_disk_costs_no_earlier_checkpoint(config: Path, path: str, small_disk: Path) -> None:
+    folder = small_disk / "out"
+    arguments = override(model_save_path=folder, epochs=100)
+    result = run_tool(TRAINER[path], "-m", config, *arguments, cwd=config.parent)
+    assert_no_space(result, config, folder)
+    for file in folder.glob("[0-9]/rec.pdopt"):
+        shutil.rmtree(file.parent) if file.parent.name != "0" else None
+        break
+    arguments = override(model_save_path=folder, epochs=100, keep_checkpoints=1, resume="true")
+    result = run_tool(TRAINER[path], "-m", config, *arguments, cwd=config.parent)
+    assert result.status in (0, 1)  # there may be room now
+
+
+# Stands in for the tool where no file system can be mounted: fsync fails from call number $FAIL on.
+STUB = """
+import os, runpy, sys
+calls, fsync = [0], os.fsync
+
+def stub(handle):
+    calls[0] += 1
+    if calls[0] >= int(os.environ["FAIL"]):
+        raise OSError(int(os.environ["ERRNO"]), os.strerror(int(os.environ["ERRNO"])))
+    return fsync(handle)
+
+os.fsync = stub
+sys.argv[:] = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("calls", range(40, 50))
+def test_no_space_at_any_moment_of_a_save(config: Path, calls: int) -> None:
+    folder = config.parent / "out"
+    command = [sys.executable, "-c", STUB, str(TOOLS / "trainer.py"), "-m", str(config)]
+    command += override(model_save_path=folder, epochs=100)
+    environment = {"FAIL": str(calls), "ERRNO": str(errno.ENOSPC)}
+    assert_no_space(run(command, config.parent, **environment), config, folder)
+
+
+def assert_no_space(result: Any, config: Path, folder: Path) -> None:
+    assert result.status == 1
+    (sentence,) = result.sentences
+    assert "No space left on device" in sentence
+    assert str(folder) in sentence
+    finished = [int(name) for name in places(folder) if "-" not in name]
+    assert finished
+    assert_infer_reads(config, folder, max(finished))
+
+
+def test_a_read_only_folder_is_named(config: Path, small_disk: Path) -> None:
+    folder = small_disk / "out"
+    arguments = ["-m", config, *override(model_save_path=folder, keep_checkpoints=1)]
+    assert run_tool("trainer", *arguments, cwd=config.parent).status == 0
+    assert run(["mount", "-o", "remount,ro", str(small_disk)], config.parent).status == 0
+    for more in (["runner.resume=true"], [f"runner.model_save_path={folder}/new"]):
+        result = run_tool("trainer", *arguments, *more, cwd=config.parent)
+        assert result.status == 1
+        (sentence,) = result.sentences
+        assert f"{folder}" in sentence
+        assert "Read-only file system" in sentence
+    assert_infer_reads(config, folder, 2)
+
+
+def test_a_folder_that_is_a_file_is_named(config: Path) -> None:
+    folder = config.parent / "out"
+    folder.write_text("")
+    arguments = override(model_save_path=folder)
+    result = run_tool("trainer", "-m", config, *arguments, cwd=config.parent)
+    assert result.status == 1
+    (sentence,) = result.sentences
+    assert f"{folder} cannot be written to: File exists" in sentence
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_data_file_that_vanishes_in_mid_epoch_is_named(config: Path, path: str) -> None:
+    folder = config.parent / "out"
+    given = {"model_save_path": folder, "epochs": 100_000, "cache_mb": 0, "keep_checkpoints": 2}
+    process = start(TRAINER[path], "-m", config, *override(**given), cwd=config.parent)
+    read_until(process, "epoch: 1 done")
+    missing = config.parent / "train" / "b.txt"
+    text = missing.read_text()
+    missing.unlink()
+    status, _, said = end(process)
+    assert status == 1
+    assert said == [f"error: {missing} cannot be read: No such file or directory"]
+    last = max(int(name) for name in places(folder) if "-" not in name)
+    missing.write_text(text)
+    assert_infer_reads(config, folder, last)
+    given.update(epochs=last + 3, resume="true")
+    again = run_tool(TRAINER[path], "-m", config, *override(**given), cwd=config.parent)
+    assert again.status == 0, again.stderr
+
+
+def test_a_data_file_that_grows_in_mid_run_is_noticed(config: Path) -> None:
+    folder = config.parent / "out"
+    given = {"model_save_path": folder, "epochs": 100_000, "cache_mb": 0, "keep_checkpoints": 2}
+    process = start("trainer", "-m", config, *override(**given), cwd=config.parent)
+    read_until(process, "epoch: 1 done")
+    data = config.parent / "train" / "b.txt"
+    grown = data.with_name(".new")
+    grown.write_text(data.read_text() + data.read_text())
+    os.replace(grown, data)
+    status, _, said = end(process)
+    assert status == 1
+    assert said == [f"error: {data.parent} held 95 rows before and holds 130 now"]
+
+
+# Numbers going wrong ----------------------------------------------------------------------------
+
+PLAIN = {"hyper_parameters__numeric_encoding": "none"}
+
+
+def with_huge_rows(config: Path, *rows: int) -> list[str]:
+    """Make rows of the data finite as float32, but too large to compute with."""
+    names = []
+    for file in sorted((config.parent / "train").iterdir()):
+        table = np.loadtxt(file, delimiter=",")
+        first = 0 if file.name == "a.txt" else 60
+        for row in rows:
+            if first <= row < first + len(table):
+                table[row - first, 2:] = 3e38
+        write_table(file, table)
+        names.append(str(file))
+    return names
+
+
+def cases(config: Path, path: str, runs: Sequence[dict[str, object]]) -> list[Any]:
+    """Train with these settings one after another in one process."""
+    lines = [("train", path, ["-m", str(config), *override(**{**PLAIN, **r})]) for r in runs]
+    return run_cases(lines, config.parent)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_loss_that_is_not_finite_stops_the_run_or_is_skipped(config: Path, path: str) -> None:
+    files = with_huge_rows(config, 45, 77)  # batches 4 and 7
+    stopped, one, two = (config.parent / name for name in ("stopped", "one", "two"))
+    skip = {"skip_bad_batches": "true"}
+    failed, resumed, first, second = cases(
+        config,
+        path,
+        [
+            {"model_save_path": stopped},
+            {"model_save_path": stopped, "resume": "true", **skip},
+            {"model_save_path": one, **skip},
+            {"model_save_path": two, "print_interval": 1, "save_steps": 0, **skip},
+        ],
+    )
+    assert failed.status == 1
+    (sentence,) = failed.sentences
+    assert re.search(r"loss is (nan|inf) at epoch 0, batch 4 ", sentence)
+    assert f"(files: {', '.join(files)})" in sentence
+    assert "runner.skip_bad_batches=true" in sentence
+    assert resumed.status == first.status == second.status == 0
+    assert "resume: starts at epoch 0, batch 3" in resumed.stdout  # the last good one was kept
+    for result in (resumed, first, second):
+        for epoch in range(3):
+            assert re.search(f"epoch: {epoch}, skipped, .*batch_id 4", result.stdout)
+        assert "skipped batches with a loss that was not finite: 6" in result.stdout
+    for folder in (stopped, two):  # wherever the log lines and the checkpoints fall
+        assert_same_weights(one / "2", folder / "2")
+    for line in (one / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert record["rows"] == 75  # 20 of them in the batches left out
+        assert np.isfinite(record["loss"])
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_weights_that_are_not_finite_are_never_saved(config: Path, path: str) -> None:
+    sgd = {"hyper_parameters__optimizer.class": "sgd"}
+    rate = {"hyper_parameters__optimizer.learning_rate": "1.0e+39"}  # infinite as float32
+    out, skipping = config.parent / "out", config.parent / "skipping"
+    one_batch = {"train_batch_size": 95, "print_interval": 1, "save_steps": 0}
+    # In the only batch of the epoch the loss is fine, the weights after it are not.
+    stopped, skipped = cases(
+        config,
+        path,
+        [
+            {"model_save_path": out, **sgd, **rate, **one_batch},
+            {"model_save_path": skipping, **sgd, **rate, "skip_bad_batches": "true"},
+        ],
+    )
+    assert stopped.status == 1
+    assert "weights are not finite after epoch 0: " in stopped.stderr
+    assert places(out) == []
+    assert skipped.status == 1
+    assert "no batch of epoch 0 gave finite numbers" in skipped.stderr
+
+
+# Rows that cannot be used -----------------------------------------------------------------------
+
+
+def spoil(config: Path) -> tuple[list[int], Path]:
+    """Put twelve bad rows into a.txt; their line numbers and a folder without them."""
+    file = config.parent / "train" / "a.txt"
+    lines = file.read_text().splitlines()
+    bad = [3, 4, 8, 15, 16, 23, 42, 43, 44, 45, 46, 50]
+    for number in bad:
+        lines.insert(number - 1, "0,1,nonsense")
+    good = config.parent / "good"
+    shutil.copytree(file.parent, good)
+    file.write_text("\n".join(lines))
+    return bad, good
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_bad_rows_are_skipped_counted_and_shown_or_end_the_run(config: Path, path: str) -> None:
+    bad, _ = spoil(config)
+    out, clean, uncached = (config.parent / name for name in ("out", "clean", "uncached"))
+    skip = {"bad_rows": "skip", "save_steps": 0}
+    runs = [
+        {"model_save_path": config.parent / "none"},
+        {"model_save_path": config.parent / "few", **skip, "bad_rows_cap": 11},
+        {"model_save_path": out, **skip, "bad_rows_cap": 12},
+        {"model_save_path": uncached, **skip, "cache_mb": 0},
+        {"model_save_path": clean, "train_data_dir": "good", "save_steps": 0},
+    ]
+    stopped, few, skipped, every_time, without = cases(config, path, runs)
+    file = config.parent / "train" / "a.txt"
+    assert stopped.status == few.status == 2
+    assert f"{file}:3: row has 3 columns, expected 8" in stopped.sentences[0]
+    assert f"{file}:50: row has 3 columns" in few.sentences[0]
+    assert "11 bad rows were skipped before it, the most allowed" in few.sentences[0]
+    assert skipped.status == every_time.status == without.status == 0
+    told = f"rows of {file.parent} skipped: 12; the first 10:"
+    assert skipped.stdout.count(told) == 1  # read once, then kept in memory
+    assert every_time.stdout.count(told) == 1 + RUNNER["epochs"]
+    assert "skipped: " not in without.stdout
+    shown = re.findall(rf"{re.escape(str(file))}:(\d+): row has 3 columns", skipped.stdout)
+    assert list(map(int, shown)) == bad[:10]
+    for folder in (out, uncached):
+        assert_same_weights(clean / "2", folder / "2")
+
+
+def test_infer_tells_of_skipped_rows_too(config: Path) -> None:
+    bad, _ = spoil(config)
+    given = override(bad_rows="skip", save_steps=0, epochs=1)
+    assert run_tool("trainer", "-m", config, *given, cwd=config.parent).status == 0
+    result = run_tool("infer", "-m", config, *given, cwd=config.parent)
+    assert result.status == 0, result.stderr
+    assert f"skipped: {len(bad)}; the first 10:" in result.stdout
+
+
+def test_a_gzip_file_cut_short_is_refused_in_either_mode(config: Path) -> None:
+    import gzip
+
+    file = config.parent / "train" / "a.txt"
+    file.write_bytes(gzip.compress(file.read_bytes())[:-20])
+    runs = [
+        {"model_save_path": config.parent / mode, "bad_rows": mode} for mode in ("error", "skip")
+    ]
+    for result in cases(config, "dygraph", runs):
+        assert result.status == 2
+        (sentence,) = result.sentences
+        assert f"{file}: damaged gzip after line " in sentence
