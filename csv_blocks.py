@@ -123,8 +123,11 @@ class _Text(NamedTuple):
 
 
 class _Parsed(NamedTuple):
+    """What a text gave; ``not_digits`` if a column taken for small integers was not one."""
+
     block: Block
     bad: list[str]
+    not_digits: bool = False
 
 
 def read_blocks(
@@ -151,25 +154,43 @@ def read_blocks(
     bad_rows = bad_rows if bad_rows is not None else BadRows()
     texts = (text for file in files for text in _texts(Path(file)))
     pending: deque[Future[_Parsed]] = deque()
+    digits: frozenset[int] | None = None
     with ThreadPoolExecutor(threads, thread_name_prefix="csv") as pool:
         try:
             for text in texts:
-                pending.append(pool.submit(_parse, text, layout, bad_rows.cap))
+                pending.append(pool.submit(_parse, text, layout, bad_rows.cap, digits))
                 if len(pending) > threads:
-                    yield from _result(pending.popleft(), bad_rows)
+                    parsed = pending.popleft().result()
+                    if digits is None:
+                        digits = _binary_columns(parsed.block, layout)
+                    elif parsed.not_digits:
+                        digits = frozenset()
+                    yield from _result(parsed, bad_rows)
             while pending:
-                yield from _result(pending.popleft(), bad_rows)
+                yield from _result(pending.popleft().result(), bad_rows)
         finally:
             for future in pending:
                 future.cancel()
 
 
-def _result(future: Future[_Parsed], bad_rows: BadRows) -> Iterator[Block]:
-    block, bad = future.result()
-    for message in bad:
+def _result(parsed: _Parsed, bad_rows: BadRows) -> Iterator[Block]:
+    for message in parsed.bad:
         bad_rows.add(message)
-    if len(block.labels):
-        yield block
+    if len(parsed.block.labels):
+        yield parsed.block
+
+
+def _binary_columns(block: Block, layout: Layout) -> frozenset[int]:
+    """Columns that hold only 0 and 1 here, and so probably in the whole file.
+
+    Read as small integers they are parsed a quarter faster; a text where that fails is read as
+    decimal numbers, like every other.
+    """
+    if not len(block.labels):
+        return frozenset()
+    binary = ((block.features == 0) | (block.features == 1)).all(axis=0)
+    columns = [c for c, only_digits in zip(layout.feature_columns, binary) if only_digits]
+    return frozenset([*columns, *layout.label_columns])
 
 
 def _texts(file: Path) -> Iterator[_Text]:
@@ -244,19 +265,17 @@ def _count_lines(data: bytes) -> int:
     return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
 
 
-def _parse(text: _Text, layout: Layout, cap: int) -> _Parsed:
+def _parse(text: _Text, layout: Layout, cap: int, digits: frozenset[int] | None = None) -> _Parsed:
     """Rows of a text; of those that cannot be used, at least ``cap`` + 1, are there so many."""
     if text.problem:
         return _Parsed(_empty(text.file, layout), [f"{text.file}:{text.line}: {text.problem}"])
-    if not text.data.startswith(_BOM):
-        try:
-            block = _parse_fast(text, layout)
-        except pa.ArrowInvalid:
-            pass
-        else:
-            binary = (block.labels == 0) | (block.labels == 1)
-            if binary.all() and np.isfinite(block.features).all():
-                return _Parsed(block, [])
+    # Arrow takes "0x1" for an integer, and a byte-order mark in mid-file for nothing.
+    plain = not text.data.startswith(_BOM)
+    for integers in (digits, frozenset()) if digits else (frozenset(),):
+        if plain and not (integers and (b"x" in text.data or b"X" in text.data)):
+            block = _parse_fast(text, layout, integers)
+            if block is not None:
+                return _Parsed(block, [], integers != (digits or frozenset()))
     cut = _last_line_end(text.data[: len(text.data) // 2])
     if len(text.data) <= SLOW_BYTES or not cut:
         return _parse_lines(text, layout, cap)
@@ -269,26 +288,39 @@ def _parse(text: _Text, layout: Layout, cap: int) -> _Parsed:
     return _Parsed(Block(*map(np.concatenate, blocks), text.file), first.bad + second.bad)
 
 
-def _parse_fast(text: _Text, layout: Layout) -> Block:
-    names = [str(column) for column in range(layout.column_num)]
-    table = pa.csv.read_csv(
-        pa.BufferReader(text.data),
-        read_options=pa.csv.ReadOptions(
-            use_threads=False, block_size=len(text.data) + 1, column_names=names
-        ),
-        parse_options=pa.csv.ParseOptions(quote_char=False, escape_char=False),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.float32()), null_values=[]
-        ),
-    )
+def _parse_fast(text: _Text, layout: Layout, digits: frozenset[int]) -> Block | None:
+    """All rows of a text, or None where any of them cannot be used or read this way.
+
+    Args:
+        text: whole lines.
+        layout: the columns expected.
+        digits: columns to read as small integers.
+    """
+    types = {
+        str(column): pa.int8() if column in digits else pa.float32()
+        for column in range(layout.column_num)
+    }
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(text.data),
+            read_options=pa.csv.ReadOptions(
+                use_threads=False, block_size=len(text.data) + 1, column_names=list(types)
+            ),
+            parse_options=pa.csv.ParseOptions(quote_char=False, escape_char=False),
+            convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[]),
+        )
+    except pa.ArrowInvalid:
+        return None
     rows = table.combine_chunks().to_batches()
     if not rows:
         return _empty(text.file, layout)
-    return Block(
-        rows[0].select(layout.feature_columns).to_tensor(row_major=True).to_numpy(),
-        rows[0].select(list(layout.label_columns)).to_tensor(row_major=True).to_numpy(),
-        text.file,
+    features, labels = (
+        rows[0].select(columns).to_tensor(row_major=True).to_numpy().astype(np.float32, copy=False)
+        for columns in (layout.feature_columns, list(layout.label_columns))
     )
+    binary = (labels == 0) | (labels == 1)
+    usable = binary.all() and np.isfinite(features).all()
+    return Block(features, labels, text.file) if usable else None
 
 
 def _parse_lines(text: _Text, layout: Layout, cap: int) -> _Parsed:

@@ -393,7 +393,7 @@ BROKEN = {
                  ["DygraphModel.create_model failed"]),
     "no dict": ("static_model.py", 'return {"cost": self.cost, "auc": auc, "batch_auc": batch_auc}',
                 "return [auc]", "static",
-                ["StaticModel.net failed", "returned a list, not a dict"]),
+                ["StaticModel.net should return a dict of variables", "returned a list"]),
     "syntax": ("net.py", "def forward", "def def", "dygraph",
                ["dygraph_model.py cannot be imported: SyntaxError", "net.py, line "]),
     "name": ("dygraph_model.py", "import paddle\n", "import paddel\n", "dygraph",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import gzip
 import json
 import os
 import re
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from helpers import (
     TOOLS,
+    Result,
     make_model_dir,
     override,
     run,
@@ -27,6 +28,7 @@ from helpers import (
     write_table,
 )
 
+from rec_runner.checkpoint import load_weights
 from rec_runner.safe_pickle import load_arrays
 
 PATHS = ("dygraph", "static")
@@ -48,7 +50,8 @@ class RecDataset(Rows):
                 if number >= int(os.environ["SLEEP_FROM"]) and row >= 40:
                     print("napping", flush=True)
                     time.sleep(float(os.environ["SLEEP"]))
-                yield type(block)(block.features[row:row + 1], block.labels[row:row + 1], block.file)
+                one = slice(row, row + 1)
+                yield type(block)(block.features[one], block.labels[one], block.file)
 """
 RUNNER = {
     "train_data_dir": "train",
@@ -170,11 +173,9 @@ def test_a_signal_ends_a_run_in_order_and_it_goes_on_from_there(
         config.parent,
     )
     assert [result.status for result in results] == [0, 0]
-    at = (
-        f"starts at epoch {epoch}, batch {int(batch) + 1}"
-        if batch
-        else f"epoch {epoch + 1}, batch 0"
-    )
+    at = f"starts at epoch {epoch + 1}, batch 0"
+    if batch is not None:
+        at = f"starts at epoch {epoch}, batch {int(batch) + 1}"
     assert at in results[1].stdout
     assert places(whole) == places(stopped)
     assert_same_weights(whole / str(epoch + 1), stopped / str(epoch + 1))
@@ -254,7 +255,7 @@ def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(config: Path
     first.communicate()
     third = run_tool("trainer", *arguments, "runner.resume=true", cwd=config.parent, **environment)
     assert third.status == 0, third.stderr
-    assert "resume: starts at epoch 1, batch 3" in third.stdout
+    assert "resume: starts at epoch 1, batch 0" in third.stdout
     assert places(folder) == ["0", "1", "2"]
 
 
@@ -270,55 +271,69 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     run(["umount", "-l", str(folder)], tmp_path)
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_full_disk_costs_no_earlier_checkpoint(config: Path, path: str, small_disk: Path) -> None:
+def test_a_full_disk_costs_no_earlier_checkpoint(config: Path, small_disk: Path) -> None:
     folder = small_disk / "out"
-    arguments = override(model_save_path=folder, epochs=100)
-    result = run_tool(TRAINER[path], "-m", config, *arguments, cwd=config.parent)
-    assert_no_space(result, config, folder)
-    for file in folder.glob("[0-9]/rec.pdopt"):
-        shutil.rmtree(file.parent) if file.parent.name != "0" else None
-        break
-    arguments = override(model_save_path=folder, epochs=100, keep_checkpoints=1, resume="true")
-    result = run_tool(TRAINER[path], "-m", config, *arguments, cwd=config.parent)
-    assert result.status in (0, 1)  # there may be room now
+    given = {"model_save_path": folder, "epochs": 100}
+    result = run_tool("trainer", "-m", config, *override(**given), cwd=config.parent)
+    assert_no_space(result, folder)
+    last = max(int(name) for name in places(folder) if "-" not in name)
+    assert_infer_reads(config, folder, last)
+    for epoch in range(last):
+        shutil.rmtree(folder / str(epoch))
+    given.update(epochs=last + 2, resume="true")
+    result = run_tool("trainer", "-m", config, *override(**given), cwd=config.parent)
+    assert result.status == 0, result.stderr
 
 
-# Stands in for the tool where no file system can be mounted: fsync fails from call number $FAIL on.
-STUB = """
-import os, runpy, sys
-calls, fsync = [0], os.fsync
-
-def stub(handle):
-    calls[0] += 1
-    if calls[0] >= int(os.environ["FAIL"]):
-        raise OSError(int(os.environ["ERRNO"]), os.strerror(int(os.environ["ERRNO"])))
-    return fsync(handle)
-
-os.fsync = stub
-sys.argv[:] = sys.argv[1:]
-sys.path[0] = os.path.dirname(sys.argv[0])
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-@pytest.mark.parametrize("calls", range(40, 50))
-def test_no_space_at_any_moment_of_a_save(config: Path, calls: int) -> None:
-    folder = config.parent / "out"
-    command = [sys.executable, "-c", STUB, str(TOOLS / "trainer.py"), "-m", str(config)]
-    command += override(model_save_path=folder, epochs=100)
-    environment = {"FAIL": str(calls), "ERRNO": str(errno.ENOSPC)}
-    assert_no_space(run(command, config.parent, **environment), config, folder)
-
-
-def assert_no_space(result: Any, config: Path, folder: Path) -> None:
+def assert_no_space(result: Result, folder: Path) -> None:
+    """One sentence; and every checkpoint that is there can be read."""
     assert result.status == 1
     (sentence,) = result.sentences
     assert "No space left on device" in sentence
     assert str(folder) in sentence
-    finished = [int(name) for name in places(folder) if "-" not in name]
-    assert finished
-    assert_infer_reads(config, folder, max(finished))
+    for name in places(folder):
+        load_weights(folder / name)
+
+
+# Where no file system can be mounted: fsync fails from some call on, once for each argument.
+STUB = """
+import json, os, sys
+from rec_runner.cli import main
+
+fsync = os.fsync
+
+def run(calls, arguments):
+    count = [0]
+
+    def stub(handle):
+        count[0] += 1
+        if count[0] >= calls:
+            raise OSError(28, os.strerror(28))
+        return fsync(handle)
+
+    os.fsync = stub
+    print("case", main("train", "dygraph", arguments), file=sys.stderr)
+
+for calls, arguments in json.load(sys.stdin):
+    run(calls, arguments)
+"""
+
+
+def test_no_space_at_any_moment_of_a_save(config: Path) -> None:
+    folders = {calls: config.parent / f"out-{calls}" for calls in range(1, 40)}
+    runs = [
+        (calls, ["-m", str(config), *override(model_save_path=folder, epochs=100)])
+        for calls, folder in folders.items()
+    ]
+    command = [sys.executable, "-c", STUB]
+    result = run(command, config.parent, stdin=json.dumps(runs), PYTHONPATH=str(TOOLS))
+    assert result.status == 0, result.stderr
+    told = "\n".join(result.sentences).split("\ncase 1")
+    assert len(told) == len(runs) + 1
+    for folder, sentence in zip(folders.values(), told):
+        assert_no_space(Result(1, "", sentence.strip()), folder)
+    assert "0" not in places(folders[1])
+    assert {"0", "1"} <= set(places(folders[39]))
 
 
 def test_a_read_only_folder_is_named(config: Path, small_disk: Path) -> None:
@@ -515,13 +530,10 @@ def test_infer_tells_of_skipped_rows_too(config: Path) -> None:
 
 
 def test_a_gzip_file_cut_short_is_refused_in_either_mode(config: Path) -> None:
-    import gzip
-
     file = config.parent / "train" / "a.txt"
     file.write_bytes(gzip.compress(file.read_bytes())[:-20])
-    runs = [
-        {"model_save_path": config.parent / mode, "bad_rows": mode} for mode in ("error", "skip")
-    ]
+    out = config.parent / "out"
+    runs = [{"model_save_path": out, "bad_rows": mode} for mode in ("error", "skip")]
     for result in cases(config, "dygraph", runs):
         assert result.status == 2
         (sentence,) = result.sentences

@@ -12,7 +12,7 @@ from rec_runner.auc_rows import ExactAuc, with_exact_aucs
 from rec_runner.config import Config
 from rec_runner.engine import Engine, Outcome
 from rec_runner.errors import UserError
-from rec_runner.model_dir import ModelDir, foreign
+from rec_runner.model_dir import ModelDir, check_returned, foreign
 from rec_runner.paddle_state import rename_slots, select_device, step_seed
 from rec_runner.window import Window
 
@@ -31,8 +31,8 @@ class DygraphEngine(Engine):
         paddle.seed(self.seed)
         with foreign(model, "create_model"):
             self.net = model.create_model(config)
-            if not isinstance(self.net, paddle.nn.Layer):
-                raise TypeError(f"it returned a {type(self.net).__name__}, not a paddle.nn.Layer")
+        is_layer = isinstance(self.net, paddle.nn.Layer)
+        check_returned(model, "create_model", self.net, is_layer, "a paddle.nn.Layer")
         self.optimizer: Any = None
         self.metrics: list[Any] = []
         self.metric_names: list[str] = []
@@ -48,8 +48,8 @@ class DygraphEngine(Engine):
         self.config["steps_per_epoch"] = steps_per_epoch
         with foreign(self.model, "create_optimizer"):
             self.optimizer = self.model.create_optimizer(self.net, self.config)
-            if not hasattr(self.optimizer, "step"):
-                raise TypeError(f"it returned a {type(self.optimizer).__name__}, not an optimizer")
+        fits = hasattr(self.optimizer, "step")
+        check_returned(self.model, "create_optimizer", self.optimizer, fits, "an optimizer")
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()

@@ -143,11 +143,12 @@ def run_facts(config: Config) -> dict[str, Any]:
         "train_reader_path",
         "seed",
         "shuffle",
-        "shuffle_buffer",
         "valid_share",
         "monitor",
     )
     facts = {f"runner.{name}": config.runner(name) for name in fixed}
+    if config.runner("shuffle"):
+        facts["runner.shuffle_buffer"] = config.runner("shuffle_buffer")
     facts.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
     required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
     for key in ("train_data_dir", "valid_data_dir"):

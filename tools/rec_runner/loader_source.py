@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
+import paddle
 from paddle.io import BatchSampler, DataLoader, IterableDataset, Sampler
+from paddle.io.dataloader.collate import default_collate_fn
 
 from rec_runner.config import warn
 from rec_runner.errors import UserError
@@ -63,7 +66,7 @@ class LoaderSource:
         member = "__iter__" if is_stream else "__getitem__"
         batch = -1
         with foreign(dataset, member):
-            batches = iter(self._loader(dataset, is_stream, epoch))
+            batches = self._batches(dataset, is_stream, epoch)
         while True:
             with foreign(dataset, member):
                 arrays = next(batches, None)
@@ -78,24 +81,37 @@ class LoaderSource:
         if batch < 0:
             raise UserError(f"{self.name} holds no rows for a batch of {self.batch_size}")
 
-    def _loader(self, dataset: Any, is_stream: bool, epoch: int) -> DataLoader:
-        common: dict[str, Any] = {"return_list": True, "num_workers": self._workers(dataset)}
+    def _batches(self, dataset: Any, is_stream: bool, epoch: int) -> Iterator[Any]:
+        workers = self._workers(dataset)
         if is_stream:
             if self.shuffle_seed is not None:
                 raise UserError(
                     "runner.shuffle needs a reader with blocks() or a map-style one, and "
                     f"{inspect.getfile(type(dataset))} is an IterableDataset without"
                 )
-            return DataLoader(
-                dataset, batch_size=self.batch_size, drop_last=self.drop_last, **common
+            rows, how = dataset, {"batch_size": self.batch_size, "drop_last": self.drop_last}
+        else:
+            order = np.arange(len(dataset))
+            if self.shuffle_seed is not None:
+                order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(dataset))
+            rows = (dataset[index] for index in order.tolist())
+            batches = BatchSampler(
+                sampler=_Order(order), batch_size=self.batch_size, drop_last=self.drop_last
             )
-        order = np.arange(len(dataset))
-        if self.shuffle_seed is not None:
-            order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(dataset))
-        sampler = BatchSampler(
-            sampler=_Order(order), batch_size=self.batch_size, drop_last=self.drop_last
-        )
-        return DataLoader(dataset, batch_sampler=sampler, **common)
+            how = {"batch_sampler": batches}
+        if not workers:
+            # Paddle's own loader would read in a thread, and wait for ever if the reader fails.
+            return self._collated(iter(rows))
+        return iter(DataLoader(dataset, return_list=True, num_workers=workers, **how))
+
+    def _collated(self, rows: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            items = list(itertools.islice(rows, self.batch_size))
+            if not items or (self.drop_last and len(items) < self.batch_size):
+                return
+            batch = default_collate_fn(items)
+            arrays = [batch] if isinstance(batch, np.ndarray) else batch
+            yield _tensors(arrays) if paddle.in_dynamic_mode() else arrays
 
     def _workers(self, dataset: Any) -> int:
         """Every worker of an IterableDataset reads all rows, unless its code shares them out."""
@@ -143,7 +159,7 @@ class CustomSource(LoaderSource):
             # Paddle's own loaders give a list with a dict for each device.
             if not isinstance(arrays, Mapping) and isinstance(arrays[0], Mapping):
                 arrays = arrays[0]
-            rows = _rows(list(arrays.values()) if isinstance(arrays, Mapping) else arrays)
+            rows = _rows(arrays)
             size = size or rows
             if self.drop_last and rows < size:
                 continue
@@ -168,8 +184,17 @@ class _Order(Sampler):
         return len(self.indices)
 
 
-def _rows(arrays: Sequence[Any]) -> int:
+def _tensors(batch: Any) -> Any:
+    """Arrays in lists and dicts as Tensors."""
+    if isinstance(batch, Mapping):
+        return {name: _tensors(value) for name, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return [_tensors(value) for value in batch]
+    return paddle.to_tensor(batch) if isinstance(batch, np.ndarray) else batch
+
+
+def _rows(arrays: Any) -> int:
     """Rows of a batch: the length of its first array."""
-    first = arrays[0]
+    first = next(iter(arrays.values())) if isinstance(arrays, Mapping) else arrays[0]
     shape = first.shape() if callable(getattr(first, "shape", None)) else np.shape(first)
     return int(shape[0]) if len(shape) else 1

@@ -101,9 +101,31 @@ def foreign(owner: Any, member: str = "") -> Iterator[None]:
     except Exception as error:
         if getattr(error, "user_error", False) or isinstance(error, OSError):
             raise
-        file = Path(inspect.getfile(kind))
-        name = f"{kind.__name__}.{member}" if member else kind.__name__
-        raise UserError(f"{file}: {name} failed: {describe(error, file.parent)}") from error
+        folder = Path(inspect.getfile(kind)).parent
+        raise UserError(f"{_place(kind, member)} failed: {describe(error, folder)}") from error
+
+
+def check_returned(owner: Any, member: str, value: Any, fits: bool, expected: str) -> None:
+    """Check what a method of a directory's own code returned.
+
+    Args:
+        owner: the object whose method it was.
+        member: the method.
+        value: what it returned.
+        fits: whether that is well.
+        expected: what it should have returned, ``a dict`` for instance.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    if not fits:
+        place = _place(type(owner), member)
+        raise UserError(f"{place} should return {expected}, and returned a {type(value).__name__}")
+
+
+def _place(kind: type, member: str) -> str:
+    name = f"{kind.__name__}.{member}" if member else kind.__name__
+    return f"{inspect.getfile(kind)}: {name}"
 
 
 def describe(error: BaseException, folder: Path) -> str:

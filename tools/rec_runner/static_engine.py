@@ -19,7 +19,7 @@ from rec_runner.auc_rows import AucRows
 from rec_runner.config import Config, warn
 from rec_runner.engine import Engine, Outcome
 from rec_runner.errors import UserError
-from rec_runner.model_dir import ModelDir, describe, foreign
+from rec_runner.model_dir import ModelDir, check_returned, describe, foreign
 from rec_runner.paddle_state import (
     has_two_representations,
     place_of,
@@ -163,10 +163,8 @@ class StaticEngine(Engine):
             member = "net" if training else "infer_net"
             with foreign(self.model, member):
                 fetches = getattr(self.model, member)(program.feeds)
-                if not isinstance(fetches, Mapping):
-                    raise TypeError(
-                        f"it returned a {type(fetches).__name__}, not a dict of fetch variables"
-                    )
+            fits = isinstance(fetches, Mapping)
+            check_returned(self.model, member, fetches, fits, "a dict of variables to fetch")
             program.set_fetches(fetches)
             program.weights = [n for n in program.persistables() if n not in program.auc_state]
             if training:
@@ -199,10 +197,11 @@ class StaticEngine(Engine):
             if scoring:
                 self._build_score_program()
         except Exception as second:
-            cause = second.__cause__ or second
+            reason = describe(second.__cause__ or second, self.model_dir.path)
+            if reason in str(error):
+                raise error from second
             raise UserError(
-                f"{error}; nor does Paddle's old program representation take it: "
-                f"{describe(cause, self.model_dir.path)}"
+                f"{error}; nor does Paddle's old program representation take it: {reason}"
             ) from error
         warn(
             f"{self.model_dir.path / 'static_model.py'} runs in Paddle's old program "
