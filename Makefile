@@ -1,11 +1,12 @@
 # make quickstart   set up .venv, then train and infer on the sample, both graph paths
 # make test         set up .venv with the test tools, then check the style and run the tests
+# make test-compat  the tests on Paddle 2.6 and 3.3, the four tools under Python 3.9 to 3.13
 
 PYTHON ?= python3
 BIN := .venv/bin
 CONFIG := config.yaml
 
-.PHONY: quickstart test clean
+.PHONY: quickstart test test-compat clean
 
 quickstart: .venv/.ready
 	$(BIN)/python -u tools/trainer.py -m $(CONFIG)
@@ -17,6 +18,9 @@ test: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
 
+test-compat:
+	$(PYTHON) tests/compat/run.py
+
 .venv/.ready: requirements.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -r requirements.txt
@@ -27,4 +31,4 @@ test: .venv/.ready-dev
 	touch $@
 
 clean:
-	rm -rf .venv output_* .pytest_cache .ruff_cache
+	rm -rf .venv .venv-py* output_* .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -284,6 +285,8 @@ def list_of(known: Iterable[str]) -> Callable[[str], list[str]]:
 
 def finish(main: Callable[[], None]) -> int:
     """Run a benchmark's main function; its exit status, errors as one sentence."""
+    # Temporary folders and workers go on SIGTERM too.
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     try:
         main()
     except KeyboardInterrupt:

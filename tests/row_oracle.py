@@ -249,5 +249,6 @@ def _check_rows(got: Parsed, want: Expected) -> None:
     table = np.array(want.rows, np.float64).reshape(-1, LAYOUT.column_num).astype(np.float32)
     features = np.ascontiguousarray(table[:, LAYOUT.feature_columns])
     labels = np.ascontiguousarray(table[:, list(LAYOUT.label_columns)])
-    assert got.features.tobytes() == features.tobytes(), (got.features, features)
-    assert got.labels.tobytes() == labels.tobytes(), (got.labels, labels)
+    # To the last bit, but for the sign of a zero.
+    np.testing.assert_array_equal(got.features, features, strict=True)
+    np.testing.assert_array_equal(got.labels, labels, strict=True)

@@ -141,11 +141,32 @@ def test_aucs_are_those_of_scikit_learn(run_: tuple[str, str], trained: dict[Any
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if (n, "static") in RUNS and (n, "dygraph") in RUNS]
 )
-def test_both_paths_learn_alike(name: str, trained: dict[Any, Trained]) -> None:
-    eager, static = (trained[name, path].records("metrics.jsonl") for path in PATHS)
-    for ours, theirs in zip(eager, static):
-        for key in {k for k in ours if k == "loss" or k.startswith("auc")}:
-            assert ours[key] == pytest.approx(theirs[key], abs=1e-4), key
+def test_both_paths_learn_and_score_alike(name: str, trained: dict[Any, Trained]) -> None:
+    """In training dropout draws the same masks on both; in inference neither drops anything."""
+    for file in ("metrics.jsonl", "infer_metrics.jsonl"):
+        eager, static = (trained[name, path].records(file) for path in PATHS)
+        for ours, theirs in zip(eager, static):
+            for key in ours.keys() & theirs.keys() - {"path"}:
+                assert ours[key] == pytest.approx(theirs[key], abs=1e-4), key
+
+
+def test_an_auc_is_exact_where_bins_are_too_coarse(rng: np.random.Generator) -> None:
+    """Rare events: all predictions within one of the 4096 bins that Paddle counts in."""
+    import paddle
+
+    from rec_runner.auc_rows import with_exact_aucs
+
+    labels = rng.random(2000) < 0.3
+    scores = (1e-4 * rng.random(2000) + 1e-5 * labels).astype(np.float32)
+    mine, other = with_exact_aucs([paddle.metric.Auc(), paddle.metric.Accuracy()])
+    for rows in (slice(0, 700), slice(700, 2000)):
+        both = np.stack([1 - scores[rows], scores[rows]], axis=1)
+        mine.update(preds=paddle.to_tensor(both), labels=labels[rows, np.newaxis])
+    assert mine.rows.exact() == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    assert mine.accumulate() == pytest.approx(0.5)  # for log lines: quick, in bins
+    assert type(other) is paddle.metric.Accuracy
+    mine.reset()
+    assert mine.rows.exact() is None
 
 
 def test_metrics_of_a_directorys_own(trained: dict[Any, Trained]) -> None:

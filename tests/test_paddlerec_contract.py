@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import zlib  # noqa: F401 - Paddle 2.6 brings one of its own, which breaks Python's if it is first
 from pathlib import Path
 from typing import Any
 

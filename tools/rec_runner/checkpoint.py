@@ -116,7 +116,7 @@ class Checkpoints:
             return None
         try:
             epoch = json.loads(file.read_text(encoding="utf-8"))["epoch"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{file} is damaged: {error}") from error
         return epoch if isinstance(epoch, int) else None
 

@@ -76,6 +76,9 @@ def _run(command: str, path: str, config: Config) -> None:
     batch_size = config.runner(f"{command}_batch_size")
     prepare_environment(config.runner("thread_num"), batch_size)
     with RaisedSignals() as signals:
+        # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
+        import zlib  # noqa: F401
+
         # Imported only now: Paddle reads its environment when it is imported.
         from rec_runner.jobs import infer, train
 

@@ -33,12 +33,16 @@ _DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 _LEAVES = (type(None), bool, int, float, str, bytes, np.generic)
 
 
+class _Refused(Exception):
+    """The file is well-formed and holds, or does, something else than is read here."""
+
+
 class _Dtype:
     """Stands for ``numpy.dtype``: booleans, integers and floats, nothing that holds objects."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise pickle.UnpicklingError(f"it holds an array of type {str(code)[:40]!r}")
+            raise _Refused(f"it holds an array of type {str(code)[:40]!r}")
         self.dtype = np.dtype(code)
 
     def set_state(self, state: Any) -> None:
@@ -89,7 +93,7 @@ class _Opcodes(dict[int, Callable[..., None]]):
 
     def __missing__(self, code: int) -> Callable[..., None]:
         names = {code: name for name, code in _CODES.items()}
-        raise pickle.UnpicklingError(f"it uses the opcode {names.get(code, code)}")
+        raise _Refused(f"it uses the opcode {names.get(code, code)}")
 
 
 class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
@@ -109,19 +113,19 @@ class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
         try:
             return _ALLOWED_NAMES[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+            raise _Refused(f"it asks for {module}.{name}") from None
 
     def _encode(self, text: str, encoding: str) -> bytes:
         """Protocol 2 writes bytes as Latin-1 text."""
         self._left_to_encode -= len(text)
         if encoding != "latin1" or self._left_to_encode < 0:
-            raise pickle.UnpicklingError("it asks for _codecs.encode of what is not its bytes")
+            raise _Refused("it asks for _codecs.encode of what is not its bytes")
         return text.encode("latin1")
 
     def _load_build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], (_Dtype, _Array)):
-            raise pickle.UnpicklingError(f"it sets the state of a {_kind(self.stack[-1])}")
+            raise _Refused(f"it sets the state of a {_kind(self.stack[-1])}")
         self.stack[-1].set_state(state)
 
     def _load_setitem(self) -> None:
@@ -135,7 +139,7 @@ class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
     def _set_items(self, keys: list[Any], values: list[Any]) -> None:
         # Hashing anything but a string could be made to take forever, or all of the stack.
         if not all(isinstance(key, str) for key in keys):
-            raise pickle.UnpicklingError("it has a key that is not a string")
+            raise _Refused("it has a key that is not a string")
         self.stack[-1].update(zip(keys, values))
 
     dispatch = _Opcodes(
@@ -158,8 +162,10 @@ def load_arrays(file: Path) -> dict[str, Any]:
         state = _plain(_ArrayUnpickler(file.read_bytes()).load(), {})
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    except pickle.UnpicklingError as error:
+    except _Refused as error:
         raise UserError(f"{file} is refused: {error}, and only arrays are read here") from error
+    except UserError:  # a signal
+        raise
     except Exception as error:  # damaged pickles raise almost anything
         text = " ".join(str(error).split())[:200]
         raise UserError(f"{file} is damaged: {type(error).__name__}: {text}") from error
@@ -192,7 +198,7 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
         seen[id(value)] = plain
         return plain
     else:
-        raise pickle.UnpicklingError(f"it holds a {_kind(value)}")
+        raise _Refused(f"it holds a {_kind(value)}")
     return value
 
 

@@ -1,0 +1,180 @@
+"""The examples of doc/model_directory.md, put together as the page says and run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from helpers import ROOT, Result, epoch_lines, override, run_cases
+
+PAGE = ROOT / "doc" / "model_directory.md"
+HOOKS_OF_BLOCKS = ("blocks", "task_log_odds", "task_names", "build_layer")
+ROWS = {"train": 200, "test": 50}
+
+
+class Example(NamedTuple):
+    """A code block: the file it goes into, the class it is added to, if any, and its code."""
+
+    file: str
+    class_name: str
+    code: str
+
+
+def examples() -> list[Example]:
+    """All code blocks of the page, in order."""
+    blocks = re.findall(
+        r"^```\w+\n# (\S+?)(?:，加进类 (\w+))?\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S
+    )
+    return [Example(*block) for block in blocks]
+
+
+def picked(*names: str) -> list[Example]:
+    """The files of the contract, and the additions that define one of these methods."""
+    found = [e for e in examples() if not e.class_name]
+    for name in names:
+        matching = [e for e in examples() if e.class_name and f"def {name}(" in e.code]
+        assert matching, name
+        found += [example for example in matching if example not in found]
+    return found
+
+
+def build(folder: Path, chosen: list[Example]) -> Path:
+    """Write the directory and its rows; the config's path."""
+    folder.mkdir(parents=True)
+    for example in chosen:
+        file = folder / example.file
+        if not example.class_name:
+            file.write_text(example.code, encoding="utf-8")
+            continue
+        text = file.read_text(encoding="utf-8")
+        before, head, body = text.partition(f"class {example.class_name}")
+        assert head
+        # The class ends where a line begins without a space.
+        first = body.index("\n") + 1
+        end = re.search(r"^(?=[^\s#])", body[first:], re.M)
+        place = first + end.start() if end else len(body)
+        body = f"{body[:place].rstrip()}\n\n{example.code}\n\n{body[place:]}"
+        file.write_text(before + head + body, encoding="utf-8")
+    rng = np.random.default_rng(1)
+    for split, rows in ROWS.items():
+        features = rng.normal(size=(rows, 4)) + [0, 1, 2, 3]
+        labels = features[:, :2] - [0, 1] + rng.normal(size=(rows, 2)) / 2 > 0
+        (folder / "data" / split).mkdir(parents=True)
+        np.savetxt(folder / "data" / split / "part-0.txt", np.column_stack([labels, features]))
+    return folder / "config.yaml"
+
+
+def run_all(folder: Path, config: Path, *options: str) -> dict[str, list[Result]]:
+    """Train and infer on both paths."""
+    cases = []
+    for path in ("dygraph", "static"):
+        out = folder / f"saved_{path}"
+        save, load = override(model_save_path=out), override(infer_load_path=out)
+        cases.append(("train", path, ["-m", str(config), *save, *options]))
+        cases.append(("infer", path, ["-m", str(config), *load, *options]))
+    results = run_cases(cases, cwd=folder)
+    for result in results:
+        assert result.status == 0, result.stderr
+        assert result.sentences == []
+    return {"dygraph": results[:2], "static": results[2:]}
+
+
+@pytest.fixture(scope="module")
+def by_contract(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
+    """The directory without any hook."""
+    folder = tmp_path_factory.mktemp("contract")
+    return run_all(folder, build(folder / "model", picked()))
+
+
+@pytest.fixture(scope="module")
+def hooks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the directory with the hooks of blocks lies."""
+    return tmp_path_factory.mktemp("hooks")
+
+
+@pytest.fixture(scope="module")
+def by_blocks(hooks_folder: Path) -> dict[str, list[Result]]:
+    """The directory with the hooks of blocks."""
+    return run_all(hooks_folder, build(hooks_folder / "model", picked(*HOOKS_OF_BLOCKS)))
+
+
+def test_every_example_names_its_file_and_is_short() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert len(examples()) == text.count("\n```python") + text.count("\n```yaml")
+    for example in examples():
+        if example.class_name:
+            assert len(example.code.splitlines()) <= 20, example.code
+
+
+def test_the_contract_alone_is_enough(by_contract: dict[str, list[Result]]) -> None:
+    for train, infer in by_contract.values():
+        epochs = epoch_lines(train.stdout)
+        assert epochs[1]["loss"] < epochs[0]["loss"]
+        assert {"auc_click", "auc_buy"} <= epoch_lines(infer.stdout)[1].keys()
+        assert "logloss_click" not in epoch_lines(infer.stdout)[1]
+    assert "mean_log_odds" in epoch_lines(by_contract["dygraph"][0].stdout)[0]
+
+
+def test_hooks_of_blocks(
+    by_blocks: dict[str, list[Result]], by_contract: dict[str, list[Result]]
+) -> None:
+    scores = {p: epoch_lines(infer.stdout)[1] for p, (_, infer) in by_blocks.items()}
+    assert scores["dygraph"] == pytest.approx(scores["static"], abs=1e-5)
+    for path, (_, infer) in by_contract.items():
+        slow = epoch_lines(infer.stdout)[1]
+        for task in ("click", "buy"):
+            assert f"logloss_{task}" in scores[path]
+            # By the contract the last incomplete batch is not trained on.
+            assert scores[path][f"auc_{task}"] == pytest.approx(slow[f"auc_{task}"], abs=0.05)
+
+
+def test_adapt(tmp_path: Path) -> None:
+    config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "adapt"))
+    save = override(model_save_path=tmp_path / "saved")
+    (result,) = run_cases([("train", "dygraph", ["-m", str(config), *save])], cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    state = np.load(tmp_path / "saved" / "1" / "rec.pdparams", allow_pickle=True)
+    features = np.loadtxt(tmp_path / "model" / "data" / "train" / "part-0.txt")[:, 2:]
+    np.testing.assert_allclose(state["mean"], features.mean(axis=0), rtol=1e-5)
+
+
+def test_convert_state_dict(
+    by_blocks: dict[str, list[Result]], hooks_folder: Path, tmp_path: Path
+) -> None:
+    import paddle
+
+    config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "convert_state_dict"))
+    new = np.load(hooks_folder / "saved_dygraph" / "1" / "rec.pdparams", allow_pickle=True)
+    old = {name.replace("out.", "linear."): paddle.to_tensor(v) for name, v in new.items()}
+    paddle.save(old, str(tmp_path / "saved" / "1" / "rec.pdparams"))
+    load = override(infer_load_path=tmp_path / "saved")
+    (result,) = run_cases([("infer", "dygraph", ["-m", str(config), *load])], cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    assert epoch_lines(result.stdout)[1] == epoch_lines(by_blocks["dygraph"][1].stdout)[1]
+
+
+def test_small_hooks_of_readers(tmp_path: Path) -> None:
+    config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "skipped_rows"))
+    options = override(model_save_path=tmp_path / "saved", cache_dir=tmp_path / "cache")
+    (result,) = run_cases([("train", "dygraph", ["-m", str(config), *options])], cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    assert "skipped: 1; the first 1:" in result.stdout
+    assert "data/train/part-0.txt, line 1: a header" in result.stdout
+
+
+def test_user_error(tmp_path: Path) -> None:
+    config = build(tmp_path / "model", picked("create_model"))
+    options = ["-o", "hyper_parameters.learning_rate=2"]
+    (result,) = run_cases([("train", "dygraph", ["-m", str(config), *options])], cwd=tmp_path)
+    assert result.status == 2
+    assert result.sentences == ["error: hyper_parameters.learning_rate should be at most 1"]
+
+
+def test_records_are_json(by_blocks: dict[str, list[Result]], hooks_folder: Path) -> None:
+    for path in by_blocks:
+        lines = (hooks_folder / f"saved_{path}" / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["rows"] for line in lines] == [ROWS["train"]] * 2
