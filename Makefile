@@ -16,7 +16,7 @@ quickstart: .venv/.ready
 
 test: .venv/.ready-dev
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist load
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-compat:
 	$(PYTHON) tests/compat/run.py

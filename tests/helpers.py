@@ -81,7 +81,7 @@ def run(command: Sequence[str], cwd: Path, stdin: str = "", **environment: str) 
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # of a loaded machine
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         check=False,
     )

@@ -111,7 +111,7 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert config.runner("seed") == 12345
     assert config.runner("num_workers") == 0
     assert config.runner("reader_type") == "DataLoader"
-    assert config.runner("thread_num") == 1
+    assert config.runner("thread_num") is None  # chosen by batch size, see environment.py
     with pytest.raises(UserError, match=r"runner\.epochs is missing"):
         config.required("epochs")
 

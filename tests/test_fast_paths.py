@@ -172,7 +172,8 @@ def test_direct_update_is_the_optimizers_own_step(kind: str) -> None:
                 update = direct_update(optimizer) if direct else None
             rate.step()
         if direct:
-            assert update.__name__ == "direct"
+            known = hasattr(optimizer, "_amsgrad")  # Paddle 2.6's operators take other arguments
+            assert update.__name__ == ("direct" if known else "whole")
         results.append(weight.numpy())
     assert np.array_equal(*results)
 
