@@ -348,48 +348,6 @@ def test_an_inference_model_every_epoch(trained: dict[Any, Trained], tmp_path: P
         np.testing.assert_allclose(values[name], expected, atol=1e-6)
 
 
-FAKE_VISUALDL = """
-import json
-import os
-
-class LogWriter:
-    def __init__(self, logdir):
-        os.makedirs(logdir, exist_ok=True)
-        self.stream = open(os.path.join(logdir, "scalars.txt"), "w")
-
-    def add_scalar(self, tag, value, step):
-        self.stream.write(json.dumps([tag, step, value]) + "\\n")
-
-    def close(self):
-        self.stream.close()
-"""
-
-
-def test_scalars_for_visualdl(tmp_path: Path) -> None:
-    config = copy("mmoe", tmp_path / "model")
-    module = tmp_path / "path" / "visualdl.py"
-    module.parent.mkdir()
-    module.write_text(FAKE_VISUALDL)
-    options = override(use_visual="true", model_save_path=tmp_path / "out")
-    arguments = ("trainer", "-m", config, *options)
-    result = run_tool(*arguments, cwd=tmp_path, PYTHONPATH=str(module.parent))
-    assert result.status == 0, result.stderr
-    file = tmp_path / "out" / "visualDL_log" / "scalars.txt"
-    scalars = [json.loads(line) for line in file.read_text().splitlines()]
-    by_tag = {tag: [(s, v) for t, s, v in scalars if t == tag] for tag, _, _ in scalars}
-    assert [step for step, _ in by_tag["train/loss"]] == [1, 6, 8, 13]
-    assert {value for _, value in by_tag["train/learning_rate"]} == {0.02}
-    record = Trained(tmp_path / "out", []).records("metrics.jsonl")[-1]
-    for name in ("auc_click", "auc_buy", "loss"):
-        assert by_tag[f"train_epoch/{name}"][-1] == (1, record[name])
-        assert f"train/{name}" in by_tag
-
-    module.write_text("raise ImportError('No module named visualdl')")
-    result = run_tool(*arguments, cwd=tmp_path, PYTHONPATH=str(module.parent))
-    assert result.status == 2
-    assert len(result.sentences) == 1 and "python -m pip install visualdl" in result.sentences[0]
-
-
 # What is changed in a file of ``slots``, the path it is run on, and words of the sentence.
 BROKEN = {
     "no class": ("dygraph_model.py", "class DygraphModel", "class Other", "dygraph",
@@ -476,3 +434,11 @@ def test_keys_that_have_no_effect_are_named(tmp_path: Path) -> None:
     assert [word for word in ("runner.save_predictions", "runner.use_inference")] == [
         sentence.split(" has no effect here")[0].split()[-1] for sentence in result.sentences
     ]
+
+
+def test_rows_of_a_batch_are_counted_however_its_fields_are_nested() -> None:
+    from rec_runner.loader_source import _rows
+
+    ids, label = np.zeros((5, 3)), np.zeros((5, 1))
+    for batch in ([ids, label], [[ids, ids], label], [{"ids": (ids,)}, label], {"x": [ids]}):
+        assert _rows(batch) == 5

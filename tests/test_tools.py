@@ -344,3 +344,13 @@ def test_ties_and_one_class_are_scored_as_scikit_learn_does(tmp_path: Path) -> N
     expected = roc_auc_score(income, probability)
     assert record["auc_income"] == pytest.approx(expected, abs=1e-6)
     assert f"auc_income: {expected:.6f}" in log
+
+
+def test_a_flag_for_old_programs_is_said_to_have_no_effect(tmp_path: Path) -> None:
+    options = override(epochs=1, model_save_path=tmp_path / "out")
+    result = run_tool(
+        "static_trainer", "-m", CONFIG, *options, cwd=tmp_path, FLAGS_enable_pir_api="0"
+    )
+    assert result.status == 0, result.stderr
+    (sentence,) = result.sentences
+    assert "FLAGS_enable_pir_api=0 is not followed" in sentence

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 
 from rec_runner.dygraph_engine import DygraphEngine
-from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, step_labels
+from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.paddle_state import step_seed
 from rec_runner.window import Window
 
@@ -30,6 +30,8 @@ class BlockDygraphEngine(DygraphEngine):
             paddle.seed(step_seed(self.seed, step + index))
             loss, batch_odds = self.model.loss_and_log_odds(self.net, features, labels, self.config)
             loss.backward()
+            if self.watches_gradients and index == window.batches - 1:
+                self.gradient_norms = norms(self._gradients())
             self._apply_gradients()
             losses.append(loss.detach())
             odds.append(batch_odds.detach())

@@ -10,7 +10,7 @@ import paddle
 
 from rec_runner.auc_rows import ExactAuc, with_exact_aucs
 from rec_runner.config import Config
-from rec_runner.engine import Engine, Outcome
+from rec_runner.engine import Engine, Outcome, norms
 from rec_runner.errors import UserError
 from rec_runner.model_dir import ModelDir, check_returned, foreign
 from rec_runner.paddle_state import rename_slots, select_device, step_seed
@@ -59,11 +59,19 @@ class DygraphEngine(Engine):
                 self.net, self.metrics, window.arrays, self.config
             )
             loss.backward()
+            if self.watches_gradients:
+                self.gradient_norms = norms(self._gradients())
             self.optimizer.step()
             self.optimizer.clear_grad()
         self._last = values or {}
         losses = loss.detach().numpy().reshape(-1)
         return Outcome(losses.mean(keepdims=True), None, None, self._last)
+
+    def _gradients(self) -> dict[str, np.ndarray]:
+        """Gradients by weight, sparse ones left out."""
+        found = {name: weight.grad for name, weight in self.net.named_parameters()}
+        dense = {name: g for name, g in found.items() if g is not None and g.is_dense()}
+        return {name: gradient.numpy() for name, gradient in dense.items()}
 
     def score(self, window: Window) -> Outcome | None:
         self.net.eval()

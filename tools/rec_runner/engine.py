@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,6 +63,8 @@ class Engine(ABC):
         task_names: names of the binary tasks whose log-odds the model gives; None where it keeps
             its own metrics.
         whole_checkpoints: refuse checkpoints that hold more than this network.
+        gradient_norms: Euclidean norms of the gradients of a window's last batch, by weight, and
+            as ``all`` of them together; empty unless ``runner.use_visual`` asks for them.
     """
 
     path: str
@@ -76,6 +79,8 @@ class Engine(ABC):
         self.model = model
         self.training = training
         self.seed = config.runner("seed")
+        self.watches_gradients = training and config.runner("use_visual")
+        self.gradient_norms: dict[str, float] = {}
         self._left_out = False
         # Readers and models may draw from either, for negative samples for instance.
         random.seed(self.seed)
@@ -210,6 +215,12 @@ class Engine(ABC):
 def has_block_hooks(model: Any) -> bool:
     """Whether a model wrapper has the optional hooks of whole blocks."""
     return all(hasattr(model, hook) for hook in BLOCK_HOOKS)
+
+
+def norms(gradients: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Euclidean norm of each array, and as ``all`` of them together."""
+    each = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
+    return {"all": math.hypot(*each.values()), **each}
 
 
 def encode_in_pieces(

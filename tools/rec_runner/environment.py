@@ -6,13 +6,16 @@ import os
 import warnings
 from pathlib import Path
 
+from rec_runner.config import warn
+
 # From this batch size on a second thread saves more than waking it costs.
 THREADED_BATCH = 256
 MOST_THREADS = 8
+OLD_PROGRAMS = "FLAGS_enable_pir_api"
 
 
 def prepare_environment(threads: int | None, batch_size: int | None) -> None:
-    """Set what has to be set before ``import paddle``; a person's own settings stand.
+    """Set what has to be set before ``import paddle``; a person's own settings stand, but one.
 
     Args:
         threads: CPU threads of Paddle's operators; None chooses them by ``batch_size``.
@@ -40,6 +43,13 @@ def prepare_environment(threads: int | None, batch_size: int | None) -> None:
     warnings.filterwarnings("ignore", message="No ccache found")
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    if os.environ.get(OLD_PROGRAMS, "").lower() in ("0", "false"):
+        # The old programs of Paddle 3.3 have no matmul; engines choose between old and new.
+        del os.environ[OLD_PROGRAMS]
+        warn(
+            f"{OLD_PROGRAMS}=0 is not followed: a static network that needs Paddle's old program "
+            "representation is found out and gets it"
+        )
 
 
 def _is_amd() -> bool:

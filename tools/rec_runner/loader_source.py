@@ -194,7 +194,9 @@ def _tensors(batch: Any) -> Any:
 
 
 def _rows(arrays: Any) -> int:
-    """Rows of a batch: the length of its first array."""
-    first = next(iter(arrays.values())) if isinstance(arrays, Mapping) else arrays[0]
+    """Rows of a batch: the length of its first array, however deep in lists and dicts."""
+    first = arrays
+    while isinstance(first, (Mapping, list, tuple)):
+        first = next(iter(first.values())) if isinstance(first, Mapping) else first[0]
     shape = first.shape() if callable(getattr(first, "shape", None)) else np.shape(first)
     return int(shape[0]) if len(shape) else 1

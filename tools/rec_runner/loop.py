@@ -151,6 +151,7 @@ def _train_epoch(
             report.batch_line(epoch, progress.batch - 1, values, cost)
             rate = {"learning_rate": engine.learning_rate()}
             report.visual.add("train", progress.step, {**values, **rate})
+            report.visual.add("gradient_norm", progress.step, engine.gradient_norms)
         due = plan.save_steps and progress.batch % plan.save_steps == 0
         if due or stop.received:
             _save(engine, plan, checkpoints, progress, meter)

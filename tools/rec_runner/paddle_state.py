@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,12 +88,9 @@ def place_of(device: str) -> Any:
 def has_two_representations() -> bool:
     """Whether this Paddle can hold a static program in a new and in an old representation.
 
-    Paddle 3 has both and starts with the new one, unless a person set ``FLAGS_enable_pir_api``
-    to 0; Paddle 2.6 has the old one only.
+    Paddle 3 has both and starts with the new one; Paddle 2.6 has the old one only.
     """
-    switched_off = os.environ.get("FLAGS_enable_pir_api", "").lower() in ("0", "false")
-    can_switch = hasattr(getattr(paddle, "pir_utils", None), "OldIrGuard")
-    return can_switch and not switched_off
+    return hasattr(getattr(paddle, "pir_utils", None), "OldIrGuard")
 
 
 def use_representation(old: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 from paddle import static
 
-from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, step_labels
+from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.paddle_state import rename_slots, step_seed
 from rec_runner.static_engine import Program, StaticEngine
 from rec_runner.window import Window
@@ -56,7 +56,10 @@ class BlockStaticEngine(StaticEngine):
         with self.train_program.building():
             loss = self._build_steps(self.train_program, training=True)
             self.optimizer = self.model.make_optimizer()
-            self.optimizer.minimize(loss)
+            _, pairs = self.optimizer.minimize(loss)
+        if self.watches_gradients:
+            gradients = {weight.name: gradient for weight, gradient in pairs}
+            self.train_program.fetch_gradients(gradients, self._weights)
         self._train_step = self._repeated(self.train_program)
 
     def train(self, window: Window, step: int) -> Outcome:
@@ -64,11 +67,13 @@ class BlockStaticEngine(StaticEngine):
         losses, odds = [], []
         for index, feed in enumerate(_feeds(window)):
             paddle.seed(step_seed(self.seed, step + index))
-            loss, batch_odds = self._train_step.run(feed)
+            loss, batch_odds, *gradients = self._train_step.run(feed)
             if schedule is not None:
                 schedule.step()
             losses.append(loss)
             odds.append(batch_odds)
+        if gradients:
+            self.gradient_norms = norms(dict(zip(self.train_program.gradients, gradients)))
         return Outcome(np.stack(losses), window.arrays[1], joined_log_odds(odds), {})
 
     def _schedule(self) -> paddle.optimizer.lr.LRScheduler | None:

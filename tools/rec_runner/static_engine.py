@@ -17,7 +17,7 @@ from paddle.base.data_feeder import convert_dtype
 
 from rec_runner.auc_rows import AucRows
 from rec_runner.config import Config, warn
-from rec_runner.engine import Engine, Outcome
+from rec_runner.engine import Engine, Outcome, norms
 from rec_runner.errors import UserError
 from rec_runner.model_dir import ModelDir, check_returned, describe, foreign
 from rec_runner.paddle_state import (
@@ -30,6 +30,7 @@ from rec_runner.paddle_state import (
 )
 from rec_runner.static_auc import auc_inputs, auc_state, is_auc_state
 from rec_runner.static_export import export
+from rec_runner.static_gradients import is_dense, optimized_gradients
 from rec_runner.window import Window
 
 
@@ -48,6 +49,7 @@ class Program:
         auc_state: names of the variables in which ``auc`` operators count.
         weights: names of the variables that a checkpoint holds.
         slots: names of the optimizer's variables.
+        gradients: names of the weights whose gradients are the last fetches.
     """
 
     def __init__(self) -> None:
@@ -61,6 +63,7 @@ class Program:
         self.auc_state: list[str] = []
         self.weights: list[str] = []
         self.slots: list[str] = []
+        self.gradients: list[str] = []
 
     @contextmanager
     def building(self) -> Iterator[None]:
@@ -96,6 +99,18 @@ class Program:
         }
         self.names = list(plain)
         self.fetches = [*plain.values(), *(v for pair in self.aucs.values() for v in pair)]
+
+    def fetch_gradients(self, gradients: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        """Fetch dense gradients too.
+
+        Args:
+            gradients: gradients by variable name of their weights.
+            names: a checkpoint's names of weights to those of variables.
+        """
+        found = {name: gradients.get(variable) for name, variable in names.items()}
+        found = {name: gradient for name, gradient in found.items() if is_dense(gradient)}
+        self.gradients = list(found)
+        self.fetches = [*self.fetches, *found.values()]
 
     def make_test(self) -> None:
         """Let dropout, batch norm and their like act as in inference."""
@@ -172,6 +187,9 @@ class StaticEngine(Engine):
                     self.model.create_optimizer()
                 known = {*program.weights, *program.auc_state}
                 program.slots = [n for n in program.persistables() if n not in known]
+                if self.watches_gradients:
+                    names = {name: name for name in program.weights}
+                    program.fetch_gradients(optimized_gradients(program.main), names)
             else:
                 program.make_test()
         return program
@@ -261,6 +279,8 @@ class StaticEngine(Engine):
         rest = iter(fetched[len(program.names) :])
         for name in program.aucs:
             self._seen.setdefault(name, AucRows()).add(next(rest), next(rest))
+        if program.gradients:
+            self.gradient_norms = norms(dict(zip(program.gradients, rest)))
         loss = _loss(self._last)
         losses = np.empty(0) if loss is None else np.asarray(loss, np.float32).reshape(-1)
         return Outcome(losses.mean(keepdims=True) if len(losses) else losses, None, None, {})
