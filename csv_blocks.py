@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -262,7 +263,8 @@ def _open(file: Path) -> BinaryIO:
 
 
 def _count_lines(data: bytes) -> int:
-    return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+    returns = data.count(b"\r")
+    return data.count(b"\n") + returns - (data.count(b"\r\n") if returns else 0)
 
 
 def _parse(text: _Text, layout: Layout, cap: int, digits: frozenset[int] | None = None) -> _Parsed:
@@ -288,6 +290,15 @@ def _parse(text: _Text, layout: Layout, cap: int, digits: frozenset[int] | None 
     return _Parsed(Block(*map(np.concatenate, blocks), text.file), first.bad + second.bad)
 
 
+@lru_cache(maxsize=8)
+def _columns(number: int, digits: frozenset[int]) -> tuple[list[str], pa.csv.ConvertOptions]:
+    """Names that stand for the columns, and how to convert them; the same for every text."""
+    types = {
+        str(column): pa.int8() if column in digits else pa.float32() for column in range(number)
+    }
+    return list(types), pa.csv.ConvertOptions(column_types=types, null_values=[])
+
+
 def _parse_fast(text: _Text, layout: Layout, digits: frozenset[int]) -> Block | None:
     """All rows of a text, or None where any of them cannot be used or read this way.
 
@@ -296,18 +307,15 @@ def _parse_fast(text: _Text, layout: Layout, digits: frozenset[int]) -> Block | 
         layout: the columns expected.
         digits: columns to read as small integers.
     """
-    types = {
-        str(column): pa.int8() if column in digits else pa.float32()
-        for column in range(layout.column_num)
-    }
+    names, convert_options = _columns(layout.column_num, digits)
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(text.data),
             read_options=pa.csv.ReadOptions(
-                use_threads=False, block_size=len(text.data) + 1, column_names=list(types)
+                use_threads=False, block_size=len(text.data) + 1, column_names=names
             ),
             parse_options=pa.csv.ParseOptions(quote_char=False, escape_char=False),
-            convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[]),
+            convert_options=convert_options,
         )
     except pa.ArrowInvalid:
         return None

@@ -102,7 +102,7 @@ class BlockSource:
 
     def features(self) -> Iterator[np.ndarray]:
         """Features of all rows, in pieces float32 ``[n, F]``."""
-        return (chunk.features for chunk in self._chunks())
+        return (chunk.features for chunk in prefetch(self._chunks()))
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
