@@ -30,6 +30,7 @@ SLOW_BYTES = 64 << 10
 _BOM = b"\xef\xbb\xbf"
 # No two parts of it can match the same digits: on bad text it would take forever to try them all.
 _NUMBER = re.compile(rb"[ \t]*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?[ \t]*")
+_NOT_FINITE = re.compile(rb"[+-]?(nan|inf(inity)?)", re.IGNORECASE)
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -137,8 +138,8 @@ def read_blocks(
     """Parse files one after another, in the order given.
 
     Args:
-        files: text files, plain or gzip, LF or CRLF, with or without a header line (a first line
-            in which no cell is a number) and a byte-order mark.
+        files: text files, plain or gzip, LF or CRLF, with or without a byte-order mark and a
+            header line (a first line with a name, not a number, for every column).
         layout: the columns expected.
         bad_rows: a tally to skip bad rows into; None raises at the first.
         threads: parser threads.
@@ -153,7 +154,7 @@ def read_blocks(
         OSError: a file cannot be read.
     """
     bad_rows = bad_rows if bad_rows is not None else BadRows()
-    texts = (text for file in files for text in _texts(Path(file)))
+    texts = (text for file in files for text in _texts(Path(file), layout))
     pending: deque[Future[_Parsed]] = deque()
     digits: frozenset[int] | None = None
     with ThreadPoolExecutor(threads, thread_name_prefix="csv") as pool:
@@ -194,7 +195,7 @@ def _binary_columns(block: Block, layout: Layout) -> frozenset[int]:
     return frozenset([*columns, *layout.label_columns])
 
 
-def _texts(file: Path) -> Iterator[_Text]:
+def _texts(file: Path, layout: Layout) -> Iterator[_Text]:
     """Cut a file at line ends into pieces of about ``BLOCK_BYTES``."""
     line, first = 1, True
     try:
@@ -208,7 +209,7 @@ def _texts(file: Path) -> Iterator[_Text]:
                 if first and (whole or not read):
                     first = False
                     header, *rest = _LINE_END.split(whole, 1)
-                    if header and not any(_NUMBER.fullmatch(cell) for cell in header.split(b",")):
+                    if _is_header(header, layout):
                         whole, line = (rest[0] if rest else b""), 2
                 if whole:
                     yield _Text(str(file), line, whole)
@@ -225,6 +226,14 @@ def _texts(file: Path) -> Iterator[_Text]:
     except OSError as error:
         error.filename = error.filename or str(file)
         raise
+
+
+def _is_header(line: bytes, layout: Layout) -> bool:
+    """Whether a file's first line names the columns: every one of them, and none by a number."""
+    cells = [cell.strip() for cell in line.split(b",")]
+    return len(cells) == layout.column_num and not any(
+        not cell or _NUMBER.fullmatch(cell) or _NOT_FINITE.fullmatch(cell) for cell in cells
+    )
 
 
 def _last_line_end(data: bytes) -> int:
@@ -363,7 +372,7 @@ def _row(line: bytes, layout: Layout) -> np.ndarray | str:
     cells = line.split(b",")
     for column, cell in enumerate(cells):
         if not _NUMBER.fullmatch(cell):
-            word = re.fullmatch(rb"\s*[+-]?(nan|inf(inity)?)\s*", cell, re.IGNORECASE)
+            word = _NOT_FINITE.fullmatch(cell.strip())
             return _bad_value(column, cell, "is not a finite number" if word else "is not a number")
     # Arrow's conversion here too: another's might round differently.
     stripped = pa.array([cell.strip() for cell in cells], pa.binary())

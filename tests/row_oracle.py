@@ -138,6 +138,15 @@ def lines(data: bytes) -> list[bytes]:
     return [*found, bytes(line)]
 
 
+def is_header(line: bytes) -> bool:
+    """Whether each column has a name that is not a number of any kind."""
+    names = [cell.strip() for cell in line.split(b",")]
+    special = (b"", b"nan", b"inf", b"infinity")
+    return len(names) == LAYOUT.column_num and all(
+        number(name) is None and name.lower().lstrip(b"+-") not in special for name in names
+    )
+
+
 def expected(data: bytes, longest: int | None = None) -> Expected:
     """What a file of these bytes holds; lines longer than ``longest`` bytes are bad."""
     if data[:2] == b"\x1f\x8b":
@@ -150,8 +159,8 @@ def expected(data: bytes, longest: int | None = None) -> Expected:
     bad: list[int] = []
     for line_number, line in enumerate(lines(data), start=1):
         values = [number(cell) for cell in line.split(b",")]
-        if line_number == 1 and line and all(value is None for value in values):
-            continue  # a header
+        if line_number == 1 and is_header(line):
+            continue
         if longest is not None and len(line) > longest:
             bad.append(line_number)
         elif line.strip():

@@ -259,6 +259,18 @@ def test_a_wrong_number_of_columns_is_named(
     assert "expected 5" in message
 
 
+@pytest.mark.parametrize(
+    "line", ["hello world", "a,b,c", "nan,inf,a,b,c", "a,b,,c,d", "m,i,a,b,c,d", "m;i;a;b;c"]
+)
+def test_a_first_line_that_does_not_name_every_column_is_no_header(
+    tmp_path: Path, line: str, block_bytes: None
+) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text("\n".join([line, *ROWS]))
+    with pytest.raises(csv_blocks.RowError, match=re.escape(f"{file}:1: ")):
+        read(dataset(file))
+
+
 def test_line_numbers_count_blank_lines_after_a_header(tmp_path: Path) -> None:
     file = tmp_path / "rows.txt"
     for end in ("\n", "\r\n", "\r"):
