@@ -88,7 +88,7 @@ class DygraphModel:
 
     def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Hook: keys of a foreign checkpoint made ours."""
-        return convert_state_dict(state)
+        return convert_state_dict(state, self.settings)
 
     def encode(self, dy_model: ShareBottomLayer, features: Tensor) -> Tensor:
         """Hook: what no training step changes, done once for many batches."""

@@ -62,6 +62,24 @@ class InputEncoding(nn.Layer):
         return paddle.concat([standard, position.clip(0.0, 1.0)], axis=1)
 
 
+def neutral_state(feature_size: int, kind: str, bins: int) -> dict[str, np.ndarray]:
+    """Statistics that pass every raw column through, entries of the network's state dict.
+
+    Args:
+        feature_size: number of feature columns F.
+        kind: as for :class:`InputEncoding`.
+        bins: as for :class:`InputEncoding`.
+    """
+    state = {}
+    if kind != "none":
+        state["encoding.mean"] = np.zeros(feature_size, np.float32)
+        state["encoding.scale"] = np.ones(feature_size, np.float32)
+    if kind == "piecewise_linear":
+        names = ("encoding.bin_column", "encoding.bin_start", "encoding.bin_scale")
+        state.update({name: np.zeros(bins, np.float32) for name in names})
+    return state
+
+
 def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.ndarray]:
     """Learn the statistics of :class:`InputEncoding` in one pass over the training features.
 

@@ -102,4 +102,4 @@ class StaticModel:
 
     def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Hook: keys of a foreign checkpoint made ours."""
-        return convert_state_dict(state)
+        return convert_state_dict(state, self.settings)

@@ -56,11 +56,17 @@ def test_several_layers_keep_the_order_of_sizes(rng) -> None:
     assert net(paddle.to_tensor(rng.normal(size=(4, 10)).astype("f4")))[2].shape == [4, 2]
 
 
+def settings(encoding: str = "none", bins: int = 128) -> HyperParameters:
+    """Settings of which only the encoding counts here."""
+    return HyperParameters(numeric_encoding=encoding, piecewise_bins=bins)
+
+
 @pytest.mark.parametrize("tasks", [1, 2, 4])
-def test_paddlerec_weights_compute_what_numpy_computes(rng, tasks: int) -> None:
+@pytest.mark.parametrize("encoding", ["none", "standard", "piecewise_linear"])
+def test_paddlerec_weights_compute_what_numpy_computes(rng, tasks: int, encoding: str) -> None:
     state = paddlerec_state(rng, 12, tasks, 9, 5)
-    net = ShareBottomLayer(12, tasks, 9, 5)
-    load(net, convert_state_dict(state))
+    net = ShareBottomLayer(12, tasks, 9, 5, numeric_encoding=encoding, piecewise_bins=6)
+    load(net, convert_state_dict(state, settings(encoding, 6)))
     features = rng.normal(size=(31, 12)).astype(np.float32) * 3
     ours = np.stack([output.numpy() for output in net(paddle.to_tensor(features))])
     np.testing.assert_allclose(ours, numpy_forward(state, features), atol=1e-6)
@@ -68,7 +74,7 @@ def test_paddlerec_weights_compute_what_numpy_computes(rng, tasks: int) -> None:
 
 def test_more_than_ten_tasks_keep_their_order(rng) -> None:
     state = paddlerec_state(rng, 3, 12, 4, 2)
-    converted = convert_state_dict(state)
+    converted = convert_state_dict(state, settings())
     for task in range(12):
         np.testing.assert_array_equal(
             converted["out.weight"][task], state[f"tower_out_{task}.weight"]
@@ -78,9 +84,24 @@ def test_more_than_ten_tasks_keep_their_order(rng) -> None:
 def test_our_own_keys_pass_through() -> None:
     net = ShareBottomLayer(5, 2, 4, 3, numeric_encoding="standard")
     state = {name: value.numpy() for name, value in net.state_dict().items()}
-    converted = convert_state_dict(state)
+    converted = convert_state_dict(state, settings("standard"))
     assert converted.keys() == state.keys()
     assert all(converted[name] is state[name] for name in state)
+
+
+@pytest.mark.parametrize("missing", ["bottom.bias", "tower_1.bias", "tower_out_1.weight"])
+def test_a_paddlerec_checkpoint_that_lacks_an_array_is_refused(rng, missing: str) -> None:
+    state = paddlerec_state(rng, 12, 2, 9, 5)
+    del state[missing]
+    with pytest.raises(ValueError, match=f"no {missing}"):
+        convert_state_dict(state, settings())
+
+
+def test_a_paddlerec_checkpoint_of_unlike_tasks_is_refused(rng) -> None:
+    state = paddlerec_state(rng, 12, 2, 9, 5)
+    state["tower_1.weight"] = state["tower_1.weight"][:, :3]
+    with pytest.raises(ValueError, match=r"tower_1.weight has shape \[9, 3\]"):
+        convert_state_dict(state, settings())
 
 
 def numpy_loss(logits: np.ndarray, labels: np.ndarray, weights: list[float]) -> float:

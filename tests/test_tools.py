@@ -21,6 +21,7 @@ from helpers import (
     numpy_forward,
     override,
     paddlerec_state,
+    run_cases,
     run_ok,
     run_tool,
     sample,
@@ -278,7 +279,6 @@ def test_a_checkpoint_of_paddlerec_is_scored(
         infer_start_epoch=0,
         infer_end_epoch=1,
         save_predictions="true",
-        hyper_parameters__numeric_encoding="none",
     )
     run_ok(INFER[path], "-m", CONFIG, *options, cwd=tmp_path)
     columns = read_predictions(folder / "0" / "predictions.csv")
@@ -296,7 +296,6 @@ def test_training_starts_from_a_checkpoint_of_paddlerec(
         model_init_path=folder / "0",
         model_save_path="out",
         epochs=1,
-        hyper_parameters__numeric_encoding="none",
         hyper_parameters__optimizer__learning_rate="1e-12",
     )
     run_ok("trainer", "-m", CONFIG, *options, cwd=tmp_path)
@@ -309,6 +308,48 @@ def test_training_starts_from_a_checkpoint_of_paddlerec(
         np.testing.assert_allclose(
             saved["tower.0.bias"][task, 0], state[f"tower_{task}.bias"], atol=1e-6
         )
+
+
+DAMAGED = {
+    "nan": ("bottom.weight", lambda w: np.full_like(w, np.nan), "bottom.0.weight", "NaN"),
+    "integers": ("bottom.bias", lambda w: w.astype(np.int64), "bottom.0.bias", "int64"),
+    "tall": ("bottom.weight", lambda w: w[:-1], "bottom.0.weight", "[498, 117]"),
+}
+
+
+def test_weights_that_do_not_fit_are_refused(
+    paddlerec_checkpoint: tuple[Path, dict], tmp_path: Path
+) -> None:
+    _, state = paddlerec_checkpoint
+    cases = []
+    for case, (name, change, *_) in DAMAGED.items():
+        folder = tmp_path / case / "0"
+        folder.mkdir(parents=True)
+        changed = {**state, name: change(state[name])}
+        changed = {key: paddle.to_tensor(value) for key, value in changed.items()}
+        paddle.save(changed, str(folder / "rec.pdparams"))
+        options = override(
+            infer_load_path=tmp_path / case,
+            infer_start_epoch=0,
+            infer_end_epoch=1,
+            hyper_parameters__numeric_encoding="none",
+        )
+        cases.append(("infer", "dygraph", ["-m", str(CONFIG), *map(str, options)]))
+    for result, (_, _, *words) in zip(run_cases(cases, cwd=tmp_path), DAMAGED.values()):
+        assert result.status == 2
+        (sentence,) = result.sentences
+        assert all(word in sentence for word in words), sentence
+
+
+def test_half_precision_weights_are_taken(
+    paddlerec_checkpoint: tuple[Path, dict], tmp_path: Path
+) -> None:
+    _, state = paddlerec_checkpoint
+    (tmp_path / "saved" / "0").mkdir(parents=True)
+    half = {name: paddle.to_tensor(value.astype(np.float16)) for name, value in state.items()}
+    paddle.save(half, str(tmp_path / "saved" / "0" / "rec.pdparams"))
+    options = override(infer_load_path="saved", infer_start_epoch=0, infer_end_epoch=1)
+    run_ok("infer", "-m", CONFIG, *options, cwd=tmp_path)
 
 
 def test_ties_and_one_class_are_scored_as_scikit_learn_does(tmp_path: Path) -> None:

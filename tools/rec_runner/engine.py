@@ -193,23 +193,41 @@ class Engine(ABC):
         """Set all weights from a checkpoint.
 
         Raises:
-            UserError: the checkpoint is of another network; names what differs.
+            UserError: the checkpoint is of another network, names what differs; or a weight is
+                not a number.
         """
         convert = getattr(self.model, "convert_state_dict", None)
-        state = convert(state) if convert else dict(state)
+        try:
+            state = convert(state) if convert else dict(state)
+        except ValueError as error:
+            raise UserError(f"checkpoint {name}: {error}") from error
         own = self.state_dict()
         for key, value in own.items():
             if key not in state:
                 raise UserError(f"checkpoint {name} has no {key}, which this config's network has")
-            if state[key].shape != value.shape:
-                raise UserError(
-                    f"checkpoint {name}: {key} has shape {list(state[key].shape)}, "
-                    f"this config's network has {list(value.shape)}"
-                )
+            state[key] = _alike(state[key], value, f"checkpoint {name}: {key}")
         for key in state:
             if key not in own and self.whole_checkpoints:
                 raise UserError(f"checkpoint {name} has {key}, which this config's network has not")
         self.set_state_dict({key: state[key] for key in own})
+
+
+def _alike(saved: np.ndarray, own: np.ndarray, place: str) -> np.ndarray:
+    """A saved weight in the type of the network's own; both floating, or the very same.
+
+    Raises:
+        UserError: it does not fit, or holds a NaN.
+    """
+    if saved.shape != own.shape:
+        raise UserError(
+            f"{place} has shape {list(saved.shape)}, this config's network has {list(own.shape)}"
+        )
+    both_float = np.issubdtype(saved.dtype, np.floating) and np.issubdtype(own.dtype, np.floating)
+    if saved.dtype != own.dtype and not both_float:
+        raise UserError(f"{place} holds {saved.dtype}, this config's network has {own.dtype}")
+    if both_float and np.isnan(saved).any():
+        raise UserError(f"{place} holds numbers that are not numbers (NaN)")
+    return saved.astype(own.dtype, copy=False)
 
 
 def has_block_hooks(model: Any) -> bool:
