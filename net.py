@@ -223,9 +223,7 @@ def convert_state_dict(
     return converted
 
 
-def _stacked(
-    state: Mapping[str, np.ndarray], layer: str, kind: str, task_num: int
-) -> np.ndarray:
+def _stacked(state: Mapping[str, np.ndarray], layer: str, kind: str, task_num: int) -> np.ndarray:
     arrays = {f"{layer}_{task}.{kind}": state[f"{layer}_{task}.{kind}"] for task in range(task_num)}
     first, shape = f"{layer}_0.{kind}", np.shape(state[f"{layer}_0.{kind}"])
     for key, array in arrays.items():

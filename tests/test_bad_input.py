@@ -62,6 +62,16 @@ CASES = {
         ["-m", "{tmp}/alone/config.yaml", "-o", "runner.train_data_dir={tmp}/rows"],
         ("{tmp}/alone", "_model.py"),
     ),
+    "unknown_monitor": Case(
+        "train",
+        option("runner.monitor=accuracy", "runner.valid_share=0.3"),
+        ("runner.monitor", "accuracy", "auc_income"),
+    ),
+    "bad_validation_row": Case(
+        "train",
+        option("runner.valid_data_dir={tmp}/nan"),
+        ("{tmp}/nan/rows.txt:7: column 4", "'nan'"),
+    ),
     "missing_data_folder": Case(
         "train",
         option("runner.train_data_dir={tmp}/absent"),
@@ -261,9 +271,8 @@ def test_one_sentence_and_status_2(
 
 
 def test_nothing_is_left_half_written(results: dict, before: list[str], bad_things: Path) -> None:
-    # A run that got as far as locking its output folder leaves the lock's empty file.
-    left = [file for file in files_below(bad_things) if not file.endswith(".lock")]
-    assert left == [file for file in before if not file.endswith(".lock")]
+    assert files_below(bad_things) == before
+    assert not [entry for entry in bad_things.glob("output/*") if entry.is_dir()]
     assert not (bad_things / "owned").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,6 +160,13 @@ def test_log_lines_are_those_of_the_contract(runs: dict[str, Run]) -> None:
             if "batch_id" in text:
                 assert " sec, avg_batch_cost: " in text
                 assert text.endswith(" ins/s")
+
+
+def test_infer_writes_a_line_every_so_many_batches_too(runs: dict[str, Run]) -> None:
+    lines = batch_lines(runs["dygraph"].infer_log["dygraph"])
+    assert [(epoch, batch) for epoch, batch, _ in lines] == [(EPOCHS - 1, 0)]
+    for _, _, values in lines:
+        assert {"auc_income", "auc_marital", "avg_batch_cost", "ips"} <= values.keys()
 
 
 def test_a_summary_table_ends_the_log(runs: dict[str, Run]) -> None:
@@ -350,6 +358,24 @@ def test_half_precision_weights_are_taken(
     paddle.save(half, str(tmp_path / "saved" / "0" / "rec.pdparams"))
     options = override(infer_load_path="saved", infer_start_epoch=0, infer_end_epoch=1)
     run_ok("infer", "-m", CONFIG, *options, cwd=tmp_path)
+
+
+def test_an_error_in_the_network_names_file_and_line(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    config = make_model_dir(folder, {}, {})
+    shutil.copy(CONFIG, config)
+    shutil.copytree(ROOT / "data", folder / "data")
+    net = (folder / "net.py").read_text(encoding="utf-8")
+    assert net.count("hidden = encoded\n") == 1
+    broken = net.replace("hidden = encoded\n", "hidden = undefined_name\n")
+    (folder / "net.py").write_text(broken, encoding="utf-8")
+    line = broken.splitlines().index("        hidden = undefined_name") + 1
+    cases = [("train", path, ["-m", str(config)]) for path in PATHS]
+    for result in run_cases(cases, cwd=tmp_path):
+        assert result.status == 2
+        (sentence,) = result.sentences
+        assert "loss_and_log_odds failed: NameError" in sentence
+        assert f"(net.py, line {line}, in logits)" in sentence
 
 
 def test_ties_and_one_class_are_scored_as_scikit_learn_does(tmp_path: Path) -> None:

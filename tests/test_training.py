@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CONFIG, TASKS, epoch_lines, override, run_cases, run_ok
+from helpers import (
+    CONFIG,
+    TASKS,
+    epoch_lines,
+    override,
+    run_cases,
+    run_ok,
+    run_tool,
+    sample,
+    write_table,
+)
 from sklearn.metrics import roc_auc_score
 
 from hyper_parameters import ConfigError, HyperParameters
@@ -93,6 +103,21 @@ def test_validation_rows_are_a_seeded_share_and_not_trained_on(runs: dict[str, P
     assert [r["phase"] for r in first] == ["train", "valid"]
     assert first[0]["rows"] + first[1]["rows"] == 1000
     assert 150 < first[1]["rows"] < 250
+
+
+def test_validation_rows_of_one_class_are_warned_of_once(tmp_path: Path) -> None:
+    features, labels = sample("test")
+    married = labels[:, 1] == 0
+    rows = np.column_stack([labels[married][:, ::-1], features[married]])
+    write_table(tmp_path / "valid" / "rows.txt", rows)
+    valid = {"valid_data_dir": tmp_path / "valid", "patience": 1, "epochs": 3}
+    options = override(**valid, model_save_path="out")
+    result = run_tool("trainer", "-m", CONFIG, *options, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    (sentence,) = result.sentences
+    assert sentence.startswith("warning: auc of the validation rows is undefined")
+    valid = [r for r in records(tmp_path / "out" / "metrics.jsonl") if r["phase"] == "valid"]
+    assert [r["auc_marital"] for r in valid] == [None] * 3
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "momentum", "adagrad"])

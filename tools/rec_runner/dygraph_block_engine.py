@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 import numpy as np
@@ -10,6 +10,7 @@ import paddle
 
 from rec_runner.dygraph_engine import DygraphEngine
 from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
+from rec_runner.model_dir import foreign
 from rec_runner.paddle_state import step_seed
 from rec_runner.window import Window
 
@@ -21,14 +22,18 @@ class BlockDygraphEngine(DygraphEngine):
     """Drives a model that has the hooks of whole blocks: nothing waits between two steps."""
 
     def _make_metrics(self) -> None:
-        self.task_names = tuple(self.model.task_names(self.config))
+        with foreign(self.model, "task_names"):
+            self.task_names = tuple(self.model.task_names(self.config))
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()
         losses, odds = [], []
         for index, (features, labels) in enumerate(self._batches(window)):
             paddle.seed(step_seed(self.seed, step + index))
-            loss, batch_odds = self.model.loss_and_log_odds(self.net, features, labels, self.config)
+            with foreign(self.model, "loss_and_log_odds"):
+                loss, batch_odds = self.model.loss_and_log_odds(
+                    self.net, features, labels, self.config
+                )
             loss.backward()
             if self.watches_gradients and index == window.batches - 1:
                 self.gradient_norms = norms(self._gradients())
@@ -73,7 +78,7 @@ class BlockDygraphEngine(DygraphEngine):
 
     def score(self, window: Window) -> Outcome:
         self.net.eval()
-        with paddle.no_grad():
+        with paddle.no_grad(), foreign(self.model, "loss_and_log_odds"):
             odds = [
                 self.model.loss_and_log_odds(self.net, features, labels, self.config)[1].numpy()
                 for features, labels in self._batches(window)
@@ -81,14 +86,10 @@ class BlockDygraphEngine(DygraphEngine):
         return Outcome(np.empty(0), window.arrays[1], joined_log_odds(odds), {})
 
     def encode(self, features: np.ndarray) -> np.ndarray:
-        with paddle.no_grad():
+        with paddle.no_grad(), foreign(self.model, "encode"):
             return encode_in_pieces(
                 features, lambda rows: self.model.encode(self.net, as_tensor(rows)).numpy()
             )
-
-    def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-        hook = getattr(self.model, "adapt", None)
-        return hook(features, self.config) if hook else {}
 
 
 def as_tensor(array: np.ndarray) -> paddle.Tensor:

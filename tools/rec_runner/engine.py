@@ -13,7 +13,7 @@ import numpy as np
 
 from rec_runner.config import Config, warn
 from rec_runner.errors import UserError
-from rec_runner.model_dir import ModelDir
+from rec_runner.model_dir import ModelDir, foreign
 from rec_runner.window import Window
 
 ENCODE_ROWS = 256
@@ -120,7 +120,11 @@ class Engine(ABC):
 
     def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """State entries that the model learns from the training features, perhaps none."""
-        return {}
+        hook = getattr(self.model, "adapt", None)
+        if hook is None:
+            return {}
+        with foreign(self.model, "adapt"):
+            return hook(features, self.config)
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         """What no training step changes, done once for many batches.

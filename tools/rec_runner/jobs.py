@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ import pyarrow
 from filelock import FileLock, Timeout
 
 from rec_runner import loop
+from rec_runner.block_source import BlockSource
 from rec_runner.checkpoint import Checkpoints, Progress, Snapshot, load_weights, write_predictions
 from rec_runner.config import Config, warn
 from rec_runner.data import list_files, open_source
@@ -25,6 +28,7 @@ from rec_runner.errors import RunError, UserError
 from rec_runner.files import write_arrays
 from rec_runner.loader_source import CustomSource
 from rec_runner.meter import Meter
+from rec_runner.metrics import TaskMetrics
 from rec_runner.model_dir import ModelDir, foreign
 from rec_runner.report import Report
 from rec_runner.signals import StopSignal
@@ -54,6 +58,8 @@ def train(path: str, config: Config) -> None:
     engine, reader = make_engine(path, model_dir, config, "train")
     source, valid_source = _training_sources(config, reader, engine)
     warn_unused(path, config, engine)
+    if valid_source is not None and engine.task_names is not None:
+        loop.monitored(TaskMetrics(engine.task_names).result(), plan.monitor)  # is there such a one
     visual = Visual(folder if config.runner("use_visual") else None)
     notes = {"config": dict(config), "versions": _versions()}
     checkpoints = Checkpoints(str(folder), config.runner("keep_checkpoints"), notes)
@@ -68,6 +74,8 @@ def train(path: str, config: Config) -> None:
             _initialise(engine, source, config, stop)
             engine.start_training(_steps(source, stop))
             start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, plan.facts)
+        if isinstance(valid_source, BlockSource):
+            _read_once(valid_source, stop)  # a bad row should not wait until an epoch is trained
         for rows in filter(None, (source, valid_source)):
             rows.encode, rows.keep_encoded = engine.encode, True
         report = Report(folder / "metrics.jsonl", visual=visual)
@@ -125,10 +133,16 @@ def _features(source: Any, stop: StopSignal) -> Iterator[Any]:
 
 def _steps(source: Any, stop: StopSignal) -> int | None:
     """Batches in an epoch, where the source can know; a signal ends the count."""
-    if hasattr(source, "features") and source.known_rows is None:
+    if isinstance(source, BlockSource):
+        _read_once(source, stop)
+    return source.steps
+
+
+def _read_once(source: BlockSource, stop: StopSignal) -> None:
+    """Read all rows, unless they have been read."""
+    if source.known_rows is None:
         for _ in _features(source, stop):
             pass
-    return source.steps
 
 
 def run_facts(config: Config) -> dict[str, Any]:
@@ -210,6 +224,7 @@ class _locked:  # noqa: N801 - reads as a word in a with statement
 
     def __enter__(self) -> None:
         try:
+            self._made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(str(self.folder / ".lock"))
             self._lock.acquire(timeout=0)
@@ -222,6 +237,9 @@ class _locked:  # noqa: N801 - reads as a word in a with statement
             raise RunError(f"{self.folder} cannot be written to: {error.strerror}") from error
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            if self._made and os.listdir(self.folder) == [".lock"]:
+                shutil.rmtree(self.folder)  # nothing came of the run
         self._lock.release()
 
 
@@ -244,12 +262,15 @@ def infer(path: str, config: Config) -> None:
     else:
         source = open_source(config, reader, "infer", by_blocks, "test_data_dir")
     source.encode = engine.encode
+    if isinstance(source, BlockSource) and len(epochs) == 1:
+        source.cache_bytes = 0  # read once, the rows need not be kept
     writable = os.access(checkpoints.folder, os.W_OK)
     report = Report(checkpoints.folder / "infer_metrics.jsonl" if writable else None)
     for epoch in epochs:
         folder = checkpoints.folder / str(epoch)
         engine.load(load_weights(folder), str(folder))
-        meter, _ = loop.evaluate(engine, source, epoch, "infer", report)
+        interval = config.runner("print_interval")
+        meter, _ = loop.evaluate(engine, source, epoch, "infer", report, interval)
         if config.runner("save_predictions") and meter.tasks is not None:
             write_predictions(folder / "predictions.csv", meter.tasks)
         if config.runner("use_save_data"):

@@ -11,7 +11,7 @@ import numpy as np
 from rec_runner.checkpoint import Checkpoints, Progress, Snapshot
 from rec_runner.data import Source
 from rec_runner.engine import Engine, Outcome
-from rec_runner.errors import RunError
+from rec_runner.errors import RunError, UserError
 from rec_runner.meter import Meter
 from rec_runner.report import Cost, Record, Report
 from rec_runner.signals import StopSignal
@@ -102,12 +102,21 @@ def train(
         progress = _train_epoch(engine, source, plan, checkpoints, report, stop, progress, meter)
         report.epoch_line(meter.record())
         _report_skipped(source, report)
-        progress = replace(progress, epoch=progress.epoch + 1, batch=0)
         if valid_source is not None:
-            _, record = evaluate(engine, valid_source, meter.epoch, "valid", report)
-            value = monitored(record, plan.monitor)
-            if value is not None and _better(value, progress.best_value, plan.monitor):
+            try:
+                _, record = evaluate(engine, valid_source, meter.epoch, "valid", report)
+                value = monitored(record, plan.monitor)
+            except Exception:
+                _save(engine, plan, checkpoints, progress, meter)  # the epoch's work is not lost
+                raise
+            if value is None:
+                report.warn_once(
+                    f"{plan.monitor} of the validation rows is undefined: they hold one class of "
+                    "a task only, so no epoch is best and training does not stop early"
+                )
+            elif _better(value, progress.best_value, plan.monitor):
                 progress = replace(progress, best_epoch=meter.epoch, best_value=value)
+        progress = replace(progress, epoch=progress.epoch + 1, batch=0)
         progress = replace(progress, records=list(report.records))
         _save(engine, plan, checkpoints, progress)
         after_epoch(meter)
@@ -204,7 +213,12 @@ def _train_around(
 
 
 def evaluate(
-    engine: Engine, source: Source, epoch: int, phase: str, report: Report
+    engine: Engine,
+    source: Source,
+    epoch: int,
+    phase: str,
+    report: Report,
+    print_interval: int | None = None,
 ) -> tuple[Meter, Record]:
     """Score every row of a source and report the metrics.
 
@@ -214,21 +228,43 @@ def evaluate(
         epoch: the epoch whose weights these are.
         phase: ``infer`` or ``valid``.
         report: where progress goes.
+        print_interval: batches between two log lines; None writes none.
 
     Returns:
         the meter, which holds every label and log-odds, and its record.
+
+    Raises:
+        RunError: a row's log-odds are not a number.
     """
     meter = Meter(engine, phase, epoch)
     report.start_epoch(f"{phase} {epoch}", source.known_rows)
-    for window in meter.timed(source.windows()):
+    stops = [(print_interval, 1)] if print_interval else []
+    cost = Cost()
+    for window in meter.timed(source.windows(stops=stops)):
         outcome = engine.score(window)
         if outcome is not None:
+            _check_scores(outcome, window)
             meter.add(window, outcome)
         report.advance(window.rows)
+        cost.add(meter.waited, window.batches, window.rows)
+        if print_interval and (window.end_batch - 1) % print_interval == 0:
+            report.batch_line(epoch, window.end_batch - 1, meter.running(), cost)
     record = meter.record()
     report.epoch_line(record)
     _report_skipped(source, report)
     return meter, record
+
+
+def _check_scores(outcome: Outcome, window: Window) -> None:
+    """Refuse log-odds that are not numbers: no metric of them would mean anything."""
+    if outcome.log_odds is None or not np.isnan(outcome.log_odds).any():
+        return
+    row = int(np.argmax(np.isnan(outcome.log_odds).any(axis=1)))
+    where = f" (files: {', '.join(window.files)})" if window.files else ""
+    raise RunError(
+        f"the network gives NaN for row {window.first_batch * window.batch_size + row} "
+        f"(from 0) of the rows scored{where}; are its values very large?"
+    )
 
 
 def monitored(record: Record, monitor: str) -> float | None:
@@ -242,14 +278,14 @@ def monitored(record: Record, monitor: str) -> float | None:
         the value, or None where it is undefined.
 
     Raises:
-        RunError: there is no such metric.
+        UserError: there is no such metric.
     """
     if monitor in record:
         return record[monitor]
     values = [value for name, value in record.items() if name.startswith(f"{monitor}_")]
     if not values:
         known = ", ".join(name for name in record if name.startswith(("auc", "logloss", "loss")))
-        raise RunError(f"runner.monitor: validation gives no {monitor}; it gives {known}")
+        raise UserError(f"runner.monitor: validation gives no {monitor}; it gives {known}")
     return None if None in values else float(np.mean(values))
 
 

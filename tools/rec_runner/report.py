@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rec_runner.config import warn
 from rec_runner.files import written_aside
 from rec_runner.visual import Visual
 
@@ -36,6 +38,7 @@ class Report:
         self.metrics_file = metrics_file
         self.visual = visual or Visual(None)
         self.records: list[Record] = []
+        self._warned: set[str] = set()
         show = sys.stderr.isatty() if show_bar is None else show_bar
         self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, disable=not show)
 
@@ -44,6 +47,13 @@ class Report:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         with self._bar.external_write_mode():
             print(f"{stamp} - INFO - {message}", flush=True)
+
+    def warn_once(self, message: str) -> None:
+        """Warn, but of the same thing only once."""
+        if message not in self._warned:
+            self._warned.add(message)
+            with self._bar.external_write_mode():
+                warn(message)
 
     def start_epoch(self, title: str, rows: int | None, done: int = 0) -> None:
         """Start the progress bar anew, ``done`` of ``rows`` rows being behind us."""
@@ -75,7 +85,7 @@ class Report:
         if self.metrics_file is None:
             return
         with written_aside(self.metrics_file) as stream:
-            stream.write("".join(json.dumps(r) + "\n" for r in self.records).encode())
+            stream.write("".join(_json_line(r) for r in self.records).encode())
 
     def summary(self) -> None:
         """A table of all epochs."""
@@ -96,6 +106,19 @@ class Report:
         widths = [max(map(len, column)) for column in zip(columns, *rows)]
         for row in (columns, *rows):
             print("  ".join(cell.rjust(width) for cell, width in zip(row, widths)), flush=True)
+
+
+def _json_line(record: Record) -> str:
+    """A record as a line of JSON, which has no NaN and no infinity: they become null."""
+    return json.dumps(_finite(record), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Cost:

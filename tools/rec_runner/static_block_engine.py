@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import paddle
 from paddle import static
 
 from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
+from rec_runner.model_dir import foreign
 from rec_runner.paddle_state import rename_slots, step_seed
 from rec_runner.static_engine import Program, StaticEngine
 from rec_runner.window import Window
@@ -23,14 +24,16 @@ class BlockStaticEngine(StaticEngine):
     """
 
     def _prepare(self) -> None:
-        self.task_names = tuple(self.model.task_names(self.config))
-        with Program().building():
+        with foreign(self.model, "task_names"):
+            self.task_names = tuple(self.model.task_names(self.config))
+        with Program().building(), foreign(self.model, "create_feeds"):
             feature_shape = self.model.create_feeds()[0].shape
         self.encode_program = Program()
         with self.encode_program.building():
             features = static.data("features", feature_shape, "float32")
-            self.model.build_layer(training=False)
-            self.encode_program.fetches = [self.model.encode(features)]
+            with foreign(self.model, "encode"):
+                self.model.build_layer(training=False)
+                self.encode_program.fetches = [self.model.encode(features)]
         self.score_program = Program()
         with self.score_program.building():
             self._build_steps(self.score_program, training=False)
@@ -47,15 +50,17 @@ class BlockStaticEngine(StaticEngine):
         size = self.encode_program.fetches[0].shape[-1]
         encoded = static.data("encoded", [None, size], "float32")
         labels = static.data("labels", [len(self.task_names), None, 1], "float32")
-        self.model.build_layer(training)
-        program.fetches = list(self.model.loss_and_log_odds(encoded, labels))
+        with foreign(self.model, "loss_and_log_odds"):
+            self.model.build_layer(training)
+            program.fetches = list(self.model.loss_and_log_odds(encoded, labels))
         return program.fetches[0]
 
     def _build_training(self) -> None:
         self.train_program = Program()
         with self.train_program.building():
             loss = self._build_steps(self.train_program, training=True)
-            self.optimizer = self.model.make_optimizer()
+            with foreign(self.model, "make_optimizer"):
+                self.optimizer = self.model.make_optimizer()
             _, pairs = self.optimizer.minimize(loss)
         if self.watches_gradients:
             gradients = {weight.name: gradient for weight, gradient in pairs}
@@ -86,10 +91,6 @@ class BlockStaticEngine(StaticEngine):
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         return encode_in_pieces(features, lambda rows: self._encode_step.run({"features": rows})[0])
-
-    def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-        hook = getattr(self.model, "adapt", None)
-        return hook(features, self.config) if hook else {}
 
     def optimizer_state(self) -> dict[str, Any]:
         names = {variable: name for name, variable in self._weights.items()}
