@@ -300,7 +300,7 @@ def test_tasks_come_from_names_columns_or_a_number() -> None:
     by_number = hyper(task_num=3)
     assert (by_number.label_columns, by_number.task_num) == ((0, 1, 2), 3)
     assert len(set(by_number.task_names)) == 3
-    assert hyper(task_num=2) == hyper()
+    assert hyper(task_num=2) == hyper()  # as PaddleRec's config of this model has it
     assert hyper(task_names="only", label_columns=0).task_num == 1
 
 
@@ -329,6 +329,7 @@ def test_numbers_stand_for_lists_and_whole_numbers_for_floats() -> None:
         ("label_columns", [-1, 0], "0..500"),
         ("loss_weights", [1], "one weight per task"),
         ("loss_weights", [1, -1], "negative"),
+        ("loss_weights", [0, 0.0], "have one above 0"),
         ("bottom_size", [], "at least one layer"),
         ("bottom_size", [5, 0], "at least 1"),
         ("tower_size", "8", "list of int"),
@@ -340,6 +341,11 @@ def test_numbers_stand_for_lists_and_whole_numbers_for_floats() -> None:
         ("optimizer.learning_rate", "fast", "float"),
         ("optimizer.learning_rate", float("nan"), "positive"),
         ("optimizer.schedule", "linear", "one of constant"),
+        ("optimizer", "sgd", "should be a section with class, learning_rate, "),
+        ("optimizer", ["adam"], "got ['adam']"),
+        ("optimizer", "", "should be a section"),
+        ("bottom_size.x", 3, "hyper_parameters.bottom_size should be a value, not a section"),
+        ("task_num.x", 3, "hyper_parameters.task_num should be a value, not a section"),
     ],
 )
 def test_a_bad_setting_is_said(key: str, value: Any, said: str) -> None:
@@ -362,8 +368,16 @@ def test_a_number_of_tasks_at_odds_with_their_names_is_said() -> None:
 
 
 def test_an_unknown_setting_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"hyper_parameters\.bottom_sise"):
-        hyper(bottom_sise=3)
+    for key, hint in (
+        ("bottom_sise", "; did you mean hyper_parameters.bottom_size?"),
+        ("learning_rate", "; did you mean hyper_parameters.optimizer.learning_rate?"),
+        ("optimizer.decay", "; did you mean hyper_parameters.optimizer.decay_rate?"),
+        ("sparse_inputs_slots", ""),
+    ):
+        with pytest.warns(UserWarning) as told:
+            HyperParameters.from_config({f"hyper_parameters.{key}": 3})
+        (warning,) = told
+        assert str(warning.message) == f"hyper_parameters.{key} is not a key of this model{hint}"
 
 
 def test_a_plain_dict_will_do() -> None:
