@@ -222,7 +222,8 @@ def _texts(file: Path, layout: Layout) -> Iterator[_Text]:
                     tail, first = _after_line(stream, tail[-1:]), False
                     line += 1
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RowError(f"{file}: damaged gzip after line {line - 1}: {error}") from error
+        where = f"after line {line - 1}" if line > 1 else "before the first line"
+        raise RowError(f"{file}: damaged gzip {where}: {error}") from error
     except OSError as error:
         error.filename = error.filename or str(file)
         raise

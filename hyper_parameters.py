@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -93,8 +94,9 @@ class HyperParameters:
     def from_config(cls, config: Mapping[str, Any]) -> HyperParameters:
         """Read the flat keys ``hyper_parameters.*`` of a config.
 
-        ``hyper_parameters.task_num`` alone is enough for a file whose first columns are the
-        labels: the tasks are then ``task_0``, ``task_1`` and so on.
+        Where neither tasks nor columns are named, ``hyper_parameters.task_num`` alone is enough:
+        2, as nothing at all, means Census's ``income`` and ``marital`` in columns 1 and 0, and any
+        other number ``task_0``, ``task_1`` and so on in the first columns.
 
         Raises:
             ConfigError: a value of the wrong type, out of range or at odds with another.
@@ -107,8 +109,8 @@ class HyperParameters:
             value = given.pop(key, None)
             if value is not None:
                 values[item.name] = _convert(key, value, item)
-        for key in given:
-            warnings.warn(f"{SECTION}{key} is not a key of this model", stacklevel=1)
+        for key, value in given.items():
+            _check_unknown(key, value)
         _complete_tasks(values, task_num)
         settings = cls(**values)
         settings._check()
@@ -131,6 +133,7 @@ class HyperParameters:
             "loss_weights", len(weights) in (0, tasks), f"have one weight per task ({tasks})"
         )
         self._need("loss_weights", all(w >= 0 for w in weights), "not be negative")
+        self._need("loss_weights", not weights or any(weights), "have one above 0")
         for name in ("feature_size", "piecewise_bins"):
             self._need(name, getattr(self, name) >= 1, "be at least 1")
         for name in ("bottom_size", "tower_size"):
@@ -147,6 +150,24 @@ class HyperParameters:
         if not met:
             key = next(f.metadata["key"] for f in fields(self) if f.name == name)
             raise ConfigError(f"{SECTION}{key} should {need}, got {_plain(getattr(self, name))}")
+
+
+def _check_unknown(key: str, value: Any) -> None:
+    """Warn of a key that is none; refuse one that takes a value for a section or the reverse."""
+    known = ["task_num", *(item.metadata["key"] for item in fields(HyperParameters))]
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        if value is not None:  # an empty section
+            names = ", ".join(name[len(key) + 1 :] for name in inside)
+            raise ConfigError(f"{SECTION}{key} should be a section with {names}, got {value!r}")
+        return
+    above = next((name for name in known if key.startswith(f"{name}.")), None)
+    if above is not None:
+        raise ConfigError(f"{SECTION}{above} should be a value, not a section with {SECTION}{key}")
+    last = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(key.rpartition(".")[2], last, n=1, cutoff=0.5)
+    hint = f"; did you mean {SECTION}{last[near[0]]}?" if near else ""
+    warnings.warn(f"{SECTION}{key} is not a key of this model{hint}", stacklevel=1)
 
 
 def _complete_tasks(values: dict[str, Any], task_num: Any) -> None:

@@ -62,6 +62,9 @@ class ShareBottomLayer(nn.Layer):
         numeric_encoding: ``none``, ``standard`` or ``piecewise_linear``, see
             :class:`input_encoding.InputEncoding`.
         piecewise_bins: bins of ``piecewise_linear``.
+
+    Raises:
+        ValueError: ``task_num`` is below 1.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class ShareBottomLayer(nn.Layer):
         piecewise_bins: int = 128,
     ) -> None:
         super().__init__()
+        if task_num < 1:
+            raise ValueError(f"task_num should be at least 1, got {task_num}")
         self.encoding = InputEncoding(feature_size, numeric_encoding, piecewise_bins)
         self.bottom_dropout = bottom_dropout
         self.tower_dropout = tower_dropout

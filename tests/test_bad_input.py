@@ -6,12 +6,24 @@ import gzip
 import os
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import paddle
 import pytest
-from helpers import CONFIG, ROOT, Result, files_below, override, run_cases, run_tool
+from helpers import (
+    CONFIG,
+    ROOT,
+    Result,
+    files_below,
+    make_model_dir,
+    override,
+    run_cases,
+    run_tool,
+)
+
+from rec_runner import cli
 
 GOOD_ROWS = ["0,1,0.5,1,0", "1,0,2,0,1", "1,1,3.5,1,1", "0,0,-1,0,0"] * 5
 
@@ -93,10 +105,27 @@ CASES = {
         "infer", option("runner.test_data_dir={tmp}/rowless"), ("{tmp}/rowless", "no rows")
     ),
     "truncated_gzip": Case(
-        "train", option("runner.train_data_dir={tmp}/cut"), ("{tmp}/cut/rows.gz", "gzip")
+        "train",
+        option("runner.train_data_dir={tmp}/cut"),
+        ("{tmp}/cut/rows.gz", "gzip before the first line"),
     ),
     "missing_reader": Case(
         "train", option("runner.train_reader_path=my_reader"), ("my_reader.py", str(ROOT))
+    ),
+    "reader_as_a_file": Case(
+        "train",
+        option("runner.train_reader_path=census_reader.py"),
+        ("runner.train_reader_path", "without .py, such as census_reader", "'census_reader.py'"),
+    ),
+    "reader_of_a_folder": Case(
+        "infer",
+        option("runner.infer_reader_path=./census_reader"),
+        ("runner.infer_reader_path", "such as census_reader", "'./census_reader'"),
+    ),
+    "share_leaves_nothing": Case(
+        "train",
+        option("runner.valid_share=0.9999"),
+        ("none of the 20 rows of {tmp}/rows is left to train on", "runner.valid_share 0.9999"),
     ),
     "missing_checkpoint_folder": Case(
         "infer", option("runner.infer_load_path={tmp}/nowhere"), ("{tmp}/nowhere", "checkpoint")
@@ -105,6 +134,16 @@ CASES = {
         "infer",
         option("runner.infer_start_epoch=3", "runner.infer_end_epoch=5"),
         ("epoch 3", "checkpoint", "{tmp}/good"),
+    ),
+    "no_epoch": Case(
+        "infer",
+        option("runner.infer_start_epoch=1", "runner.infer_end_epoch=1"),
+        ("runner.infer_start_epoch 1", "runner.infer_end_epoch 1", "name no epoch", "2 or more"),
+    ),
+    "other_initial_file": Case(
+        "train",
+        option("runner.model_init_path={tmp}/good/0/rec.json"),
+        ("{tmp}/good/0/rec.json is a file", "the folder of a rec.pdparams"),
     ),
     "missing_initial_checkpoint": Case(
         "train", option("runner.model_init_path={tmp}/nowhere"), ("{tmp}/nowhere", "not found")
@@ -140,6 +179,17 @@ CASES = {
         "train",
         option("hyper_parameters.bottom_size=wide"),
         ("hyper_parameters.bottom_size", "int", "'wide'"),
+    ),
+    "value_for_a_section": Case(
+        "train",
+        option("hyper_parameters.optimizer=adam"),
+        ("hyper_parameters.optimizer=adam", "is a section", "hyper_parameters.optimizer.class="),
+        ("dygraph",),
+    ),
+    "value_for_a_section_in_the_file": Case(
+        "train",
+        ["-m", "{tmp}/listed/config.yaml"],
+        ("hyper_parameters.optimizer should be a section with class", "['adam']"),
     ),
     "unknown_optimizer": Case(
         "train",
@@ -217,6 +267,9 @@ def bad_things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tmp / "bare.yaml").write_text("runner: {print_interval: 1}\n")
     (tmp / "alone").mkdir()
     shutil.copy(CONFIG, tmp / "alone")
+    runner = {"epochs": 1, "print_interval": 1, "train_batch_size": 4}
+    runner.update(train_data_dir="../rows", train_reader_path="census_reader")
+    make_model_dir(tmp / "listed", runner, {"feature_size": 3, "optimizer": ["adam"]})
     result = run_tool("trainer", "-m", CONFIG, *usual(tmp, tmp / "good"), cwd=tmp)
     assert result.status == 0, result.stderr
     (tmp / "damaged" / "0").mkdir(parents=True)
@@ -311,13 +364,52 @@ def test_an_unknown_runner_key_is_a_warning_with_the_nearest_name(bad_things: Pa
     assert "did you mean" not in result.sentences[1]
 
 
-def test_an_unknown_setting_is_warned_of_once(bad_things: Path) -> None:
-    options = usual(bad_things, bad_things / "warned")
-    wrong = option("hyper_parameters.bottom_sise=5")
-    result = run_tool("infer", "-m", CONFIG, *options, *wrong, cwd=bad_things)
-    assert result.status == 0
-    told = [line for line in result.stderr.splitlines() if "hyper_parameters.bottom_sise" in line]
-    assert len(told) == 1, result.stderr
+def test_an_unknown_setting_is_warned_of_once_in_one_line(bad_things: Path, tmp_path: Path) -> None:
+    options = usual(bad_things, tmp_path)
+    arguments = ["-m", str(CONFIG), *options, *option("hyper_parameters.bottom_sise=5")]
+    told = (
+        "warning: hyper_parameters.bottom_sise is not a key of this model; "
+        "did you mean hyper_parameters.bottom_size?"
+    )
+    cases = [(c, p, arguments) for c in ("train", "infer") for p in ("dygraph", "static")]
+    for result in run_cases(cases, cwd=bad_things):
+        assert result.status == 0, result.stderr
+        assert [line for line in result.stderr.splitlines() if "bottom_sise" in line] == [told]
+
+
+@pytest.mark.parametrize("place", ["elsewhere.py", "model/.venv/lib/site-packages/package.py"])
+def test_warnings_of_others_are_shown_as_ever(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(file: Path) -> None:
+        warnings.warn_explicit("two\nlines", UserWarning, str(file), 7)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        shown: list[str] = []
+        warnings.showwarning = lambda message, *_, **__: shown.append(str(message))
+        with cli._plain_warnings(tmp_path / "model"):
+            warn(tmp_path / place)
+            for _ in range(2):
+                warn(tmp_path / "model" / "net.py")
+        warn(tmp_path / "model" / "net.py")
+    assert shown == ["two\nlines", "two\nlines"]
+    assert capsys.readouterr().err == "warning: two lines\n"
+
+
+def test_an_internal_error_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("one\n  two\n" + "three " * 99)
+
+    monkeypatch.setattr(cli, "_run", fail)
+    assert cli.main("train", "dygraph", ["-m", str(CONFIG)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("internal error: RuntimeError: one two three ")
+    assert "(cli.py, line " in line
+    assert line.endswith("; --debug shows the traceback")
+    assert len(line) < 500
 
 
 def test_the_good_run_is_good(bad_things: Path) -> None:

@@ -137,14 +137,34 @@ def test_every_runner_key_is_explained() -> None:
         ("=3", "-o =3: expected key=value"),
         ("epochs=3", "key epochs should start with one of runner"),
         ("runner.epochs=[1", "value is not YAML"),
-        ("runner.epochs={a: 1}", "runner.epochs"),
+        ("runner.epochs=2024-13-45", "value is not YAML"),
+        ("runner.epochs=0", "runner.epochs should be at least 1, got 0"),
+        ("runner.seed=-1", "runner.seed should be at least 0, got -1"),
+        (f"runner.seed={10**23}", "runner.seed should be at most 2147483647, got 1000"),
+        (f"runner.shuffle_buffer={10**14}", "runner.shuffle_buffer should be at most 2147483647"),
+        ("runner=5", "-o runner=5: runner is a section, set one of its keys"),
+        ("runner.=5", "-o runner.=5: expected key=value"),
+        ("runner.epochs.x=3", "-o runner.epochs.x=3: runner.epochs is a value (10), not a section"),
+        ("runner.epochs={a: 1}", "runner.epochs is a value (10), not a section"),
+        ("runner.patience.x=3", "runner.patience should be of type int, got {'x': 3}"),
+        ("runner.patience={}", "runner.patience should be of type int, got {}"),
+        ("hyper_parameters=5", "hyper_parameters is a section, set one of its keys"),
+        ("hyper_parameters=[a]", "hyper_parameters is a section"),
+        ("hyper_parameters=", "hyper_parameters is a section"),
+        (
+            "hyper_parameters.optimizer=adam",
+            "hyper_parameters.optimizer is a section, set one of its keys, "
+            "for example -o hyper_parameters.optimizer.class=...",
+        ),
+        ("hyper_parameters.optimizer=", "hyper_parameters.optimizer is a section"),
+        (
+            "hyper_parameters.tower_size.x=3",
+            "hyper_parameters.tower_size is a value (8), not a section",
+        ),
+        ("hyper_parameters.tower_size={x: 3}", "hyper_parameters.tower_size is a value (8)"),
     ],
 )
-def test_a_bad_override_is_said(pair: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if "{" in pair:  # becomes an unknown key; a warning is enough
-        load_config(str(CONFIG), [pair])
-        assert said in capsys.readouterr().err
-        return
+def test_a_bad_override_is_said(pair: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         load_config(str(CONFIG), [pair])
     assert said in str(caught.value)
@@ -160,25 +180,107 @@ def test_a_file_that_is_no_config_is_said(tmp_path: Path, text: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_an_empty_section_is_no_failure(tmp_path: Path) -> None:
-    config = load_config(config_file(tmp_path, "runner:\nhyper_parameters:\n"))
-    assert config.runner("seed") == 12345
-    HyperParameters.from_config(config)
+def test_an_empty_section_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("runner:\nhyper_parameters:\n", "runner: {}\nhyper_parameters: {optimizer: }\n"):
+        config = load_config(config_file(tmp_path, text))
+        assert config.runner("seed") == 12345
+        assert HyperParameters.from_config(config) == HyperParameters()
+    assert capsys.readouterr().err == ""
 
 
-def test_a_section_that_is_no_mapping_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="runner"):
-        load_config(config_file(tmp_path, "runner: 3\n"))
+def test_an_override_may_fill_an_empty_section(tmp_path: Path) -> None:
+    file = config_file(tmp_path, "hyper_parameters: {optimizer: }")
+    config = load_config(file, ["hyper_parameters.optimizer.class=sgd"])
+    assert HyperParameters.from_config(config).optimizer == "sgd"
+    assert "hyper_parameters.optimizer" not in config
 
 
-def test_an_unknown_runner_key_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
-    load_config(str(CONFIG), ["runner.epoch=3"])
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert "runner.epoch is not a key" in err
-    assert "did you mean runner.epochs?" in err
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("runner: 3", "runner should be a mapping, got 3"),
+        ("runner: [{name: train}]", "runner should be a mapping, got [{'name': 'train'}]"),
+        ("hyper_parameters: adam", "hyper_parameters should be a mapping, got 'adam'"),
+        ("runner: {epochs: {x: 3}}", "runner.epochs should be of type int, got {'x': 3}"),
+        ("runner: {seed: {}}", "runner.seed should be of type int, got {}"),
+    ],
+)
+def test_a_value_for_a_section_is_said_and_the_other_way_round(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    file = config_file(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert str(caught.value).endswith(f"{file}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("hyper_parameter", "hyper_parameters"),
+        ("hyperparameters", "hyper_parameters"),
+        ("hyper_params", "hyper_parameters"),
+        ("Runner", "runner"),
+        ("runner.epochs", "runner"),
+    ],
+)
+def test_a_misspelt_section_is_warned_of(
+    tmp_path: Path, name: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = config_file(tmp_path, f"runner: {{epochs: 1}}\n{name}: {{bottom_size: 3}}\n")
+    assert load_config(file).required("epochs") == 1
+    told = f"warning: {file}: section {name} is not read; did you mean {near}?\n"
+    assert capsys.readouterr().err == told
+
+
+def test_other_sections_are_nobodys_business(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = "dataset: []\nmode: train\nphase:\n- {name: a}\ntrain: {epochs: 3}\n1: 2\nnull: 3\n"
+    load_config(config_file(tmp_path, f"runner: {{epochs: 1}}\n{others}"))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("epoch", "; did you mean runner.epochs?"),
+        ("random_seed", "; did you mean runner.seed?"),
+        ("keep", "; did you mean runner.keep_checkpoints?"),
+        ("gpu", "; did you mean runner.use_gpu?"),
+        ("device", "; see runner.use_gpu, runner.use_xpu or runner.use_npu"),
+        ("sync_mode", "; see runner.use_fleet"),
+        ("split_file_list", "; the nearest is runner.use_fleet"),
+        ("qqq", ""),
+    ],
+)
+def test_an_unknown_runner_key_is_warned_of(
+    name: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_config(str(CONFIG), [f"runner.{name}=3"])
+    told = f"warning: {CONFIG}: runner.{name} is not a key of these tools{hint}\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_known_key_is_not_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     load_config(str(CONFIG))
     assert capsys.readouterr().err == ""
+
+
+def test_only_unquoted_text_is_a_number_and_only_where_one_may_be(tmp_path: Path) -> None:
+    text = (
+        "runner: {model_save_path: 1e5, infer_load_path: '1e6', valid_share: 1e-1}\n"
+        "hyper_parameters: {rate: 1e-3, name: '1e-3', rates: [1e-3, 2]}\n"
+    )
+    config = load_config(config_file(tmp_path, text), ["runner.cache_dir=2e7"])
+    assert config["runner.model_save_path"] == "1e5"
+    assert config["runner.infer_load_path"] == "1e6"
+    assert config["runner.cache_dir"] == "2e7"
+    assert config["runner.valid_share"] == 0.1
+    assert config["hyper_parameters.rate"] == 0.001
+    assert config["hyper_parameters.name"] == "1e-3"
+    assert config["hyper_parameters.rates"] == [0.001, 2]
+    assert {type(value) for value in config.values()} == {str, float, list}
 
 
 def test_settings_default_to_census() -> None:
@@ -198,7 +300,7 @@ def test_tasks_come_from_names_columns_or_a_number() -> None:
     by_number = hyper(task_num=3)
     assert (by_number.label_columns, by_number.task_num) == ((0, 1, 2), 3)
     assert len(set(by_number.task_names)) == 3
-    assert hyper(task_num=2) == hyper()
+    assert hyper(task_num=2) == hyper()  # as PaddleRec's config of this model has it
     assert hyper(task_names="only", label_columns=0).task_num == 1
 
 
@@ -227,6 +329,7 @@ def test_numbers_stand_for_lists_and_whole_numbers_for_floats() -> None:
         ("label_columns", [-1, 0], "0..500"),
         ("loss_weights", [1], "one weight per task"),
         ("loss_weights", [1, -1], "negative"),
+        ("loss_weights", [0, 0.0], "have one above 0"),
         ("bottom_size", [], "at least one layer"),
         ("bottom_size", [5, 0], "at least 1"),
         ("tower_size", "8", "list of int"),
@@ -238,6 +341,11 @@ def test_numbers_stand_for_lists_and_whole_numbers_for_floats() -> None:
         ("optimizer.learning_rate", "fast", "float"),
         ("optimizer.learning_rate", float("nan"), "positive"),
         ("optimizer.schedule", "linear", "one of constant"),
+        ("optimizer", "sgd", "should be a section with class, learning_rate, "),
+        ("optimizer", ["adam"], "got ['adam']"),
+        ("optimizer", "", "should be a section"),
+        ("bottom_size.x", 3, "hyper_parameters.bottom_size should be a value, not a section"),
+        ("task_num.x", 3, "hyper_parameters.task_num should be a value, not a section"),
     ],
 )
 def test_a_bad_setting_is_said(key: str, value: Any, said: str) -> None:
@@ -260,8 +368,16 @@ def test_a_number_of_tasks_at_odds_with_their_names_is_said() -> None:
 
 
 def test_an_unknown_setting_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"hyper_parameters\.bottom_sise"):
-        hyper(bottom_sise=3)
+    for key, hint in (
+        ("bottom_sise", "; did you mean hyper_parameters.bottom_size?"),
+        ("learning_rate", "; did you mean hyper_parameters.optimizer.learning_rate?"),
+        ("optimizer.decay", "; did you mean hyper_parameters.optimizer.decay_rate?"),
+        ("sparse_inputs_slots", ""),
+    ):
+        with pytest.warns(UserWarning) as told:
+            HyperParameters.from_config({f"hyper_parameters.{key}": 3})
+        (warning,) = told
+        assert str(warning.message) == f"hyper_parameters.{key} is not a key of this model{hint}"
 
 
 def test_a_plain_dict_will_do() -> None:

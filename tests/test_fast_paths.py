@@ -17,6 +17,7 @@ from rec_runner.block_source import BlockSource, prefetch
 from rec_runner.checkpoint import load_weights
 from rec_runner.dygraph_block_engine import as_tensor, direct_update
 from rec_runner.engine import encode_in_pieces, joined_log_odds, step_labels
+from rec_runner.errors import UserError
 from rec_runner.row_cache import RowCache
 
 
@@ -79,6 +80,13 @@ def test_a_budget_too_small_keeps_nothing() -> None:
     source = BlockSource(lambda: reader, 32, "rows", None, 100, cache_bytes=5000)
     epoch(source), epoch(source)
     assert reader.passes == 2
+
+
+@pytest.mark.parametrize("chunk_rows", [1 << 50, 1 << 61])
+def test_more_rows_than_memory_can_hold_are_said(chunk_rows: int) -> None:
+    source = BlockSource(Rows, 32, "rows", None, chunk_rows)
+    with pytest.raises(UserError, match=f"runner.shuffle_buffer: .* no memory for {chunk_rows}"):
+        epoch(source)
 
 
 def test_encoded_rows_are_kept_only_where_the_encoding_stays() -> None:

@@ -48,6 +48,12 @@ def test_the_published_sizes() -> None:
     assert weights == 499 * 117 + 117 + 2 * (117 * 8 + 8) + 2 * (8 * 2 + 2)
 
 
+@pytest.mark.parametrize("tasks", [0, -1])
+def test_a_network_without_tasks_is_refused(tasks: int) -> None:
+    with pytest.raises(ValueError, match=f"task_num should be at least 1, got {tasks}"):
+        ShareBottomLayer(3, tasks, 4, 4)
+
+
 def test_several_layers_keep_the_order_of_sizes(rng) -> None:
     net = ShareBottomLayer(10, 3, [9, 7], [5, 4, 3])
     assert [list(layer.weight.shape) for layer in net.bottom] == [[10, 9], [9, 7]]

@@ -373,6 +373,17 @@ def test_what_paddle_saves_is_read(tmp_path: Path, protocol: int) -> None:
     np.testing.assert_array_equal(weights["x"], [1, 2])
 
 
+def test_a_checkpoint_may_be_named_by_its_file(tmp_path: Path) -> None:
+    for number, name in enumerate(("rec.pdparams", "rec_static.pdparams")):
+        array = np.full(3, number, np.float32)
+        (tmp_path / name).write_bytes(pickle.dumps({"w": array}, 4))
+        np.testing.assert_array_equal(load_weights(tmp_path / name)["w"], array)
+    np.testing.assert_array_equal(load_weights(tmp_path)["w"], [0, 0, 0])
+    (tmp_path / "rec.pdopt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"rec\.pdopt is a file; the folder of a rec\.pdparams"):
+        load_weights(tmp_path / "rec.pdopt")
+
+
 @pytest.mark.parametrize("value", ["text", 1, None, [1], {"b": 1}])
 def test_weights_that_are_no_arrays_are_named(tmp_path: Path, value: Any) -> None:
     (tmp_path / "rec.pdparams").write_bytes(pickle.dumps({"bottom.weight": value}, 4))

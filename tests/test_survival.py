@@ -589,4 +589,4 @@ def test_a_gzip_file_cut_short_is_refused_in_either_mode(config: Path) -> None:
     for result in cases(config, "dygraph", runs):
         assert result.status == 2
         (sentence,) = result.sentences
-        assert f"{file}: damaged gzip after line " in sentence
+        assert f"{file}: damaged gzip before the first line: " in sentence

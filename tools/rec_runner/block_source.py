@@ -41,6 +41,7 @@ class BlockSource:
         cache_bytes: rows are kept in memory after the first pass if they fit.
         keep: from the index of a block's first row and its length to a mask of the rows that
             belong to this source; None keeps all.
+        kept: what errors call the rows that ``keep`` keeps.
         disk: where parsed rows are kept between runs; None keeps none.
 
     Attributes:
@@ -57,6 +58,7 @@ class BlockSource:
         chunk_rows: int = 1 << 15,
         cache_bytes: int = 0,
         keep: Callable[[int, int], np.ndarray] | None = None,
+        kept: str = "",
         disk: RowCache | None = None,
     ) -> None:
         self.make_dataset = make_dataset
@@ -66,10 +68,12 @@ class BlockSource:
         self.chunk_rows = chunk_rows
         self.cache_bytes = cache_bytes
         self.keep = keep
+        self.kept = kept
         self.disk = disk
         self.encode: Callable[[np.ndarray], np.ndarray] | None = None
         self.keep_encoded = False
         self._rows: int | None = None
+        self._read = 0
         self._skipped: tuple[int, list[str]] = (0, [])
         self._cache: list[Chunk] | None = None
 
@@ -188,6 +192,8 @@ class BlockSource:
                 kept = [*kept, chunk] if size <= self.cache_bytes else None
             yield chunk
         if not rows:
+            if self._read:
+                raise UserError(f"none of the {self._read} rows of {self.name} is left {self.kept}")
             raise UserError(f"{self.name} holds no rows")
         if self._rows not in (None, rows):
             raise RunError(f"{self.name} held {self._rows} rows before and holds {rows} now")
@@ -217,8 +223,7 @@ class BlockSource:
             while start < len(block[1]):
                 if features is None:
                     # Pages that no row is written to never become resident.
-                    features = np.empty((self.chunk_rows, *block[0].shape[1:]), block[0].dtype)
-                    labels = np.empty((self.chunk_rows, *block[1].shape[1:]), block[1].dtype)
+                    features, labels = (self._room(array) for array in block)
                 take = min(self.chunk_rows - filled, len(block[1]) - start)
                 features[filled : filled + take] = block[0][start : start + take]
                 labels[filled : filled + take] = block[1][start : start + take]
@@ -232,16 +237,26 @@ class BlockSource:
         if features is not None:
             yield Chunk(features[:filled], labels[:filled], tuple(files))
 
+    def _room(self, rows: np.ndarray) -> np.ndarray:
+        """Memory for a chunk of rows such as these."""
+        try:
+            return np.empty((self.chunk_rows, *rows.shape[1:]), rows.dtype)
+        except (MemoryError, ValueError) as error:
+            raise UserError(
+                f"runner.shuffle_buffer: there is no memory for {self.chunk_rows} rows of "
+                f"{self.name}, set it lower"
+            ) from error
+
     def _read_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
-        first = 0
+        self._read = 0
         dataset = self.make_dataset()
         try:
             for block in dataset.blocks():
                 rows = block[:2]
                 if self.keep is not None:
-                    mask = self.keep(first, len(block[1]))
-                    first += len(block[1])
+                    mask = self.keep(self._read, len(block[1]))
                     rows = [array[mask] for array in rows]
+                self._read += len(block[1])
                 yield (*rows, getattr(block, "file", self.name))
         except OSError as error:
             name = error.filename or self.name

@@ -240,12 +240,20 @@ class Checkpoints:
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
     """Weights of a checkpoint folder, ours or PaddleRec's, by name.
 
+    Args:
+        folder: the folder, or the file of weights in it.
+
     Raises:
         UserError: no such checkpoint, a damaged one, or a file that is not one.
     """
+    names = (WEIGHTS, STATIC_WEIGHTS)
+    if folder.is_file():
+        if folder.name not in names:
+            raise UserError(f"checkpoint {folder} is a file; the folder of a {WEIGHTS} is expected")
+        names, folder = (folder.name,), folder.parent
     if (folder / MANIFEST).is_file():
         _check_files(folder, _read_manifest(folder))
-    for name in (WEIGHTS, STATIC_WEIGHTS):
+    for name in names:
         if (folder / name).is_file():
             return _weights(folder / name)
     raise UserError(f"checkpoint {folder / WEIGHTS} not found")

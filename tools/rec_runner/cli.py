@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from rec_runner.config import Config, load_config
+from rec_runner.config import Config, load_config, warn
 from rec_runner.environment import prepare_environment
+from rec_runner.model_dir import describe
 from rec_runner.signals import RaisedSignals
 
 _PURPOSE = {
@@ -30,7 +35,9 @@ def main(command: str, path: str, arguments: Sequence[str] | None = None) -> int
     """
     options = _parser(command, path).parse_args(arguments)
     try:
-        _run(command, path, load_config(options.config, options.override))
+        config = load_config(options.config, options.override)
+        with _plain_warnings(config.model_dir):
+            _run(command, path, config)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -38,15 +45,46 @@ def main(command: str, path: str, arguments: Sequence[str] | None = None) -> int
             raise
         sys.stdout.flush()
         if getattr(error, "user_error", False):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
             return getattr(error, "exit_status", 2)
         if isinstance(error, OSError):
             print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
             return 1
-        kind = type(error).__name__
-        print(f"internal error: {kind}: {error} (--debug shows the traceback)", file=sys.stderr)
+        said = describe(error, Path(__file__).parent)
+        print(f"internal error: {said}; --debug shows the traceback", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def _plain_warnings(folder: Path) -> Iterator[None]:
+    """Show what a model directory's code warns of as one ``warning:`` line each, once.
+
+    Args:
+        folder: the model directory. Warnings from elsewhere are shown as ever.
+    """
+    told: set[str] = set()
+    show = warnings.showwarning
+
+    def shown(
+        message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any
+    ) -> None:
+        file = Path(filename)
+        # The folder may hold a virtual environment too.
+        own = file.is_relative_to(folder) and "site-packages" not in file.parts
+        if not (own and issubclass(category, UserWarning)):
+            show(message, category, filename, *rest, **named)
+            return
+        text = " ".join(str(message).split())
+        if text not in told:
+            told.add(text)
+            warn(text)
+
+    warnings.showwarning = shown
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def _parser(command: str, path: str) -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import yaml
 from rec_runner.errors import UserError
 
 SECTIONS = ("runner", "hyper_parameters", "workspace")
+MAPPINGS = SECTIONS[:2]  # workspace is a value
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,6 @@ _TYPES = {
     "list": (list, str),
 }
 
-
 _LEAST = {
     "train_batch_size": 1,
     "infer_batch_size": 1,
@@ -88,12 +89,21 @@ _LEAST = {
     "shuffle_buffer": 1,
     "patience": 1,
     "keep_checkpoints": 1,
-    "epochs": 0,
+    "epochs": 1,
+    "infer_start_epoch": 0,
+    "seed": 0,
     "save_steps": 0,
     "cache_mb": 0,
     "num_workers": 0,
     "thread_num": 1,
     "bad_rows_cap": 1,
+}
+MOST = (1 << 31) - 1  # for any whole number; static programs keep seeds as int32
+
+# What people may look for under a name that none of the keys resembles.
+_INSTEAD = {
+    "device": "runner.use_gpu, runner.use_xpu or runner.use_npu",
+    "sync_mode": "runner.use_fleet",
 }
 
 
@@ -142,63 +152,114 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """
     file = Path(path)
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"config {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"config {path} is not UTF-8 text: {error.reason}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"config {path} is not YAML: {_one_line(error)}") from error
+    tree = _parse(text, f"config {path} is")
     if not isinstance(tree, dict):
         raise UserError(f"config {path} should be a mapping with a runner section")
-    config = Config()
-    for section in SECTIONS:
-        if section in tree:
-            if section != "workspace" and not isinstance(tree[section], (dict, type(None))):
-                raise UserError(
-                    f"config {path}: {section} should be a mapping, got {tree[section]!r}"
-                )
-            _flatten(section, tree[section], config)
+    config = Config(config_abs_dir=str(file.resolve().parent), yaml_path=path)
+    for name, value in tree.items():
+        if name not in SECTIONS:
+            _warn_of_misspelt_section(path, str(name))
+        elif name not in MAPPINGS or isinstance(value, dict):
+            _flatten(name, value, config)
+        elif value is not None:
+            raise UserError(f"config {path}: {name} should be a mapping, got {value!r}")
     for override in overrides:
-        key, value = _parse_override(override)
-        for old in [k for k in config if k.startswith(f"{key}.")]:
-            del config[old]
-        _flatten(key, value, config)
-    config["config_abs_dir"] = str(file.resolve().parent)
-    config["yaml_path"] = path
+        _apply_override(override, config)
     _check_runner(config)
     return config
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
+class _Exponent(str):
+    """A number such as ``1e-3``, which YAML 1.1 reads as text; people mean the number."""
+
+    pattern = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which marks unquoted text that is an :class:`_Exponent`."""
+
+    def construct_exponent(self, node: yaml.Node) -> str:
+        """A plain text that matched the pattern; a person may write the tag before any other."""
+        text = self.construct_scalar(node)
+        return _Exponent(text) if _Exponent.pattern.fullmatch(text) else text
+
+
+_Loader.add_implicit_resolver(
+    "!exponent", re.compile(f"(?:{_Exponent.pattern.pattern})$"), list("-+.0123456789")
+)
+_Loader.add_constructor("!exponent", _Loader.construct_exponent)
+
+
+def _parse(text: str, what: str) -> Any:
+    """The YAML value of a text.
+
+    Raises:
+        UserError: it is not YAML; the sentence begins with ``what``.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is no date
+        raise UserError(f"{what} not YAML: {_one_line(error)}") from error
+
+
+def _warn_of_misspelt_section(path: str, name: str) -> None:
+    """Other sections are none of ours, unless one is almost called like ours."""
+    near = difflib.get_close_matches(name.split(".")[0].lower(), MAPPINGS, n=1, cutoff=0.75)
+    if near:
+        warn(f"{path}: section {name} is not read; did you mean {near[0]}?")
+
+
+def _apply_override(text: str, config: Config) -> None:
+    """Set what ``key=value`` says; a mapping replaces a whole section.
+
+    Raises:
+        UserError: it is no such text, or it takes a value for a section or the other way round.
+    """
     key, equals, value = text.partition("=")
     key = key.strip()
-    if not equals or not key:
+    parts = key.split(".")
+    if not equals or not all(parts):
         raise UserError(f"-o {text}: expected key=value, for example -o runner.epochs=1")
-    if key.split(".")[0] not in SECTIONS:
+    if parts[0] not in SECTIONS:
         raise UserError(f"-o {text}: key {key} should start with one of {', '.join(SECTIONS)}")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"-o {text}: value is not YAML: {_one_line(error)}") from error
+    value = _parse(value, f"-o {text}: value is")
+    inner = [name for name in config if name.startswith(f"{key}.")]
+    if (inner or key in MAPPINGS) and not isinstance(value, dict):
+        example = f", for example -o {inner[0]}=..." if inner else ""
+        raise UserError(f"-o {text}: {key} is a section, set one of its keys{example}")
+    outer = [".".join(parts[:end]) for end in range(1, len(parts))]
+    for name in [*outer, key] if isinstance(value, dict) else outer:
+        if config.get(name) is not None:
+            raise UserError(f"-o {text}: {name} is a value ({config[name]!r}), not a section")
+        config.pop(name, None)
+    for name in inner:
+        del config[name]
+    _flatten(key, value, config)
 
 
 def _flatten(prefix: str, value: Any, into: Config) -> None:
+    section, _, name = prefix.partition(".")
+    key = _BY_NAME.get(name) if section == "runner" else None
     if isinstance(value, dict):
-        for name, child in value.items():
-            _flatten(f"{prefix}.{name}", child, into)
+        if key is not None:
+            raise _wrong_type(into, key, value)
+        for child, inner in value.items():
+            _flatten(f"{prefix}.{child}", inner, into)
     else:
-        into[prefix] = _yaml_float(value)
+        is_text = key is not None and key.type in ("str", "list")
+        into[prefix] = _exponents_as(str if is_text else float, value)
 
 
-def _yaml_float(value: Any) -> Any:
-    """YAML 1.1 reads ``1e-3`` as text; people mean the number."""
-    if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+def _exponents_as(kind: type, value: Any) -> Any:
+    """A value with each :class:`_Exponent` in it as text or as a number."""
+    if isinstance(value, list):
+        return [_exponents_as(kind, item) for item in value]
+    return kind(value) if isinstance(value, _Exponent) else value
 
 
 def _check_runner(config: Config) -> None:
@@ -206,21 +267,17 @@ def _check_runner(config: Config) -> None:
         section, _, name = key.partition(".")
         if section != "runner":
             continue
+        first, _, rest = name.partition(".")
+        if rest and first in _BY_NAME:
+            raise _wrong_type(config, _BY_NAME[first], {rest: value})
         if name not in _BY_NAME:
-            near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
-            hint = f"; did you mean runner.{near[0]}?" if near else ""
-            warn(f"{config['yaml_path']}: runner.{name} is not a key of these tools{hint}")
+            warn(f"{config['yaml_path']}: {key} is not a key of these tools{_hint(name)}")
         elif value is not None and not _is_a(value, _BY_NAME[name].type):
-            raise UserError(
-                f"{config['yaml_path']}: runner.{name} should be of type "
-                f"{_BY_NAME[name].type}, got {value!r}"
-            )
-    for name, least in _LEAST.items():
-        value = config.get(f"runner.{name}")
-        if value is not None and value < least:
-            raise UserError(
-                f"{config['yaml_path']}: runner.{name} should be at least {least}, got {value}"
-            )
+            raise _wrong_type(config, _BY_NAME[name], value)
+    for key in RUNNER_KEYS:
+        value = config.get(f"runner.{key.name}")
+        if key.type == "int" and value is not None:
+            _check_range(config, key.name, value)
     if config.runner("use_fleet"):
         raise UserError(
             f"{config['yaml_path']}: runner.use_fleet is not supported yet; "
@@ -232,9 +289,46 @@ def _check_runner(config: Config) -> None:
             f"CustomizeDataLoader, got {config.runner('reader_type')!r}"
         )
     if not 0 <= config.runner("valid_share") < 1:
-        raise UserError(f"{config['yaml_path']}: runner.valid_share should lie in [0, 1)")
+        raise UserError(
+            f"{config['yaml_path']}: runner.valid_share should lie in [0, 1), "
+            f"got {config.runner('valid_share')}"
+        )
     if config.runner("bad_rows") not in ("error", "skip"):
-        raise UserError(f"{config['yaml_path']}: runner.bad_rows should be error or skip")
+        raise UserError(
+            f"{config['yaml_path']}: runner.bad_rows should be error or skip, "
+            f"got {config.runner('bad_rows')!r}"
+        )
+
+
+def _wrong_type(config: Config, key: Key, value: Any) -> UserError:
+    return UserError(
+        f"{config['yaml_path']}: runner.{key.name} should be of type {key.type}, got {value!r}"
+    )
+
+
+def _check_range(config: Config, name: str, value: int) -> None:
+    least = _LEAST.get(name, value)
+    if value < least or value > MOST:
+        bound = f"at least {least}" if value < least else f"at most {MOST}"
+        raise UserError(f"{config['yaml_path']}: runner.{name} should be {bound}, got {value}")
+
+
+def _hint(name: str) -> str:
+    """What an unknown key was perhaps meant to be, the closer the surer; empty if it is like none.
+
+    A word in common counts much: ``keep`` is like ``keep_checkpoints``, not like ``seed``.
+    """
+    if name in _INSTEAD:
+        return f"; see {_INSTEAD[name]}"
+
+    def likeness(known: str) -> float:
+        shared = set(name.split("_")) & set(known.split("_"))
+        return difflib.SequenceMatcher(None, name, known).ratio() + 0.3 * len(shared)
+
+    near = max(_BY_NAME, key=likeness)
+    if likeness(near) >= 0.6:
+        return f"; did you mean runner.{near}?"
+    return f"; the nearest is runner.{near}" if likeness(near) >= 0.4 else ""
 
 
 def _is_a(value: Any, kind: str) -> bool:

@@ -71,7 +71,7 @@ def open_source(
         workers = config.runner("num_workers")
         drop_last = folder_key == "train_data_dir"
         return LoaderSource(make_dataset, batch_size, name, drop_last, workers, shuffle_seed)
-    keep = None
+    keep, part = None, "to train on" if phase == "train" else "to validate on"
     if share is not None:
         seed = config.runner("seed")
 
@@ -87,6 +87,7 @@ def open_source(
         chunk_rows=config.runner("shuffle_buffer"),
         cache_bytes=config.runner("cache_mb") << 20,
         keep=keep,
+        kept=f"{part} with runner.valid_share {config.runner('valid_share')}",
         disk=_disk_cache(config, make_dataset(), files, share),
     )
 

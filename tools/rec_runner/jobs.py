@@ -290,17 +290,23 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
         best = checkpoints.best_epoch()
         epochs = there if best is None else [best]
     else:
-        last = max(there, default=0)
-        epochs = list(range(start or 0, last + 1 if end is None else end))
-    missing = [epoch for epoch in epochs if epoch not in there]
-    if missing or not epochs:
-        wanted = f"epoch {missing[0]}" if missing else "any epoch"
+        start = start or 0
+        if end is not None and end <= start:
+            raise UserError(
+                f"runner.infer_start_epoch {start} and runner.infer_end_epoch {end} name no epoch: "
+                f"the end is one past the last, so {start + 1} or more was expected"
+            )
+        # Without an end, at least the first has to be there.
+        epochs = range(start, max([start, *there]) + 1 if end is None else end)
+    missing = next((epoch for epoch in epochs if epoch not in there), None)
+    if missing is not None or not epochs:
+        wanted = "any epoch" if missing is None else f"epoch {missing}"
         known = ", ".join(map(str, there)) or "none"
         raise UserError(
             f"runner.infer_load_path: no checkpoint of {wanted} in "
             f"{checkpoints.folder.absolute()}; epochs there: {known}"
         )
-    return epochs
+    return list(epochs)
 
 
 def _within_range(epochs: list[int], config: Config, engine: Engine) -> list[int]:
@@ -358,9 +364,21 @@ def make_engine(path: str, model_dir: ModelDir, config: Config, phase: str) -> t
 
 
 def _reader_module(model_dir: ModelDir, config: Config, phase: str) -> str:
-    """The reader's module; a config that names only the one for training means both."""
-    name = config.runner(f"{phase}_reader_path")
+    """The reader's module; a config that names only the one for training means both.
+
+    Raises:
+        UserError: the config names a file.
+    """
+    key = f"{phase}_reader_path"
     named = config.get("runner.infer_reader_path") is not None
-    if phase == "infer" and not named and not (model_dir.path / f"{name}.py").is_file():
-        return config.runner("train_reader_path")
+    if phase == "infer" and not named:
+        if not (model_dir.path / f"{config.runner(key)}.py").is_file():
+            key = "train_reader_path"
+    name = config.runner(key)
+    if name.endswith(".py") or "/" in name:
+        module = Path(name).name.removesuffix(".py")
+        raise UserError(
+            f"{config['yaml_path']}: runner.{key} should be the name of a module in the "
+            f"config's folder, without .py, such as {module}, got {name!r}"
+        )
     return name
