@@ -71,10 +71,12 @@ class BlockDygraphEngine(DygraphEngine):
     def _batches(self, window: Window) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
         """Encoded features ``[N, E]`` and labels ``[T, N, 1]`` of each batch."""
         features, labels = window.arrays
-        rows = as_tensor(features)
-        starts = range(0, window.rows, window.batch_size)
-        for start, batch_labels in zip(starts, step_labels(labels, window.batch_size)):
-            yield rows[start : start + window.batch_size], as_tensor(batch_labels)
+        rows, start = as_tensor(features), 0
+        for stack in step_labels(labels, window.batch_size):
+            batches = as_tensor(stack)
+            for index in range(len(stack)):
+                yield rows[start : start + window.batch_size], batches[index]
+                start += window.batch_size
 
     def score(self, window: Window) -> Outcome:
         self.net.eval()
@@ -133,8 +135,11 @@ def direct_update(optimizer: paddle.optimizer.Optimizer) -> Callable[[], None]:
         found = [kind and optimizer._get_accumulator_master(kind, parameter) for kind in kinds]
         slots.append((parameter, found))
 
+    constant = isinstance(optimizer._learning_rate, float)
+
     def direct() -> None:
-        optimizer._create_global_learning_rate()
+        if not constant:
+            optimizer._create_global_learning_rate()
         rate = optimizer._global_learning_rate()
         for parameter, found in slots:
             gradient = parameter.grad

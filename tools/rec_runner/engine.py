@@ -258,13 +258,20 @@ def encode_in_pieces(
 
 
 def step_labels(labels: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Labels ``[n, T]`` as the models want them: for each batch float32 ``[T, N, 1]``."""
+    """Labels ``[n, T]`` as the models want them: float32 ``[T, N, 1]`` for each batch.
+
+    Returns:
+        those of the whole batches, stacked, and those of a last incomplete one, stacked alike.
+    """
     whole = len(labels) // batch_size * batch_size
-    batches = labels[:whole].reshape(-1, batch_size, labels.shape[1]).transpose(0, 2, 1)
-    steps = list(np.ascontiguousarray(batches, dtype=np.float32)[..., np.newaxis])
+    tasks = labels.shape[1]
+    stacks = [labels[:whole].reshape(-1, batch_size, tasks)]
     if whole < len(labels):
-        steps.append(np.ascontiguousarray(labels[whole:].T, dtype=np.float32)[..., np.newaxis])
-    return steps
+        stacks.append(labels[whole:].reshape(1, -1, tasks))
+    return [
+        np.ascontiguousarray(stack.transpose(0, 2, 1), dtype=np.float32)[..., np.newaxis]
+        for stack in stacks
+    ]
 
 
 def joined_log_odds(pieces: Sequence[np.ndarray]) -> np.ndarray:

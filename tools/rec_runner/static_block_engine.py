@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,8 @@ class BlockStaticEngine(StaticEngine):
 def _feeds(window: Window) -> Iterator[dict[str, np.ndarray]]:
     features, labels = window.arrays
     starts = range(0, window.rows, window.batch_size)
-    for start, batch_labels in zip(starts, step_labels(labels, window.batch_size)):
+    batches = chain.from_iterable(step_labels(labels, window.batch_size))
+    for start, batch_labels in zip(starts, batches):
         yield {"encoded": features[start : start + window.batch_size], "labels": batch_labels}
 
 
