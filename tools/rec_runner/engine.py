@@ -16,7 +16,7 @@ from rec_runner.errors import UserError
 from rec_runner.model_dir import ModelDir, foreign
 from rec_runner.window import Window
 
-ENCODE_ROWS = 256
+ENCODE_ROWS = 512
 BLOCK_HOOKS = ("task_names", "encode", "loss_and_log_odds")
 
 
