@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("trainer", "infer", "static_trainer", "static_infer")
 PINNED = ROOT / "requirements.txt"
 FOR_TESTS = ROOT / "requirements-dev.txt"
+IN_PARALLEL = ("-n", "2", "--dist", "loadfile")  # as ``make test`` does
 # Paddle 2.6's last release; its wheel knows no NumPy 2 and imports setuptools.
 PADDLE_26 = ("paddlepaddle==2.6.2", "numpy==1.26.4", "setuptools==80.9.0")
 
@@ -127,8 +128,8 @@ def run_setting(setting: Setting, interpreter: str, suite: bool) -> tuple[list[s
     result, suite_passes = "-", True
     if suite:
         say(f"{setting.folder.name}: test-suite")
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests")]
-        status, output = capture(command, cwd=ROOT)
+        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *IN_PARALLEL]
+        status, output = capture([*command, str(ROOT / "tests")], cwd=ROOT)
         result, suite_passes = output.strip().splitlines()[-1].strip("= "), status == 0
         if not suite_passes:
             print(output)
