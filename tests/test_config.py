@@ -28,6 +28,28 @@ def hyper(**values: Any) -> HyperParameters:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "runner: &a {epochs: 1, more: *a}",
+        "runner: {epochs: 1, more: &b [1, *b]}",
+        "runner: {more: " + "[" * 2_000 + "]" * 2_000 + "}",
+        "\n".join(
+            ["a0: &a0 {x: 1}"]
+            + [
+                f"a{i}: &a{i} {{{', '.join(f'k{j}: *a{i - 1}' for j in range(10))}}}"
+                for i in range(1, 12)
+            ]
+            + ["runner: *a11"]
+        ),
+    ],
+    ids=["itself", "list_of_itself", "deep", "bomb"],
+)
+def test_yaml_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError):
+        load_config(config_file(tmp_path, text))
+
+
 def test_the_quick_start_config_is_flat() -> None:
     config = load_config(str(CONFIG))
     assert isinstance(config, dict)

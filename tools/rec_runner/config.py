@@ -98,6 +98,8 @@ _LEAST = {
     "thread_num": 1,
     "bad_rows_cap": 1,
 }
+MOST_KEYS = 10_000
+LONGEST_KEY = 1_000
 MOST = (1 << 31) - 1  # for any whole number; static programs keep seeds as int32
 
 # What people may look for under a name that none of the keys resembles.
@@ -205,6 +207,8 @@ def _parse(text: str, what: str) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is no date
         raise UserError(f"{what} not YAML: {_one_line(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{what} nested too deeply to be a config") from error
 
 
 def _warn_of_misspelt_section(path: str, name: str) -> None:
@@ -245,6 +249,9 @@ def _apply_override(text: str, config: Config) -> None:
 def _flatten(prefix: str, value: Any, into: Config) -> None:
     section, _, name = prefix.partition(".")
     key = _BY_NAME.get(name) if section == "runner" else None
+    if len(into) >= MOST_KEYS or len(prefix) > LONGEST_KEY:
+        # Anchors that refer to anchors make billions of keys of a few lines.
+        raise UserError(f"{into['yaml_path']}: {section} holds too many keys, or too deep ones")
     if isinstance(value, dict):
         if key is not None:
             raise _wrong_type(into, key, value)
@@ -258,7 +265,10 @@ def _flatten(prefix: str, value: Any, into: Config) -> None:
 def _exponents_as(kind: type, value: Any) -> Any:
     """A value with each :class:`_Exponent` in it as text or as a number."""
     if isinstance(value, list):
-        return [_exponents_as(kind, item) for item in value]
+        try:
+            return [_exponents_as(kind, item) for item in value]
+        except RecursionError as error:
+            raise UserError("config: a list holds itself, or lists too deep") from error
     return kind(value) if isinstance(value, _Exponent) else value
 
 
