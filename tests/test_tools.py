@@ -413,6 +413,13 @@ def test_ties_and_one_class_are_scored_as_scikit_learn_does(tmp_path: Path) -> N
     assert f"auc_income: {expected:.6f}" in log
 
 
+def test_a_terminal_that_cannot_show_a_name_ends_no_run(tmp_path: Path) -> None:
+    options = override(epochs=1, model_save_path="out", hyper_parameters__task_names="[收入, 婚姻]")
+    result = run_tool("trainer", "-m", CONFIG, *options, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert result.status == 0, result.stderr
+    assert r"auc_\u6536\u5165" in result.stdout
+
+
 def test_a_flag_for_old_programs_is_said_to_have_no_effect(tmp_path: Path) -> None:
     options = override(epochs=1, model_save_path=tmp_path / "out")
     result = run_tool(

@@ -33,6 +33,9 @@ def main(command: str, path: str, arguments: Sequence[str] | None = None) -> int
         exit status: 0 when the work was done, 2 for bad input, 1 for other failures, 130 or 143
         after SIGINT or SIGTERM.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show ends no run
+            stream.reconfigure(errors="backslashreplace")
     options = _parser(command, path).parse_args(arguments)
     try:
         config = load_config(options.config, options.override)
