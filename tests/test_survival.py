@@ -414,6 +414,26 @@ def test_an_epoch_whose_validation_fails_is_not_trained_again(config: Path, path
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_a_value_too_large_for_the_encoding_is_named(config: Path, path: str) -> None:
+    for file in (config.parent / "train").iterdir():
+        table = np.loadtxt(file, delimiter=",")
+        table[:, 2:] *= 1e-3  # standardised by a thousand
+        write_table(file, table)
+    result = run_tool(TRAINER[path], "-m", config, cwd=config.parent)
+    assert result.status == 0, result.stderr
+    table = np.zeros((30, 8))
+    table[:, 1] = np.arange(30) % 2
+    table[17, 4] = 3e38
+    write_table(config.parent / "huge" / "rows.txt", table)
+    scoring = {"test_data_dir": "huge", "infer_load_path": "model_output"}
+    infer = {"dygraph": "infer", "static": "static_infer"}[path]
+    result = run_tool(infer, "-m", config, *override(**scoring), cwd=config.parent)
+    assert result.status == 1
+    said = [line for line in result.sentences if line.startswith("error:")]
+    assert len(said) == 1 and "rows.txt: the value 3e+38 of feature 2 " in said[0]
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_scores_that_are_not_numbers_are_refused(config: Path, path: str) -> None:
     result = run_tool("trainer", "-m", config, cwd=config.parent)
     assert result.status == 0, result.stderr

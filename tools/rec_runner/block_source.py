@@ -150,7 +150,9 @@ class BlockSource:
         cache = self._cache
         for number, chunk in enumerate(prefetch(self._chunks()) if cache is None else cache):
             if self.encode is not None and not chunk.encoded:
-                chunk = chunk._replace(features=self.encode(chunk.features), encoded=True)
+                encoded = self.encode(chunk.features)
+                _check_encoded(chunk, encoded)
+                chunk = chunk._replace(features=encoded, encoded=True)
                 if cache is not None and self._may_keep(chunk, len(cache)):
                     cache[number] = chunk
             yield chunk
@@ -263,6 +265,25 @@ class BlockSource:
             raise RunError(f"{name} cannot be read: {error.strerror or error}") from error
         if hasattr(dataset, "skipped_rows"):
             self._skipped = dataset.skipped_rows()
+
+
+def _check_encoded(chunk: Chunk, encoded: np.ndarray) -> None:
+    """Refuse what overflowed in the encoding: a ReLU would turn it into a plausible score.
+
+    Raises:
+        RunError: names the files, the raw row's largest value and its column.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(encoded.sum()):  # several times faster than to look at each
+            return
+    bad = ~np.isfinite(encoded.reshape(len(encoded), -1)).all(axis=1)
+    if bad.any():
+        row = chunk.features[int(np.argmax(bad))].ravel()
+        column = int(np.argmax(np.abs(row)))
+        raise RunError(
+            f"{', '.join(chunk.files)}: the value {row[column]:g} of feature {column} (from 0) is "
+            "too large for this network, whose encoding of it is not a finite number"
+        )
 
 
 def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
