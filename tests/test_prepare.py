@@ -396,11 +396,13 @@ def whole(
     return answer
 
 
-def unsized(body: bytes) -> Callable[[Handler], None]:
-    """Answers without saying how long the body is."""
+def unsized(body: bytes, length: str | None = None) -> Callable[[Handler], None]:
+    """Answers without saying how long the body is, or with a length that says nothing."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(200)
+        if length:
+            handler.send_header("Content-Length", length)
         handler.end_headers()
         handler.wfile.write(body)
 
@@ -513,6 +515,15 @@ def test_the_archive_is_downloaded_once(
     for _ in range(2):
         assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
     assert site.requests == [("/a.tar.gz", None)]
+
+
+@pytest.mark.parametrize("length", ["abc", "-5"])
+def test_a_length_that_is_no_number_counts_as_unknown(
+    tmp_path: Path, site: Site, archive: bytes, train_lines: list[str], length: str
+) -> None:
+    url = site.url("/a", unsized(archive, length))
+    assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
+    assert len(site.requests) == 1
 
 
 def test_a_cut_off_transfer_is_resumed(

@@ -174,8 +174,9 @@ def _transfer(session: requests.Session, url: str, part: _Part) -> None:
             raise ProtocolError(f"HTTP status {status} for the rest of the file")
         elif not start:
             raise DownloadError(f"HTTP status {status} {response.reason}")
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        length = response.headers.get("Content-Length", "")
+        # Any other value says nothing; a cut-off file then shows when it is unpacked.
+        total = start + int(length) if length.isdecimal() else None
         bar = tqdm(
             desc="download", total=total, initial=start, unit="B", unit_scale=True, disable=None
         )
