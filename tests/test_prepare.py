@@ -8,6 +8,7 @@ import io
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from census_rows import CENSUS, EXPECTED, columns_module, generate, raw_dir
+from filelock import FileLock
 
 OUTPUTS = ["test_all/test_all.txt", "train_all/train_all.txt", "valid_all/valid_all.txt"]
 TRAIN, VALID, TEST = OUTPUTS[1], OUTPUTS[2], OUTPUTS[0]
@@ -331,8 +333,83 @@ def test_an_output_folder_that_is_a_file(tmp_path: Path, raw: Path) -> None:
 def test_a_full_disk_leaves_nothing(tmp_path: Path, raw: Path) -> None:
     limit = file_size_limit(150_000)
     run = prepare("--raw-dir", raw, "--out-dir", tmp_path / "out", preexec_fn=limit)
-    assert "File too large" in sentence(run, 1)
+    assert "File too large; nothing was written" in sentence(run, 1)
     assert files(tmp_path / "out") == []
+
+
+# Runs that break off
+
+BREAKING_OFF = """
+import builtins, os, sys
+sys.path.insert(0, sys.argv[1])
+import prepare
+replace = os.replace
+def breaking_off(source, target):
+    when, name, error = sys.argv[2].split()
+    wanted = os.path.basename(target) == name
+    if wanted and when == "before":
+        raise getattr(builtins, error)(5, "broken", name)
+    replace(source, target)
+    if wanted:
+        raise getattr(builtins, error)(5, "broken", name)
+os.replace = breaking_off
+sys.exit(prepare.main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "status", "said", "changed", "gone"),
+    [
+        ("before train_all.txt OSError", 1, "run it again: ", [], [VALID, TEST]),
+        ("before test_all.txt KeyboardInterrupt", 130, "run it again: ", [VALID], [TEST]),
+        ("after test_all.txt KeyboardInterrupt", 130, "all files were", [VALID, TEST], []),
+    ],
+)
+def test_a_run_that_breaks_off_leaves_no_overlapping_files(
+    tmp_path: Path,
+    raw: Path,
+    encoded: tuple,
+    at: str,
+    status: int,
+    said: str,
+    changed: list[str],
+    gone: list[str],
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(encoded[1], out)
+    run = subprocess.run(
+        [sys.executable, "-c", BREAKING_OFF, str(CENSUS), at]
+        + ["--raw-dir", str(raw), "--out-dir", str(out), "--seed", "7"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    message = sentence(run, status)
+    assert said in message
+    assert [name for name in OUTPUTS if name in message] == sorted(gone)
+    assert files(out) == sorted({"columns.txt", *OUTPUTS} - {*gone})
+    left = {*OUTPUTS} - {*gone}
+    old = {name for name in left if (out / name).read_bytes() == (encoded[1] / name).read_bytes()}
+    assert left - old == {*changed}
+    assert not list(out.glob(".prepare*"))
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, raw: Path) -> None:
+    left = tmp_path / ".prepare-killed"
+    left.mkdir()
+    (left / "train_all").write_text("half")
+    run = prepare("--raw-dir", raw, "--out-dir", tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert not list(tmp_path.glob(".prepare*"))
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path, raw: Path) -> None:
+    busy = tmp_path / ".prepare-busy"
+    busy.mkdir()
+    with FileLock(str(tmp_path / ".prepare.lock")):
+        said = sentence(prepare("--raw-dir", raw, "--out-dir", tmp_path), 2)
+    assert str(tmp_path) in said and "--out-dir" in said
+    assert busy.exists()
 
 
 # Download
