@@ -330,6 +330,21 @@ def test_an_output_folder_that_is_a_file(tmp_path: Path, raw: Path) -> None:
     assert (tmp_path / "out").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["train_all/train_data.csv", "valid_all/valid_all.txt.gz"])
+def test_other_files_among_the_rows_are_refused(
+    tmp_path: Path, site: Site, raw: Path, name: str
+) -> None:
+    other = tmp_path / "out" / name
+    other.parent.mkdir(parents=True)
+    (other.parent / ".hidden").write_text("of no account")
+    other.write_text("mine")
+    source = ["--raw-dir", raw] if name.endswith("csv") else ["--url", site.url("/a", refuse(404))]
+    assert str(other) in sentence(prepare(*source, "--out-dir", tmp_path / "out"), 2)
+    assert files(tmp_path / "out") == sorted([name, f"{other.parent.name}/.hidden"])
+    assert site.requests == []
+    assert other.read_text() == "mine"
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path, raw: Path) -> None:
     limit = file_size_limit(150_000)
     run = prepare("--raw-dir", raw, "--out-dir", tmp_path / "out", preexec_fn=limit)

@@ -99,9 +99,10 @@ def workspace(out_dir: Path) -> Iterator[Path]:
         The folder.
 
     Raises:
-        InputError: another run is at work in `out_dir`.
+        InputError: another run is at work in `out_dir`, or other data files are there.
         OSError: `out_dir` cannot be written to.
     """
+    _refuse_other_files(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(out_dir / ".prepare.lock"))
     try:
@@ -119,6 +120,17 @@ def workspace(out_dir: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             os.unlink(lock.lock_file)
         lock.release()
+
+
+def _refuse_other_files(out_dir: Path) -> None:
+    """Raises `InputError` for a file that would be read along with a split's own."""
+    for target in (_target(out_dir, split) for split in SPLITS):
+        if not target.parent.exists():
+            continue
+        for path in sorted(target.parent.iterdir()):
+            if path.is_file() and path != target and not path.name.startswith("."):
+                message = f"{path}: the trainer would read these rows too; move the file elsewhere"
+                raise InputError(f"{message}, or give another --out-dir")
 
 
 def encode(raw: Sequence[Path], into: Path, seed: int, header: bool) -> dict[str, int]:
