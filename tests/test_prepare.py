@@ -580,6 +580,13 @@ def pack_tar_of_zip_and_gz(members: dict[str, bytes]) -> bytes:
     return tarred("w", {"a/train.zip": inner, f"b/{test}.gz": gzip.compress(members[test])})
 
 
+def pack_copies_and_folders(members: dict[str, bytes]) -> bytes:
+    """The raw files in two forms, among folders of the same names."""
+    folders = {f"{name}__": b"" for name in members}
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in members.items()}
+    return zipped(**packed, **{"census.tar.gz": tarred("w:gz", members)}, **folders)
+
+
 def pack_gz_of_zip(members: dict[str, bytes]) -> bytes:
     """A zip compressed once more."""
     return gzip.compress(zipped(**members))
@@ -587,7 +594,14 @@ def pack_gz_of_zip(members: dict[str, bytes]) -> bytes:
 
 @pytest.mark.parametrize(
     "pack",
-    [pack_plain_zip, pack_zip_of_targz, pack_zip_of_gz, pack_tar_of_zip_and_gz, pack_gz_of_zip],
+    [
+        pack_plain_zip,
+        pack_zip_of_targz,
+        pack_zip_of_gz,
+        pack_tar_of_zip_and_gz,
+        pack_copies_and_folders,
+        pack_gz_of_zip,
+    ],
 )
 def test_any_nesting_is_unpacked(
     tmp_path: Path,
@@ -605,7 +619,10 @@ def test_the_archive_is_downloaded_once(
 ) -> None:
     url = site.url("/a.tar.gz", unsized(archive))
     for _ in range(2):
-        assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
+        run = prepare("--url", url, "--out-dir", tmp_path)
+        assert_done(run, tmp_path, train_lines)
+        (kept,) = (tmp_path / "download").iterdir()
+        assert f"taken as is; to download it again, remove {kept}" in run.stderr
     assert site.requests == [("/a.tar.gz", None)]
 
 
@@ -677,7 +694,7 @@ def test_a_busy_server_is_asked_again(
     assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
 
 
-@pytest.mark.parametrize("bad", ["404", "page", "lacking", "cut"])
+@pytest.mark.parametrize("bad", ["404", "page", "lacking", "cut", "fault", "twice"])
 def test_the_second_address_is_tried(
     tmp_path: Path,
     site: Site,
@@ -692,6 +709,8 @@ def test_the_second_address_is_tried(
         "page": whole(b"<html>moved</html>"),
         "lacking": whole(zipped(**train)),
         "cut": unsized(archive[:-5_000]),
+        "fault": whole(zipped(**spoilt(members, train_lines))),
+        "twice": whole(zipped(**members, **{"b__census-income.test": b"other rows"})),
     }
     urls = site.url("/first.zip", answers[bad]), site.url("/second.tar.gz", whole(archive))
     run = prepare("--url", urls[0], "--url", urls[1], "--out-dir", tmp_path)
@@ -707,6 +726,7 @@ def test_the_second_address_is_tried(
         ("lacking", "no archive that holds census-income.test"),
         ("cut", "broken archive"),
         ("nothing", "no archive"),
+        ("twice", "two files census-income.test that differ"),
     ],
 )
 def test_a_failed_download_leaves_nothing(
@@ -719,6 +739,7 @@ def test_a_failed_download_leaves_nothing(
         "lacking": whole(zipped(**train)),
         "cut": unsized(zipped(**members)[:-5_000]),
         "nothing": whole(b""),
+        "twice": whole(zipped(**members, **{"b__census-income.test": b"other rows"})),
     }
     url = site.url("/a.zip", answers[bad])
     message = sentence(prepare("--url", url, "--out-dir", tmp_path), 1)
@@ -726,13 +747,31 @@ def test_a_failed_download_leaves_nothing(
     assert files(tmp_path) == []
 
 
+def spoilt(members: dict[str, bytes], train_lines: list[str]) -> dict[str, bytes]:
+    """The raw files with a fault in line 9 of the first."""
+    return {**members, "census-income.data": text(change(9, 11, "Blue")(train_lines))}
+
+
 def test_a_fault_in_what_was_downloaded_is_named(
     tmp_path: Path, site: Site, members: dict[str, bytes], train_lines: list[str]
 ) -> None:
-    spoilt = {**members, "census-income.data": text(change(9, 11, "Blue")(train_lines))}
-    url = site.url("/a.zip", whole(zipped(**spoilt)))
+    url = site.url("/a.zip", whole(zipped(**spoilt(members, train_lines))))
     message = sentence(prepare("--url", url, "--out-dir", tmp_path), 2)
-    assert "census-income.data, line 9, field 11 (race): 'Blue'" in message
+    assert f"{url}: census-income.data, line 9, field 11 (race): 'Blue'" in message
+    assert f"(removed {tmp_path / 'download'}" in message
+    assert files(tmp_path) == []
+
+
+def test_a_kept_archive_that_is_of_no_use_is_downloaded_again(
+    tmp_path: Path, site: Site, archive: bytes, members: dict[str, bytes], train_lines: list[str]
+) -> None:
+    url = site.url("/a.zip", whole(archive))
+    assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
+    (kept,) = (tmp_path / "download").iterdir()
+    kept.write_bytes(zipped(**spoilt(members, train_lines)))
+    assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
+    assert len(site.requests) == 2
+    assert kept.read_bytes() == archive
 
 
 @pytest.mark.parametrize("size", [10_000, 60_000], ids=["download", "unpack"])

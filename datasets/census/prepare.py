@@ -133,7 +133,9 @@ def _refuse_other_files(out_dir: Path) -> None:
                 raise InputError(f"{message}, or give another --out-dir")
 
 
-def encode(raw: Sequence[Path], into: Path, seed: int, header: bool) -> dict[str, int]:
+def encode(
+    raw: Sequence[Path], into: Path, seed: int, header: bool, archive: Path | None = None
+) -> dict[str, int]:
     """Encodes the raw files to one file for each of `SPLITS`.
 
     Args:
@@ -141,6 +143,7 @@ def encode(raw: Sequence[Path], into: Path, seed: int, header: bool) -> dict[str
         into: existing folder that gets the files, named as the splits.
         seed: see `prepare`.
         header: see `prepare`.
+        archive: the archive that the raw files are from.
 
     Returns:
         Number of rows in each of `SPLITS`.
@@ -151,7 +154,7 @@ def encode(raw: Sequence[Path], into: Path, seed: int, header: bool) -> dict[str
     """
     columns = read_columns()
     train, test = raw
-    train_rows, test_rows = _count(train, columns), _count(test, columns)
+    train_rows, test_rows = (_count(path, columns, archive) for path in raw)
     in_valid = np.zeros(test_rows, dtype=bool)
     in_valid[np.random.default_rng(seed).permutation(test_rows)[: test_rows // 2]] = True
 
@@ -228,15 +231,17 @@ def download_and_prepare(
     from download import UCI_URLS, fetch
 
     with workspace(out_dir) as aside:
-        raw_dir = aside / "raw"
-        raw_dir.mkdir()
-        fetch(urls or UCI_URLS, out_dir / "download", raw_dir)
-        counts = encode(find_raw(raw_dir), aside, seed, header)
+        counts = fetch(
+            urls or UCI_URLS,
+            out_dir / "download",
+            aside,
+            lambda raw, archive: encode(find_raw(raw), aside, seed, header, archive),
+        )
         put_in_place(aside, out_dir)
     return counts
 
 
-def _count(path: Path, columns: Columns) -> int:
+def _count(path: Path, columns: Columns, archive: Path | None) -> int:
     """Number of rows in a raw file; says so if it is not UCI's number."""
     rows = count_rows(path, columns)
     expected = UCI_ROWS[path.name.replace(".gz", "")]
@@ -244,7 +249,8 @@ def _count(path: Path, columns: Columns) -> int:
         raise InputError(f"{path.name}: holds {rows} rows, expected {expected:,}")
     if rows != expected:
         note = f"prepare.py: note: {path.name} holds {rows:,} rows, UCI's {expected:,}; taken as is"
-        print(note, file=sys.stderr)
+        again = f"; to download it again, remove {archive}" if archive else ""
+        print(f"{note}{again}", file=sys.stderr)
     return rows
 
 
