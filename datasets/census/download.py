@@ -14,9 +14,9 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Callable, TypeVar
+from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import requests
