@@ -8,6 +8,7 @@ import io
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from census_rows import CENSUS, EXPECTED, columns_module, generate, raw_dir
+from filelock import FileLock
 
 OUTPUTS = ["test_all/test_all.txt", "train_all/train_all.txt", "valid_all/valid_all.txt"]
 TRAIN, VALID, TEST = OUTPUTS[1], OUTPUTS[2], OUTPUTS[0]
@@ -328,11 +330,101 @@ def test_an_output_folder_that_is_a_file(tmp_path: Path, raw: Path) -> None:
     assert (tmp_path / "out").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["train_all/train_data.csv", "valid_all/valid_all.txt.gz"])
+def test_other_files_among_the_rows_are_refused(
+    tmp_path: Path, site: Site, raw: Path, name: str
+) -> None:
+    other = tmp_path / "out" / name
+    other.parent.mkdir(parents=True)
+    (other.parent / ".hidden").write_text("of no account")
+    other.write_text("mine")
+    source = ["--raw-dir", raw] if name.endswith("csv") else ["--url", site.url("/a", refuse(404))]
+    assert str(other) in sentence(prepare(*source, "--out-dir", tmp_path / "out"), 2)
+    assert files(tmp_path / "out") == sorted([name, f"{other.parent.name}/.hidden"])
+    assert site.requests == []
+    assert other.read_text() == "mine"
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path, raw: Path) -> None:
     limit = file_size_limit(150_000)
     run = prepare("--raw-dir", raw, "--out-dir", tmp_path / "out", preexec_fn=limit)
-    assert "File too large" in sentence(run, 1)
+    assert "File too large; nothing was written" in sentence(run, 1)
     assert files(tmp_path / "out") == []
+
+
+# Runs that break off
+
+BREAKING_OFF = """
+import builtins, os, sys
+sys.path.insert(0, sys.argv[1])
+import prepare
+replace = os.replace
+def breaking_off(source, target):
+    when, name, error = sys.argv[2].split()
+    wanted = os.path.basename(target) == name
+    if wanted and when == "before":
+        raise getattr(builtins, error)(5, "broken", name)
+    replace(source, target)
+    if wanted:
+        raise getattr(builtins, error)(5, "broken", name)
+os.replace = breaking_off
+sys.exit(prepare.main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "status", "said", "changed", "gone"),
+    [
+        ("before train_all.txt OSError", 1, "run it again: ", [], [VALID, TEST]),
+        ("before test_all.txt KeyboardInterrupt", 130, "run it again: ", [VALID], [TEST]),
+        ("after test_all.txt KeyboardInterrupt", 130, "all files were", [VALID, TEST], []),
+    ],
+)
+def test_a_run_that_breaks_off_leaves_no_overlapping_files(
+    tmp_path: Path,
+    raw: Path,
+    encoded: tuple,
+    at: str,
+    status: int,
+    said: str,
+    changed: list[str],
+    gone: list[str],
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(encoded[1], out)
+    run = subprocess.run(
+        [sys.executable, "-c", BREAKING_OFF, str(CENSUS), at]
+        + ["--raw-dir", str(raw), "--out-dir", str(out), "--seed", "7"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    message = sentence(run, status)
+    assert said in message
+    assert [name for name in OUTPUTS if name in message] == sorted(gone)
+    assert files(out) == sorted({"columns.txt", *OUTPUTS} - {*gone})
+    left = {*OUTPUTS} - {*gone}
+    old = {name for name in left if (out / name).read_bytes() == (encoded[1] / name).read_bytes()}
+    assert left - old == {*changed}
+    assert not list(out.glob(".prepare*"))
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, raw: Path) -> None:
+    left = tmp_path / ".prepare-killed"
+    left.mkdir()
+    (left / "train_all").write_text("half")
+    run = prepare("--raw-dir", raw, "--out-dir", tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert not list(tmp_path.glob(".prepare*"))
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path, raw: Path) -> None:
+    busy = tmp_path / ".prepare-busy"
+    busy.mkdir()
+    with FileLock(str(tmp_path / ".prepare.lock")):
+        said = sentence(prepare("--raw-dir", raw, "--out-dir", tmp_path), 2)
+    assert str(tmp_path) in said and "--out-dir" in said
+    assert busy.exists()
 
 
 # Download
@@ -396,11 +488,13 @@ def whole(
     return answer
 
 
-def unsized(body: bytes) -> Callable[[Handler], None]:
-    """Answers without saying how long the body is."""
+def unsized(body: bytes, length: str | None = None) -> Callable[[Handler], None]:
+    """Answers without saying how long the body is, or with a length that says nothing."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(200)
+        if length:
+            handler.send_header("Content-Length", length)
         handler.end_headers()
         handler.wfile.write(body)
 
@@ -486,6 +580,13 @@ def pack_tar_of_zip_and_gz(members: dict[str, bytes]) -> bytes:
     return tarred("w", {"a/train.zip": inner, f"b/{test}.gz": gzip.compress(members[test])})
 
 
+def pack_copies_and_folders(members: dict[str, bytes]) -> bytes:
+    """The raw files in two forms, among folders of the same names."""
+    folders = {f"{name}__": b"" for name in members}
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in members.items()}
+    return zipped(**packed, **{"census.tar.gz": tarred("w:gz", members)}, **folders)
+
+
 def pack_gz_of_zip(members: dict[str, bytes]) -> bytes:
     """A zip compressed once more."""
     return gzip.compress(zipped(**members))
@@ -493,7 +594,14 @@ def pack_gz_of_zip(members: dict[str, bytes]) -> bytes:
 
 @pytest.mark.parametrize(
     "pack",
-    [pack_plain_zip, pack_zip_of_targz, pack_zip_of_gz, pack_tar_of_zip_and_gz, pack_gz_of_zip],
+    [
+        pack_plain_zip,
+        pack_zip_of_targz,
+        pack_zip_of_gz,
+        pack_tar_of_zip_and_gz,
+        pack_copies_and_folders,
+        pack_gz_of_zip,
+    ],
 )
 def test_any_nesting_is_unpacked(
     tmp_path: Path,
@@ -511,8 +619,20 @@ def test_the_archive_is_downloaded_once(
 ) -> None:
     url = site.url("/a.tar.gz", unsized(archive))
     for _ in range(2):
-        assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
+        run = prepare("--url", url, "--out-dir", tmp_path)
+        assert_done(run, tmp_path, train_lines)
+        (kept,) = (tmp_path / "download").iterdir()
+        assert f"taken as is; to download it again, remove {kept}" in run.stderr
     assert site.requests == [("/a.tar.gz", None)]
+
+
+@pytest.mark.parametrize("length", ["abc", "-5"])
+def test_a_length_that_is_no_number_counts_as_unknown(
+    tmp_path: Path, site: Site, archive: bytes, train_lines: list[str], length: str
+) -> None:
+    url = site.url("/a", unsized(archive, length))
+    assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
+    assert len(site.requests) == 1
 
 
 def test_a_cut_off_transfer_is_resumed(
@@ -574,7 +694,7 @@ def test_a_busy_server_is_asked_again(
     assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
 
 
-@pytest.mark.parametrize("bad", ["404", "page", "lacking", "cut"])
+@pytest.mark.parametrize("bad", ["404", "page", "lacking", "cut", "fault", "twice"])
 def test_the_second_address_is_tried(
     tmp_path: Path,
     site: Site,
@@ -589,6 +709,8 @@ def test_the_second_address_is_tried(
         "page": whole(b"<html>moved</html>"),
         "lacking": whole(zipped(**train)),
         "cut": unsized(archive[:-5_000]),
+        "fault": whole(zipped(**spoilt(members, train_lines))),
+        "twice": whole(zipped(**members, **{"b__census-income.test": b"other rows"})),
     }
     urls = site.url("/first.zip", answers[bad]), site.url("/second.tar.gz", whole(archive))
     run = prepare("--url", urls[0], "--url", urls[1], "--out-dir", tmp_path)
@@ -604,6 +726,7 @@ def test_the_second_address_is_tried(
         ("lacking", "no archive that holds census-income.test"),
         ("cut", "broken archive"),
         ("nothing", "no archive"),
+        ("twice", "two files census-income.test that differ"),
     ],
 )
 def test_a_failed_download_leaves_nothing(
@@ -616,6 +739,7 @@ def test_a_failed_download_leaves_nothing(
         "lacking": whole(zipped(**train)),
         "cut": unsized(zipped(**members)[:-5_000]),
         "nothing": whole(b""),
+        "twice": whole(zipped(**members, **{"b__census-income.test": b"other rows"})),
     }
     url = site.url("/a.zip", answers[bad])
     message = sentence(prepare("--url", url, "--out-dir", tmp_path), 1)
@@ -623,13 +747,31 @@ def test_a_failed_download_leaves_nothing(
     assert files(tmp_path) == []
 
 
+def spoilt(members: dict[str, bytes], train_lines: list[str]) -> dict[str, bytes]:
+    """The raw files with a fault in line 9 of the first."""
+    return {**members, "census-income.data": text(change(9, 11, "Blue")(train_lines))}
+
+
 def test_a_fault_in_what_was_downloaded_is_named(
     tmp_path: Path, site: Site, members: dict[str, bytes], train_lines: list[str]
 ) -> None:
-    spoilt = {**members, "census-income.data": text(change(9, 11, "Blue")(train_lines))}
-    url = site.url("/a.zip", whole(zipped(**spoilt)))
+    url = site.url("/a.zip", whole(zipped(**spoilt(members, train_lines))))
     message = sentence(prepare("--url", url, "--out-dir", tmp_path), 2)
-    assert "census-income.data, line 9, field 11 (race): 'Blue'" in message
+    assert f"{url}: census-income.data, line 9, field 11 (race): 'Blue'" in message
+    assert f"(removed {tmp_path / 'download'}" in message
+    assert files(tmp_path) == []
+
+
+def test_a_kept_archive_that_is_of_no_use_is_downloaded_again(
+    tmp_path: Path, site: Site, archive: bytes, members: dict[str, bytes], train_lines: list[str]
+) -> None:
+    url = site.url("/a.zip", whole(archive))
+    assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
+    (kept,) = (tmp_path / "download").iterdir()
+    kept.write_bytes(zipped(**spoilt(members, train_lines)))
+    assert_done(prepare("--url", url, "--out-dir", tmp_path), tmp_path, train_lines)
+    assert len(site.requests) == 2
+    assert kept.read_bytes() == archive
 
 
 @pytest.mark.parametrize("size", [10_000, 60_000], ids=["download", "unpack"])

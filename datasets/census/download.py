@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import gzip
 import hashlib
 import lzma
@@ -13,13 +14,13 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from columns import UCI_ROWS, PrepareError
+from columns import UCI_ROWS, InputError, PrepareError
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3 import Retry
@@ -46,36 +47,59 @@ BROKEN = (
     zlib.error,
 )
 
+Result = TypeVar("Result")
+
 
 class DownloadError(PrepareError):
     """The raw files cannot be had from the network."""
 
 
-def fetch(urls: Sequence[str], keep_dir: Path, into: Path) -> None:
-    """Downloads the first archive that can be had and holds both raw files, and unpacks it.
+def fetch(
+    urls: Sequence[str], keep_dir: Path, scratch: Path, use: Callable[[Path, Path], Result]
+) -> Result:
+    """Downloads archives in turn until the raw files in one are of use.
+
+    An archive that is of no use is removed, so that no later run takes it for the right one.
 
     Args:
         urls: addresses to try in turn.
         keep_dir: folder where a whole archive stays for the next time, and the part of one.
-        into: existing folder that gets the raw files.
+        scratch: existing folder to unpack in.
+        use: is given the folder of the raw files and the archive they are from; raises
+            `InputError` if they are not as expected.
+
+    Returns:
+        What `use` returned.
 
     Raises:
         DownloadError: no address gave the raw files; says why for each.
+        InputError: so, and one gave raw files that are not as expected.
         OSError: a file cannot be written.
     """
     keep_dir.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for url in urls:
-        name = PurePosixPath(urlsplit(url).path).name or "archive"
-        archive = keep_dir / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
+    failures, kind = [], DownloadError
+    # An archive of an earlier run may be of no use; then its address is asked for another.
+    tries = [url for url in urls for _ in range(1 + _archive(keep_dir, url).exists())]
+    for url in tries:
+        archive = _archive(keep_dir, url)
         try:
             if not archive.exists():
                 download(url, archive)
-            unpack(archive, into)
-            return
-        except DownloadError as error:
-            failures.append(f"{url}: {error}")
-    raise DownloadError("; ".join(failures))
+            with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                unpack(archive, Path(folder))
+                return use(Path(folder), archive)
+        except (DownloadError, InputError) as error:
+            removed = f" (removed {archive})" if archive.exists() else ""
+            archive.unlink(missing_ok=True)
+            failures.append(f"{url}: {error}{removed}")
+            kind = InputError if isinstance(error, InputError) else kind
+    raise kind("; ".join(failures))
+
+
+def _archive(keep_dir: Path, url: str) -> Path:
+    """Where the archive of an address is kept."""
+    name = PurePosixPath(urlsplit(url).path).name or "archive"
+    return keep_dir / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
 
 
 def download(url: str, target: Path) -> None:
@@ -174,8 +198,9 @@ def _transfer(session: requests.Session, url: str, part: _Part) -> None:
             raise ProtocolError(f"HTTP status {status} for the rest of the file")
         elif not start:
             raise DownloadError(f"HTTP status {status} {response.reason}")
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        length = response.headers.get("Content-Length", "")
+        # Any other value says nothing; a cut-off file then shows when it is unpacked.
+        total = start + int(length) if length.isdecimal() else None
         bar = tqdm(
             desc="download", total=total, initial=start, unit="B", unit_scale=True, disable=None
         )
@@ -198,12 +223,12 @@ def unpack(archive: Path, into: Path) -> None:
     """Unpacks the two raw files from any nesting of zip, tar and gzip.
 
     Args:
-        archive: the archive; removed if it is of no use, so that it is not taken for a good one.
-        into: existing folder that gets ``census-income.data`` and ``census-income.test``, each
-            perhaps still as ``.gz``.
+        archive: the archive.
+        into: existing, empty folder that gets ``census-income.data`` and ``census-income.test``.
 
     Raises:
-        DownloadError: it is broken, no archive, or lacks one of the files.
+        DownloadError: it is broken, no archive, lacks one of the files, or has two of them that
+            differ.
         OSError: a file cannot be written.
     """
     try:
@@ -213,11 +238,9 @@ def unpack(archive: Path, into: Path) -> None:
         # A wrong offset in a zip makes for an invalid seek; other such errors are the disk's.
         if not isinstance(error, BROKEN) and error.errno != errno.EINVAL:
             raise
-        archive.unlink()
         raise DownloadError(f"what came is a broken archive ({error})") from None
-    missing = [n for n in UCI_ROWS if not any((into / f).exists() for f in (n, f"{n}.gz"))]
+    missing = [name for name in UCI_ROWS if not (into / name).exists()]
     if missing:
-        archive.unlink()
         raise DownloadError(f"what came is no archive that holds {' and '.join(missing)}")
 
 
@@ -225,12 +248,21 @@ def _unpack(archive: Path, name: str, into: Path, scratch: Path, nesting: int) -
     """Looks for the raw files in an archive, and in the archives in it."""
     for member, stream in _members(archive, name):
         base = PurePosixPath(member).name
-        wanted = base in UCI_ROWS or base.endswith(".gz") and base[:-3] in UCI_ROWS
-        path = into / base if wanted else scratch / str(nesting)
+        path = scratch / str(nesting)
         with path.open("wb") as file:
             shutil.copyfileobj(stream, file)
-        if not wanted and nesting:
+        if base in UCI_ROWS:
+            _take(path, into / base)
+        elif nesting:
             _unpack(path, base, into, scratch, nesting - 1)
+
+
+def _take(path: Path, target: Path) -> None:
+    """Gives an unpacked file its name; refuses another file of that name, but not a copy."""
+    if not target.exists():
+        os.replace(path, target)
+    elif not filecmp.cmp(path, target, shallow=False):
+        raise DownloadError(f"what came holds two files {target.name} that differ")
 
 
 def _members(archive: Path, name: str) -> Iterator[tuple[str, BinaryIO]]:
@@ -239,14 +271,15 @@ def _members(archive: Path, name: str) -> Iterator[tuple[str, BinaryIO]]:
         magic = file.read(4)
     if magic.startswith(b"PK"):
         with zipfile.ZipFile(archive) as zipped:
-            for member in zipped.namelist():
-                with zipped.open(member) as stream:
-                    yield member, stream
+            for info in zipped.infolist():
+                if not info.is_dir():
+                    with zipped.open(info) as stream:
+                        yield info.filename, stream
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
-            for info in tar:
-                if info.isfile():
-                    yield info.name, tar.extractfile(info)
+            for entry in tar:
+                if entry.isfile():
+                    yield entry.name, tar.extractfile(entry)
     elif magic.startswith(b"\x1f\x8b"):
         with gzip.open(archive) as stream:
             yield name[: -len(".gz")] if name.endswith(".gz") else name, stream
