@@ -141,9 +141,11 @@ def lines(data: bytes) -> list[bytes]:
 def is_header(line: bytes) -> bool:
     """Whether each column has a name that is not a number of any kind."""
     names = [cell.strip() for cell in line.split(b",")]
-    special = (b"", b"nan", b"inf", b"infinity")
-    return len(names) == LAYOUT.column_num and all(
-        number(name) is None and name.lower().lstrip(b"+-") not in special for name in names
+    signed = [name[name[:1] in (b"+", b"-") :].lower() for name in names]
+    return (
+        len(names) == LAYOUT.column_num
+        and all(name and number(name) is None for name in names)
+        and not {b"nan", b"inf", b"infinity"} & set(signed)
     )
 
 
