@@ -442,3 +442,37 @@ def test_rows_of_a_batch_are_counted_however_its_fields_are_nested() -> None:
     ids, label = np.zeros((5, 3)), np.zeros((5, 1))
     for batch in ([ids, label], [[ids, ids], label], [{"ids": (ids,)}, label], {"x": [ids]}):
         assert _rows(batch) == 5
+
+
+def test_the_best_epoch_is_that_of_the_least_error(tmp_path: Path) -> None:
+    config = copy("regression", tmp_path / "model")
+    valid = {"valid_data_dir": config.parent / "data" / "test", "epochs": 4}
+    runs = {
+        "mse": {"monitor": "mse"},
+        "max": {"monitor": "max:mse"},
+        "default": {},
+        "list": {"monitor": "mae_and_max"},
+        "absent": {"monitor": "accuracy"},
+    }
+    cases = []
+    for name, given in runs.items():
+        options = override(**valid, **given, model_save_path=tmp_path / name)
+        cases.append(("train", "dygraph", ["-m", str(config), *map(str, options)]))
+    results = dict(zip(runs, run_cases(cases, cwd=tmp_path)))
+
+    lines = (tmp_path / "mse" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    errors = [r["mse"] for r in map(json.loads, lines) if r["phase"] == "valid"]
+    assert len(set(errors)) == 4
+    for name, choose in (("mse", np.argmin), ("max", np.argmax)):
+        assert results[name].status == 0, results[name].stderr
+        best = json.loads((tmp_path / name / "best.json").read_text(encoding="utf-8"))
+        assert best["epoch"] == int(choose(errors))
+    assert results["default"].status == 0
+    (warning,) = results["default"].sentences
+    assert warning.startswith("warning: auc of the validation rows is undefined")
+    assert not (tmp_path / "default" / "best.json").exists()
+    for name, said in (("list", "is not one number"), ("absent", "gives no accuracy; it gives")):
+        assert results[name].status == 2
+        (sentence,) = results[name].sentences
+        assert said in sentence
+    assert "mse" in results["absent"].stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Callable
@@ -13,9 +14,13 @@ from rec_runner.data import Source
 from rec_runner.engine import Engine, Outcome
 from rec_runner.errors import RunError, UserError
 from rec_runner.meter import Meter
-from rec_runner.report import Cost, Record, Report
+from rec_runner.report import Cost, Record, Report, scores
 from rec_runner.signals import StopSignal
 from rec_runner.window import Window
+
+_DIRECTION = re.compile(r"(min|max):")
+# Metrics of which less is better, unless ``min:`` or ``max:`` says otherwise.
+_ERRORS = re.compile(r"loss|cost|mse|mae|mape|err|perplexity|ppl|deviation")
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,9 @@ def train(
                 raise
             if value is None:
                 report.warn_once(
-                    f"{plan.monitor} of the validation rows is undefined: they hold one class of "
-                    "a task only, so no epoch is best and training does not stop early"
+                    f"{plan.monitor} of the validation rows is undefined, so no epoch is best and "
+                    "training does not stop early: the rows hold one class of a task only, or the "
+                    "model has no such metric; runner.monitor names another"
                 )
             elif _better(value, progress.best_value, plan.monitor):
                 progress = replace(progress, best_epoch=meter.epoch, best_value=value)
@@ -272,27 +278,37 @@ def monitored(record: Record, monitor: str) -> float | None:
 
     Args:
         record: a validation record.
-        monitor: name of a metric; ``auc`` and ``logloss`` are means over the tasks.
+        monitor: name of a metric, perhaps after ``min:`` or ``max:``; ``auc`` and ``logloss`` are
+            means over the tasks.
 
     Returns:
-        the value, or None where it is undefined.
+        the value, or None where it is undefined, or where it is ``auc``, the default, and there
+        is none.
 
     Raises:
-        UserError: there is no such metric.
+        UserError: there is no such metric, or it is not one number.
     """
-    if monitor in record:
-        return record[monitor]
-    values = [value for name, value in record.items() if name.startswith(f"{monitor}_")]
-    if not values:
-        known = ", ".join(name for name in record if name.startswith(("auc", "logloss", "loss")))
-        raise UserError(f"runner.monitor: validation gives no {monitor}; it gives {known}")
-    return None if None in values else float(np.mean(values))
+    name = _DIRECTION.sub("", monitor)
+    known = scores(record)
+    values = [known[name]] if name in known else []
+    values = values or [v for key, v in known.items() if key.startswith(f"{name}_")]
+    if not values and name != "auc":
+        raise UserError(
+            f"runner.monitor: validation gives no {name}; it gives {', '.join(known) or 'nothing'}"
+        )
+    if not values or None in values:
+        return None
+    if not all(isinstance(value, (int, float)) for value in values):
+        raise UserError(f"runner.monitor: {name} is not one number but {values[0]!r}")
+    return float(np.mean(values))
 
 
 def _better(value: float, best: float | None, monitor: str) -> bool:
     if best is None:
         return True
-    return value < best if "loss" in monitor else value > best
+    direction = _DIRECTION.match(monitor)
+    lower = direction[1] == "min" if direction else bool(_ERRORS.search(monitor.lower()))
+    return value < best if lower else value > best
 
 
 def _save(
