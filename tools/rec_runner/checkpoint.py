@@ -75,7 +75,7 @@ class Snapshot(NamedTuple):
         weights: name to array.
         optimizer: slot to array.
         meter: what the epoch's meter had collected; empty at the end of an epoch.
-        facts: what must not change before a resume, see ``jobs.run_facts``.
+        facts: what must not change before a resume, see ``resume.run_facts``.
     """
 
     progress: Progress
