@@ -49,7 +49,9 @@ def train(path: str, config: Config) -> None:
     engine, reader = make_engine(path, model_dir, config, "train")
     source, valid_source = _training_sources(config, reader, engine)
     warn_unused(path, config, engine)
-    if valid_source is not None and engine.task_names is not None:
+    if valid_source is None:
+        _warn_of_no_validation(config)
+    elif engine.task_names is not None:
         loop.monitored(TaskMetrics(engine.task_names).result(), plan.monitor)  # is there such a one
     visual = Visual(folder if config.runner("use_visual") else None)
     notes = {"config": dict(config), "versions": versions()}
@@ -57,10 +59,12 @@ def train(path: str, config: Config) -> None:
     with FolderLock(folder), StopSignal() as stop:
         start = checkpoints.newest() if config.runner("resume") else None
         if start is not None:
-            check_facts(start.facts, plan.facts, folder)
+            resolve = getattr(engine.model, "resolved_settings", None)
+            check_facts(start.facts, plan.facts, folder, resolve)
             engine.load(start.weights, str(folder))
             engine.start_training(_steps(source, stop))
-            engine.set_optimizer_state(start.optimizer)
+            engine.resume_optimizer(start.optimizer, start.progress.step)
+            _finish_last_save(engine, checkpoints, start.progress)
         else:
             _initialise(engine, source, config, stop)
             engine.start_training(_steps(source, stop))
@@ -80,10 +84,28 @@ def train(path: str, config: Config) -> None:
             if config.runner("use_save_data"):
                 write_arrays(folder / str(meter.epoch) / "last_train_batch.npz", meter.last_batch())
 
+        checkpoints.begin(start.progress.run)
         loop.train(
             engine, source, valid_source, plan, checkpoints, report, stop, start, after_epoch
         )
     report.summary()
+
+
+def _warn_of_no_validation(config: Config) -> None:
+    for name in ("patience", "monitor"):
+        if config.get(f"runner.{name}") is not None:
+            warn(
+                f"{config['yaml_path']}: runner.{name} has no effect without validation rows; "
+                "set runner.valid_data_dir or runner.valid_share"
+            )
+
+
+def _finish_last_save(engine: Engine, checkpoints: Checkpoints, progress: Progress) -> None:
+    """Do what a kill may have kept the last save from, once its checkpoint stood."""
+    checkpoints.settle(progress)
+    last = checkpoints.folder / str(progress.epoch - 1)
+    if progress.batch == 0 and engine.lacks(last):
+        engine.finish_epoch(last)
 
 
 def _training_sources(config: Config, reader: Any, engine: Engine) -> tuple[Any, Any]:
