@@ -370,12 +370,14 @@ class StaticEngine(Engine):
         return {
             "rows": {name: rows.state_dict() for name, rows in self._seen.items()},
             "counts": counts,
+            "last": self.last_values(),
         }
 
     def set_metrics_state(self, state: Mapping[str, Any]) -> None:
         for name, rows in state["rows"].items():
             self._seen[name] = AucRows()
             self._seen[name].load_state_dict(rows)
+        self._last = dict(state.get("last", {}))
         for name, value in state["counts"].items():
             self._set(name, value)
 
