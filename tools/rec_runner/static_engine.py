@@ -331,7 +331,7 @@ class StaticEngine(Engine):
         return rename_slots({n: self._get(n) for n in slots}, self._weights, "_", "/")
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
-        self._set_slots(state, self.train_program.slots)
+        self._set_slots(state, self.train_program.slots if self.train_program else [])
 
     def _set_slots(self, state: Mapping[str, Any], known: Sequence[str]) -> None:
         named = rename_slots(state, self._weights, "/", "_")
