@@ -88,13 +88,14 @@ class Engine(ABC):
         random.seed(self.seed)
         np.random.seed(self.seed % (1 << 32))
 
-    def seed_readers(self, epoch: int | None) -> None:
+    def seed_readers(self, epoch: int, scoring: bool = False) -> None:
         """Seed what readers may draw from, so that a pass gives the same rows whenever it is made.
 
         Args:
-            epoch: the epoch that the pass trains; None where its rows are only scored.
+            epoch: the epoch that the pass trains, or whose weights it scores.
+            scoring: its rows are only scored.
         """
-        entropy = [self.seed % (1 << 32), 0 if epoch is None else epoch + 1]
+        entropy = [self.seed % (1 << 32), epoch, int(scoring)]
         first, second = np.random.SeedSequence(entropy).generate_state(2)
         random.seed(int(first))
         np.random.seed(second)

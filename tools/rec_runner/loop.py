@@ -245,7 +245,7 @@ def evaluate(
     report.start_epoch(f"{phase} {epoch}", source.known_rows)
     stops = [(print_interval, 1)] if print_interval else []
     cost = Cost()
-    engine.seed_readers(None)
+    engine.seed_readers(epoch, scoring=True)
     for window in meter.timed(source.windows(stops=stops)):
         if stop is not None:
             stop.check(_stopped("in the validation of", f"epoch {epoch}"))
