@@ -77,6 +77,11 @@ class DygraphModel:
         _update(metrics_list, dy_model.log_odds(dy_model.encoding(features)), labels)
         return metrics_list, None
 
+    @staticmethod
+    def resolved_settings(config: Config) -> dict[str, Any]:
+        """Hook: what a config's hyper-parameters mean, defaults too; a resume compares these."""
+        return HyperParameters.from_config(config).as_config()
+
     def task_names(self, config: Config) -> tuple[str, ...]:
         """Hook: names of the binary tasks, in the order of labels and log-odds."""
         return HyperParameters.from_config(config).task_names

@@ -116,6 +116,11 @@ class HyperParameters:
         settings._check()
         return settings
 
+    def as_config(self) -> dict[str, Any]:
+        """All settings under their flat keys, ``hyper_parameters.task_num`` too."""
+        settings = {f"{SECTION}{f.metadata['key']}": getattr(self, f.name) for f in fields(self)}
+        return {**settings, f"{SECTION}task_num": self.task_num}
+
     def _check(self) -> None:
         tasks = self.task_num
         self._need("task_names", tasks >= 1, "name at least one task")

@@ -92,6 +92,11 @@ class StaticModel:
         log_odds = self.layer.log_odds(encoded)
         return multi_task_loss(log_odds, labels, self.settings.loss_weights), log_odds
 
+    @staticmethod
+    def resolved_settings(config: Config) -> dict[str, Any]:
+        """Hook: what a config's hyper-parameters mean, defaults too; a resume compares these."""
+        return HyperParameters.from_config(config).as_config()
+
     def task_names(self, config: Config) -> tuple[str, ...]:
         """Hook: names of the binary tasks, in the order of labels and log-odds."""
         return self.settings.task_names

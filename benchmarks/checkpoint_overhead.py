@@ -115,12 +115,13 @@ def measure(path: str, data: Path, batch: int, rounds: int) -> dict[str, Any]:
 
 def one_epoch(engine: Any, source: Any, config: Any, kind: str) -> tuple[float, float, int]:
     """Seconds of an epoch, of these inside saving and checking, and checkpoints written."""
-    from rec_runner import jobs, loop
+    from rec_runner import loop
     from rec_runner.checkpoint import Checkpoints, Progress, Snapshot
     from rec_runner.report import Report
+    from rec_runner.resume import run_facts
     from rec_runner.signals import StopSignal
 
-    facts = jobs.run_facts(config)
+    facts = run_facts(config)
     plan = loop.Plan(1, 1000, SAVE_STEPS[kind], "auc", None, False, facts)
     notes = {"config": dict(config), "versions": {}}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, contextlib.ExitStack() as stack:

@@ -7,18 +7,28 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle
 import pytest
 from helpers import CONFIG, TOOLS, override, run_ok
 
+from rec_runner import row_cache
 from rec_runner.block_source import BlockSource, prefetch
 from rec_runner.checkpoint import load_weights
 from rec_runner.dygraph_block_engine import as_tensor, direct_update
 from rec_runner.engine import encode_in_pieces, joined_log_odds, step_labels
 from rec_runner.errors import UserError
 from rec_runner.row_cache import RowCache
+
+
+class NamedBlock(NamedTuple):
+    """A block that names its file."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    file: str
 
 
 class Rows:
@@ -144,6 +154,93 @@ def test_disk_cache_is_used_whole_and_rebuilt_torn_or_stale(tmp_path: Path) -> N
     os.utime(data, ns=(1, 1))  # stale
     assert passes()[2] == 1
     assert RowCache(folder, [str(data)], "other settings").load() is None
+
+
+def cache_of(folder: Path, **changes: object) -> RowCache:
+    """A cache of the numbered rows, its manifest changed and signed anew."""
+    data = folder / "rows.txt"
+    data.write_text("1")
+    cache = RowCache(folder / "cache", [str(data)], "settings")
+    for _ in cache.written(Rows().blocks()):
+        pass
+    assert cache.load() is not None
+    file = cache.path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    for key, value in changes.items():
+        array, _, name = key.partition("__")
+        if name:
+            manifest[array][name] = value
+        else:
+            manifest[array] = value
+    manifest["own_crc32"] = row_cache._own_checksum(manifest)
+    file.write_text(json.dumps(manifest))
+    return cache
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"features__dtype": "O", "features__shape": [500, 3]},  # would take bytes for pointers
+        {"features__dtype": "float64", "features__shape": [500, 3]},
+        {"labels__dtype": "int32"},
+        {"features__shape": [1500, 2]},
+        {"features__shape": [-1000, -3]},
+        {"features__shape": [1000.0, 3]},
+        {"features__shape": [True, 3000]},
+        {"features__shape": [3000]},
+        {"features__shape": None},
+        {"files": [["rows.txt", 999]]},
+        {"files": [["rows.txt", "999"]]},
+        {"skipped": 3},
+    ],
+)
+def test_a_crafted_disk_cache_is_not_used(tmp_path: Path, changes: dict[str, object]) -> None:
+    assert cache_of(tmp_path, **changes).load() is None
+
+
+@pytest.mark.parametrize("name", ["features.bin", "labels.bin", "manifest.json"])
+def test_a_disk_cache_with_a_changed_bit_is_not_used(tmp_path: Path, name: str) -> None:
+    cache = cache_of(tmp_path)
+    file = cache.path / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert cache.load() is None
+
+
+def test_rows_that_are_no_matrix_of_float32_are_not_cached(tmp_path: Path) -> None:
+    data = tmp_path / "rows.txt"
+    data.write_text("1")
+    reader = Rows()
+    reader.labels = reader.labels.astype(np.float64)
+    disk = RowCache(tmp_path / "cache", [str(data)], "settings")
+    assert len(epoch(BlockSource(lambda: reader, 32, "rows", disk=disk))) == 1000
+    assert disk.load() is None
+
+
+def test_a_disk_cache_tells_of_files_and_skipped_rows_as_the_files_do(tmp_path: Path) -> None:
+    class TwoFiles(Rows):
+        """Its first 308 rows are of one file, the others of another."""
+
+        def blocks(self):
+            for block in super().blocks():
+                yield NamedBlock(*block[:2], "a.txt" if block[1][0, 0] < 308 else "b.txt")
+
+        def skipped_rows(self):
+            return 12, ["a.txt:3: label is 7"]
+
+    data = tmp_path / "rows.txt"
+    data.write_text("1")
+    seen = []
+    for _ in range(2):
+        disk = RowCache(tmp_path / "cache", [str(data)], "settings")
+        source = BlockSource(TwoFiles, 32, "rows", None, 100, disk=disk)
+        files = [window.files for window in source.windows(0, 0, [(5, 0)])]
+        seen.append((files, source.take_skipped()))
+        assert source.take_skipped() == (0, [])
+    assert seen[0] == seen[1]
+    assert seen[0][1] == (12, ["a.txt:3: label is 7"])
+    assert [("a.txt",), ("a.txt", "b.txt"), ("b.txt",)] == list(dict.fromkeys(seen[0][0]))
 
 
 def test_a_broken_off_pass_leaves_no_disk_cache(tmp_path: Path) -> None:

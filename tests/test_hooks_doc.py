@@ -157,6 +157,18 @@ def test_convert_state_dict(
     assert epoch_lines(result.stdout)[1] == epoch_lines(by_blocks["dygraph"][1].stdout)[1]
 
 
+def test_resolved_settings(tmp_path: Path) -> None:
+    config = build(tmp_path / "model", picked("resolved_settings"))
+    save = override(model_save_path=tmp_path / "saved")
+    more = [*save, "runner.resume=true", "runner.epochs=3"]
+    spelt, other = ([*more, f"hyper_parameters.dropout={share}"] for share in (0.0, 0.5))
+    cases = [("train", "dygraph", ["-m", str(config), *given]) for given in (save, spelt, other)]
+    first, same, refused = run_cases(cases, cwd=tmp_path)
+    assert [first.status, same.status, refused.status] == [0, 0, 2]
+    assert same.sentences == []
+    assert "hyper_parameters.dropout was 0.0" in refused.sentences[0]
+
+
 def test_small_hooks_of_readers(tmp_path: Path) -> None:
     config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "skipped_rows"))
     options = override(model_save_path=tmp_path / "saved", cache_dir=tmp_path / "cache")

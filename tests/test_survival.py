@@ -574,8 +574,15 @@ def test_bad_rows_are_skipped_counted_and_shown_or_end_the_run(config: Path, pat
         {"model_save_path": out, **skip, "bad_rows_cap": 12},
         {"model_save_path": uncached, **skip, "cache_mb": 0},
         {"model_save_path": clean, "train_data_dir": "good", "save_steps": 0},
+        *(
+            {"model_save_path": config.parent / f"disk{cap}-{n}", **skip, "bad_rows_cap": cap}
+            for n, cap in enumerate((12, 12, 11))
+        ),
     ]
-    stopped, few, skipped, every_time, without = cases(config, path, runs)
+    for settings in runs[-3:]:
+        settings["cache_dir"] = config.parent / "cache"
+    stopped, few, skipped, every_time, without, *on_disk = cases(config, path, runs)
+    assert [result.status for result in on_disk] == [0, 0, 2]  # counted and capped from there too
     file = config.parent / "train" / "a.txt"
     assert stopped.status == few.status == 2
     assert f"{file}:3: row has 3 columns, expected 8" in stopped.sentences[0]
@@ -583,7 +590,8 @@ def test_bad_rows_are_skipped_counted_and_shown_or_end_the_run(config: Path, pat
     assert "11 bad rows were skipped before it, the most allowed" in few.sentences[0]
     assert skipped.status == every_time.status == without.status == 0
     told = f"rows of {file.parent} skipped: 12; the first 10:"
-    assert skipped.stdout.count(told) == 1  # read once, then kept in memory
+    for result in (skipped, *on_disk[:2]):
+        assert result.stdout.count(told) == 1  # read once, then kept
     assert every_time.stdout.count(told) == 1 + RUNNER["epochs"]
     assert "skipped: " not in without.stdout
     shown = re.findall(rf"{re.escape(str(file))}:(\d+): row has 3 columns", skipped.stdout)

@@ -203,14 +203,14 @@ class BlockSource:
 
     def _map_disk(self) -> bool:
         """Take the rows from disk if they are there; memory-mapped, they cost no budget."""
-        arrays = self.disk.load()
-        if arrays is None:
+        cached = self.disk.load()
+        if cached is None:
             return False
-        features, labels = arrays
-        self._rows = len(labels)
+        self._rows, self._skipped = len(cached.labels), cached.skipped
+        ends = range(self.chunk_rows, self._rows + self.chunk_rows, self.chunk_rows)
+        pieces = [(end - self.chunk_rows, min(end, self._rows)) for end in ends]
         self._cache = [
-            Chunk(features[i : i + self.chunk_rows], labels[i : i + self.chunk_rows], (self.name,))
-            for i in range(0, self._rows, self.chunk_rows)
+            Chunk(cached.features[i:j], cached.labels[i:j], cached.names(i, j)) for i, j in pieces
         ]
         return True
 
@@ -220,7 +220,9 @@ class BlockSource:
         labels = np.empty(0)
         filled, files = 0, {}
         blocks = self._read_blocks()
-        for *block, file in self.disk.written(blocks) if self.disk is not None else blocks:
+        if self.disk is not None:
+            blocks = self.disk.written(blocks, lambda: self._skipped)
+        for *block, file in blocks:
             start = 0
             while start < len(block[1]):
                 if features is None:

@@ -6,6 +6,7 @@
                  rec.json        where the run stood, config, versions, checksums
 <folder>/<epoch>-<batch>/        the same, saved in mid-epoch after that many batches
 <folder>/best.json               the best epoch so far, where there is validation
+<folder>/run.json                the run that wrote last
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +30,7 @@ import pyarrow.csv
 
 from rec_runner.config import warn
 from rec_runner.errors import RunError, UserError
-from rec_runner.files import synced_folder, written_aside
+from rec_runner.files import plain_json, synced_folder, written_aside
 from rec_runner.metrics import TaskMetrics, probability
 from rec_runner.safe_pickle import load_arrays
 
@@ -37,9 +39,10 @@ OPTIMIZER = "rec.pdopt"
 STATE = "rec.pdstate"
 MANIFEST = "rec.json"
 BEST = "best.json"
+RUN = "run.json"
 STATIC_WEIGHTS = "rec_static.pdparams"  # PaddleRec's static trainer's name of the weights
 _NAME = re.compile(r"(\d+)(?:-(\d+))?")
-_LEFT_OVER = re.compile(r"\.\d+(-\d+)?\.(part|old)")
+_LEFT_OVER = re.compile(r"\.(\d+(?:-\d+)?)\.(part|old)")
 
 
 @dataclass
@@ -75,7 +78,7 @@ class Snapshot(NamedTuple):
         weights: name to array.
         optimizer: slot to array.
         meter: what the epoch's meter had collected; empty at the end of an epoch.
-        facts: what must not change before a resume, see ``jobs.run_facts``.
+        facts: what must not change before a resume, see ``resume.run_facts``.
     """
 
     progress: Progress
@@ -131,10 +134,7 @@ class Checkpoints:
         return sorted(found, key=_order)
 
     def save(self, snapshot: Snapshot) -> Path:
-        """Write a checkpoint beside its final name, flush it to disk, then rename it.
-
-        At the end of an epoch (``progress.batch`` is 0) the mark of the best is renewed and
-        what is no longer needed removed.
+        """Write a checkpoint beside its final name, flush it to disk, rename it, then settle.
 
         Returns:
             its folder.
@@ -143,10 +143,11 @@ class Checkpoints:
             RunError: it cannot be written; all earlier ones still stand.
         """
         progress = snapshot.progress
-        finished = progress.batch == 0
-        name = str(progress.epoch - 1) if finished else f"{progress.epoch}-{progress.batch}"
+        epoch, batch = progress.epoch, progress.batch
+        name = f"{epoch}-{batch}" if batch else str(epoch - 1)
         target = self.folder / name
         aside = self.folder / f".{name}.part"
+        self._put_back()
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
@@ -158,26 +159,70 @@ class Checkpoints:
                 data = pickle.dumps(dict(state), protocol=4)
                 checksums[file] = hashlib.sha256(data).hexdigest()
                 _write_synced(aside / file, data)
-            manifest = {
-                "progress": asdict(progress),
-                "facts": snapshot.facts,
-                "saved_at": time.time(),
-                "sha256": checksums,
-                **self.notes,
-            }
+            manifest = plain_json(
+                {
+                    "progress": asdict(progress),
+                    "facts": snapshot.facts,
+                    "saved_at": time.time(),
+                    "sha256": checksums,
+                    **self.notes,
+                }
+            )
             manifest["own_sha256"] = _own_checksum(manifest)
-            _write_synced(aside / MANIFEST, json.dumps(manifest, indent=1, default=str).encode())
+            _write_synced(aside / MANIFEST, json.dumps(manifest, indent=1).encode())
             _replace_folder(aside, target)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
+            self._put_back()
             raise RunError(
                 f"checkpoint {target} cannot be written: {error.strerror or error}; "
                 "earlier checkpoints are intact"
             ) from error
-        if finished:
+        self.settle(progress)
+        return target
+
+    def settle(self, progress: Progress) -> None:
+        """Renew the mark of the best and remove what is no longer needed, as a save does last.
+
+        Args:
+            progress: what the newest checkpoint holds.
+
+        Raises:
+            RunError: the mark cannot be written.
+        """
+        if progress.batch == 0:
             self._mark_best(progress)
         self._prune(progress)
-        return target
+
+    def begin(self, run: str) -> None:
+        """Note which run writes here, so that no other's checkpoints are taken for its own.
+
+        Raises:
+            RunError: the note cannot be written.
+        """
+        if self._run() != run:
+            with written_aside(self.folder / RUN) as stream:
+                stream.write(json.dumps({"run": run}).encode())
+
+    def _run(self) -> str | None:
+        """The run that wrote here last, None where that is not known."""
+        file = self.folder / RUN
+        if not file.is_file():
+            return None
+        try:
+            run = json.loads(file.read_text(encoding="utf-8"))["run"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            warn(f"{file} is damaged: {error}; the run that saved last is taken for the last one")
+            return None
+        return run if isinstance(run, str) else None
+
+    def _put_back(self) -> None:
+        """Give a checkpoint its name again that a kill caught while another was to take it."""
+        for entry in self.folder.iterdir() if self.folder.is_dir() else ():
+            match = _LEFT_OVER.fullmatch(entry.name)
+            if match and match[2] == "old" and not (self.folder / match[1]).exists():
+                with suppress(OSError):
+                    os.replace(entry, self.folder / match[1])
 
     def _mark_best(self, progress: Progress) -> None:
         if progress.best_epoch is None:
@@ -210,11 +255,13 @@ class Checkpoints:
             shutil.rmtree(self.folder / str(epoch), ignore_errors=True)
 
     def newest(self) -> Snapshot | None:
-        """The newest whole checkpoint of the run that wrote last; newer, damaged ones are named.
+        """The newest whole checkpoint of the run that wrote last; damaged ones are named.
 
         Returns:
             it, or None where there is none.
         """
+        self._put_back()
+        run = self._run()
         manifests: dict[Path, dict[str, Any] | UserError] = {}
         for epoch, batch in self._places():
             folder = self.folder / (str(epoch) if batch is None else f"{epoch}-{batch}")
@@ -223,18 +270,26 @@ class Checkpoints:
             except UserError as error:
                 manifests[folder] = error
         whole = [item for item in manifests.values() if isinstance(item, dict)]
-        run = max(whole, key=lambda m: m["saved_at"])["progress"]["run"] if whole else None
+        noted = run is not None
+        if not noted and whole:
+            run = max(whole, key=lambda m: m["saved_at"])["progress"]["run"]
+        found = None
         for folder, manifest in reversed(manifests.items()):
             try:
                 if isinstance(manifest, UserError):
                     raise manifest
-                if manifest["progress"]["run"] == run:
-                    return _read_snapshot(folder, manifest)
+                if found is None and manifest["progress"]["run"] == run:
+                    found = _read_snapshot(folder, manifest)
             except UserError as error:
-                warn(f"{error}; going back to the one before it")
-        if manifests:
-            warn(f"no whole checkpoint is left in {self.folder}; training starts afresh")
-        return None
+                if found is None:
+                    warn(f"{error}; going back to the one before it")
+                elif not noted:  # it may be the newer run's
+                    warn(f"{error}; it is passed over")
+        if found is None and manifests:
+            others = any(item["progress"]["run"] != run for item in whole)
+            which = "whole checkpoint of the last run" if others else "whole checkpoint"
+            warn(f"no {which} is left in {self.folder}; training starts afresh")
+        return found
 
 
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
@@ -279,7 +334,7 @@ def _order(place: tuple[int, int | None]) -> tuple[int, int]:
 
 def _own_checksum(manifest: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in manifest.items() if key != "own_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -338,7 +393,11 @@ def _write_synced(file: Path, data: bytes) -> None:
 
 
 def _replace_folder(aside: Path, target: Path) -> None:
-    """Rename a folder to a name that another may hold; there is always one or the other."""
+    """Rename a folder to a name that another may hold.
+
+    A kill between the two renames leaves that other one as ``.<name>.old``, whole, and
+    ``Checkpoints`` puts it back.
+    """
     old = target.with_name(f".{target.name}.old")
     synced_folder(aside)
     if target.exists():

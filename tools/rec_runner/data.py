@@ -107,7 +107,10 @@ def _disk_cache(config: Config, dataset: Any, files: list[str], share: Any) -> R
         key = {k: v for k, v in config.items() if k.startswith("hyper_parameters.")}
     kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
     draw = share and [share, config.runner("seed")]
-    return RowCache(Path(folder), files, [kind, key, config.runner("bad_rows"), draw])
+    skips = config.runner("bad_rows") == "skip"
+    # A cache written under another cap may hold more bad rows than this run allows.
+    bad_rows = ["skip", config.runner("bad_rows_cap")] if skips else "error"
+    return RowCache(Path(folder), files, [kind, key, bad_rows, draw])
 
 
 def row_draws(seed: int, first: int, rows: int) -> np.ndarray:

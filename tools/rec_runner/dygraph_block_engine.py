@@ -21,6 +21,8 @@ _SHARES_MEMORY = int(paddle.__version__.split(".")[0]) >= 3
 class BlockDygraphEngine(DygraphEngine):
     """Drives a model that has the hooks of whole blocks: nothing waits between two steps."""
 
+    steps_schedule = True
+
     def _make_metrics(self) -> None:
         with foreign(self.model, "task_names"):
             self.task_names = tuple(self.model.task_names(self.config))
@@ -49,8 +51,7 @@ class BlockDygraphEngine(DygraphEngine):
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         super().start_training(steps_per_epoch)
-        rate = self.optimizer._learning_rate
-        self._schedule = rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
+        self._schedule = self.schedule()
         self._update: Callable[[], None] | None = None
 
     def _apply_gradients(self) -> None:

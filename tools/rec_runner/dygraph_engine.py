@@ -112,6 +112,10 @@ class DygraphEngine(Engine):
             theirs["LR_Scheduler"] = state["schedule"]
         self.optimizer.set_state_dict(theirs)
 
+    def schedule(self) -> Any:
+        rate = self.optimizer._learning_rate
+        return rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
+
     def learning_rate(self) -> float | None:
         return float(self.optimizer.get_lr()) if self.optimizer is not None else None
 

@@ -63,6 +63,7 @@ class Engine(ABC):
         task_names: names of the binary tasks whose log-odds the model gives; None where it keeps
             its own metrics.
         whole_checkpoints: refuse checkpoints that hold more than this network.
+        steps_schedule: the engine itself moves the schedule on after every step.
         gradient_norms: Euclidean norms of the gradients of a window's last batch, by weight, and
             as ``all`` of them together; empty unless ``runner.use_visual`` asks for them.
     """
@@ -70,6 +71,7 @@ class Engine(ABC):
     path: str
     task_names: tuple[str, ...] | None = None
     whole_checkpoints = True
+    steps_schedule = False
 
     def __init__(
         self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
@@ -85,6 +87,18 @@ class Engine(ABC):
         # Readers and models may draw from either, for negative samples for instance.
         random.seed(self.seed)
         np.random.seed(self.seed % (1 << 32))
+
+    def seed_readers(self, epoch: int, scoring: bool = False) -> None:
+        """Seed what readers may draw from, so that a pass gives the same rows whenever it is made.
+
+        Args:
+            epoch: the epoch that the pass trains, or whose weights it scores.
+            scoring: its rows are only scored.
+        """
+        entropy = [self.seed % (1 << 32), epoch, int(scoring)]
+        first, second = np.random.SeedSequence(entropy).generate_state(2)
+        random.seed(int(first))
+        np.random.seed(second)
 
     @abstractmethod
     def start_training(self, steps_per_epoch: int | None) -> None:
@@ -149,6 +163,26 @@ class Engine(ABC):
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         """Set what :meth:`optimizer_state` gave."""
 
+    def resume_optimizer(self, state: Mapping[str, Any], step: int) -> None:
+        """Set the optimizer state of a checkpoint whose run may have had another schedule.
+
+        Args:
+            state: what :meth:`optimizer_state` gave; a schedule that the config has no more is
+                dropped.
+            step: steps trained so far; a schedule that the config has now starts there.
+        """
+        slots = {key: value for key, value in state.items() if key != "schedule"}
+        schedule = self.schedule()
+        if schedule is not None:
+            if "schedule" not in state and self.steps_schedule:
+                schedule.step(step)
+            slots["schedule"] = state.get("schedule") or schedule.state_dict()
+        self.set_optimizer_state(slots)
+
+    def schedule(self) -> Any:
+        """The learning-rate schedule whose state checkpoints hold, or None."""
+        return None
+
     def snapshot(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Weights and optimizer state, copies that training on does not change."""
         return self.state_dict(), self.optimizer_state()
@@ -184,6 +218,10 @@ class Engine(ABC):
 
     def finish_epoch(self, folder: Path) -> None:  # noqa: B027 - may stay empty
         """Add what else the config asks for to an epoch's checkpoint folder."""
+
+    def lacks(self, folder: Path) -> bool:
+        """Whether a checkpoint folder has not all of what :meth:`finish_epoch` adds."""
+        return False
 
     def data_loader(self) -> Any:
         """The model's own loader of batches, see ``StaticEngine``."""

@@ -57,3 +57,12 @@ def synced_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def plain_json(value: Any) -> Any:
+    """A value as it comes back from JSON: keys are text, and what JSON does not know is too."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)

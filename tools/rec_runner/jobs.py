@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
-import platform
-import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy
-import paddle
-import pyarrow
-from filelock import FileLock, Timeout
 
 from rec_runner import loop
 from rec_runner.block_source import BlockSource
 from rec_runner.checkpoint import Checkpoints, Progress, Snapshot, load_weights, write_predictions
 from rec_runner.config import Config, warn
-from rec_runner.data import list_files, open_source
+from rec_runner.data import open_source
 from rec_runner.engine import Engine, has_block_hooks
-from rec_runner.errors import RunError, UserError
+from rec_runner.errors import UserError
 from rec_runner.files import write_arrays
 from rec_runner.loader_source import CustomSource
 from rec_runner.meter import Meter
 from rec_runner.metrics import TaskMetrics
 from rec_runner.model_dir import ModelDir, foreign
 from rec_runner.report import Report
+from rec_runner.resume import FolderLock, check_facts, run_facts, versions
 from rec_runner.signals import StopSignal
 from rec_runner.visual import Visual
 
@@ -58,18 +49,22 @@ def train(path: str, config: Config) -> None:
     engine, reader = make_engine(path, model_dir, config, "train")
     source, valid_source = _training_sources(config, reader, engine)
     warn_unused(path, config, engine)
-    if valid_source is not None and engine.task_names is not None:
+    if valid_source is None:
+        _warn_of_no_validation(config)
+    elif engine.task_names is not None:
         loop.monitored(TaskMetrics(engine.task_names).result(), plan.monitor)  # is there such a one
     visual = Visual(folder if config.runner("use_visual") else None)
-    notes = {"config": dict(config), "versions": _versions()}
+    notes = {"config": dict(config), "versions": versions()}
     checkpoints = Checkpoints(str(folder), config.runner("keep_checkpoints"), notes)
-    with _locked(folder), StopSignal() as stop:
+    with FolderLock(folder), StopSignal() as stop:
         start = checkpoints.newest() if config.runner("resume") else None
         if start is not None:
-            _check_facts(start.facts, plan.facts, folder)
+            resolve = getattr(engine.model, "resolved_settings", None)
+            check_facts(start.facts, plan.facts, folder, resolve)
             engine.load(start.weights, str(folder))
             engine.start_training(_steps(source, stop))
-            engine.set_optimizer_state(start.optimizer)
+            engine.resume_optimizer(start.optimizer, start.progress.step)
+            _finish_last_save(engine, checkpoints, start.progress)
         else:
             _initialise(engine, source, config, stop)
             engine.start_training(_steps(source, stop))
@@ -89,10 +84,28 @@ def train(path: str, config: Config) -> None:
             if config.runner("use_save_data"):
                 write_arrays(folder / str(meter.epoch) / "last_train_batch.npz", meter.last_batch())
 
+        checkpoints.begin(start.progress.run)
         loop.train(
             engine, source, valid_source, plan, checkpoints, report, stop, start, after_epoch
         )
     report.summary()
+
+
+def _warn_of_no_validation(config: Config) -> None:
+    for name in ("patience", "monitor"):
+        if config.get(f"runner.{name}") is not None:
+            warn(
+                f"{config['yaml_path']}: runner.{name} has no effect without validation rows; "
+                "set runner.valid_data_dir or runner.valid_share"
+            )
+
+
+def _finish_last_save(engine: Engine, checkpoints: Checkpoints, progress: Progress) -> None:
+    """Do what a kill may have kept the last save from, once its checkpoint stood."""
+    checkpoints.settle(progress)
+    last = checkpoints.folder / str(progress.epoch - 1)
+    if progress.batch == 0 and engine.lacks(last):
+        engine.finish_epoch(last)
 
 
 def _training_sources(config: Config, reader: Any, engine: Engine) -> tuple[Any, Any]:
@@ -143,104 +156,6 @@ def _read_once(source: BlockSource, stop: StopSignal) -> None:
     if source.known_rows is None:
         for _ in _features(source, stop):
             pass
-
-
-def run_facts(config: Config) -> dict[str, Any]:
-    """What decides a run's course, and so must not change before it is resumed.
-
-    Raises:
-        RunError: a data file cannot be read.
-    """
-    fixed = (
-        "train_batch_size",
-        "reader_type",
-        "train_reader_path",
-        "seed",
-        "shuffle",
-        "valid_share",
-        "monitor",
-    )
-    facts = {f"runner.{name}": config.runner(name) for name in fixed}
-    if config.runner("shuffle"):
-        facts["runner.shuffle_buffer"] = config.runner("shuffle_buffer")
-    facts.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
-    required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
-    for key in ("train_data_dir", "valid_data_dir"):
-        if key == required or config.runner(key) is not None:
-            for file in map(Path, list_files(config, key)):
-                facts[f"file {file.name} of runner.{key}"] = _content(file)
-    return json.loads(json.dumps(facts, default=str))  # as a checkpoint will give them back
-
-
-def _content(file: Path) -> str:
-    """Size of a file and checksum of its ends; path and date may change, the content may not."""
-    try:
-        size = file.stat().st_size
-        with open(file, "rb") as stream:
-            digest = hashlib.sha256(stream.read(1 << 20))
-            stream.seek(max(size - (1 << 20), 0))
-            digest.update(stream.read(1 << 20))
-    except OSError as error:
-        raise RunError(f"{file} cannot be read: {error.strerror}") from error
-    return f"{size} bytes, sha256 {digest.hexdigest()[:16]}"
-
-
-def _check_facts(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a resume under other conditions; another optimizer setting is only pointed out.
-
-    Raises:
-        UserError: names the first difference.
-    """
-    for key in sorted({*saved, *now}):
-        was, is_now = saved.get(key), now.get(key)
-        if was == is_now:
-            continue
-        was, is_now = ("missing" if v is None else repr(v) for v in (was, is_now))
-        message = f"{key} was {was} in the run in {folder} and is {is_now} now"
-        if not key.startswith("hyper_parameters.optimizer."):
-            raise UserError(f"resume refused: {message}; start afresh with -o runner.resume=false")
-        warn(f"resume: {message}")
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "paddlepaddle": paddle.__version__,
-        "numpy": numpy.__version__,
-        "pyarrow": pyarrow.__version__,
-    }
-
-
-class _locked:  # noqa: N801 - reads as a word in a with statement
-    """Keep other runs off an output folder; the lock dies with this process.
-
-    Raises:
-        RunError: the folder cannot be made.
-        UserError: another run has it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        try:
-            self._made = not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(str(self.folder / ".lock"))
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(
-                f"another run is writing to {self.folder}; give this one its own folder with "
-                "-o runner.model_save_path=..."
-            ) from error
-        except OSError as error:
-            raise RunError(f"{self.folder} cannot be written to: {error.strerror}") from error
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            if self._made and os.listdir(self.folder) == [".lock"]:
-                shutil.rmtree(self.folder)  # nothing came of the run
-        self._lock.release()
 
 
 def infer(path: str, config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import itertools
 import sys
@@ -102,6 +103,8 @@ class LoaderSource:
         if not workers:
             # Paddle's own loader would read in a thread, and wait for ever if the reader fails.
             return self._collated(iter(rows))
+        # A worker crashes where its garbage collector comes upon Paddle's objects of this process.
+        gc.collect()
         return iter(DataLoader(dataset, return_list=True, num_workers=workers, **how))
 
     def _collated(self, rows: Iterator[Any]) -> Iterator[Any]:

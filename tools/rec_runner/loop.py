@@ -108,11 +108,12 @@ def train(
         report.epoch_line(meter.record())
         _report_skipped(source, report)
         if valid_source is not None:
+            trained = meter.state_dict()  # validation resets the model's own metrics
             try:
-                _, record = evaluate(engine, valid_source, meter.epoch, "valid", report)
+                _, record = evaluate(engine, valid_source, meter.epoch, "valid", report, stop=stop)
                 value = monitored(record, plan.monitor)
             except Exception:
-                _save(engine, plan, checkpoints, progress, meter)  # the epoch's work is not lost
+                _save(engine, plan, checkpoints, progress, trained)  # the epoch's work is not lost
                 raise
             if value is None:
                 report.warn_once(
@@ -126,7 +127,7 @@ def train(
         progress = replace(progress, records=list(report.records))
         _save(engine, plan, checkpoints, progress)
         after_epoch(meter)
-        stop.check(_stopped_after(f"epoch {meter.epoch}"))
+        stop.check(_stopped("after", f"epoch {meter.epoch}"))
     if progress.best_epoch is not None:
         report.log(f"best epoch: {progress.best_epoch}, {plan.monitor}: {progress.best_value:.6f}")
     if progress.skipped_batches:
@@ -146,6 +147,7 @@ def _train_epoch(
     epoch = progress.epoch
     report.start_epoch(f"epoch {epoch}", source.known_rows, meter.rows)
     cost = Cost()
+    engine.seed_readers(epoch)
     for window in meter.timed(source.windows(epoch, progress.batch, plan.stops)):
         outcome, skipped = _train_window(engine, window, epoch, progress.step, plan)
         if outcome is not None:
@@ -169,8 +171,8 @@ def _train_epoch(
             report.visual.add("gradient_norm", progress.step, engine.gradient_norms)
         due = plan.save_steps and progress.batch % plan.save_steps == 0
         if due or stop.received:
-            _save(engine, plan, checkpoints, progress, meter)
-            stop.check(_stopped_after(f"epoch {epoch}, batch {progress.batch - 1}"))
+            _save(engine, plan, checkpoints, progress, meter.state_dict())
+            stop.check(_stopped("after", f"epoch {epoch}, batch {progress.batch - 1}"))
     if not meter.rows:
         raise RunError(f"no batch of epoch {epoch} gave finite numbers; nothing was learnt from it")
     return progress
@@ -225,6 +227,7 @@ def evaluate(
     phase: str,
     report: Report,
     print_interval: int | None = None,
+    stop: StopSignal | None = None,
 ) -> tuple[Meter, Record]:
     """Score every row of a source and report the metrics.
 
@@ -235,18 +238,23 @@ def evaluate(
         phase: ``infer`` or ``valid``.
         report: where progress goes.
         print_interval: batches between two log lines; None writes none.
+        stop: says when a person wants the run to end.
 
     Returns:
         the meter, which holds every label and log-odds, and its record.
 
     Raises:
         RunError: a row's log-odds are not a number.
+        Interrupted: a signal came, and not all rows are scored.
     """
     meter = Meter(engine, phase, epoch)
     report.start_epoch(f"{phase} {epoch}", source.known_rows)
     stops = [(print_interval, 1)] if print_interval else []
     cost = Cost()
+    engine.seed_readers(epoch, scoring=True)
     for window in meter.timed(source.windows(stops=stops)):
+        if stop is not None:
+            stop.check(_stopped("in the validation of", f"epoch {epoch}"))
         outcome = engine.score(window)
         if outcome is not None:
             _check_scores(outcome, window)
@@ -316,14 +324,13 @@ def _save(
     plan: Plan,
     checkpoints: Checkpoints,
     progress: Progress,
-    meter: Meter | None = None,
+    meter_state: Mapping[str, Any] | None = None,
 ) -> None:
     """Save a checkpoint, but none that training could not go on from.
 
     Raises:
         RunError: a weight is not finite, or the checkpoint cannot be written.
     """
-    state = meter.state_dict() if meter else {}
     weights, optimizer = engine.snapshot()
     broken = plan.broken(weights)
     if broken:
@@ -334,7 +341,7 @@ def _save(
             f"weights are not finite after {place}: {', '.join(broken)}; not saved, earlier "
             "checkpoints are intact; a lower learning rate may help"
         )
-    checkpoints.save(Snapshot(progress, weights, optimizer, state, plan.facts))
+    checkpoints.save(Snapshot(progress, weights, optimizer, meter_state or {}, plan.facts))
 
 
 def _report_skipped(source: Source, report: Report) -> None:
@@ -346,5 +353,5 @@ def _report_skipped(source: Source, report: Report) -> None:
             report.log(f"  {example}")
 
 
-def _stopped_after(place: str) -> str:
-    return f"stopped by a signal after {place}; go on with -o runner.resume=true"
+def _stopped(when: str, place: str) -> str:
+    return f"stopped by a signal {when} {place}; go on with -o runner.resume=true"

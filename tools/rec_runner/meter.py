@@ -98,6 +98,7 @@ class Meter:
             state.update(labels=self.tasks.labels, log_odds=self.tasks.log_odds)
         else:
             state["own"] = self.engine.metrics_state()
+            state["values"] = _plain(self._values)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -108,6 +109,7 @@ class Meter:
             self.tasks.update(state["labels"], state["log_odds"])
         else:
             self.engine.set_metrics_state(state["own"])
+            self._values = state.get("values", {})
 
     def last_batch(self) -> dict[str, np.ndarray]:
         """What the last batch gave: labels and log-odds, or what the model itself names."""

@@ -24,6 +24,8 @@ class BlockStaticEngine(StaticEngine):
     (encoded features and labels to loss and log-odds).
     """
 
+    steps_schedule = True
+
     def _prepare(self) -> None:
         with foreign(self.model, "task_names"):
             self.task_names = tuple(self.model.task_names(self.config))
@@ -69,7 +71,7 @@ class BlockStaticEngine(StaticEngine):
         self._train_step = self._repeated(self.train_program)
 
     def train(self, window: Window, step: int) -> Outcome:
-        schedule = self._schedule()
+        schedule = self.schedule()
         losses, odds = [], []
         for index, feed in enumerate(_feeds(window)):
             paddle.seed(step_seed(self.seed, step + index))
@@ -82,7 +84,7 @@ class BlockStaticEngine(StaticEngine):
             self.gradient_norms = norms(dict(zip(self.train_program.gradients, gradients)))
         return Outcome(np.stack(losses), window.arrays[1], joined_log_odds(odds), {})
 
-    def _schedule(self) -> paddle.optimizer.lr.LRScheduler | None:
+    def schedule(self) -> paddle.optimizer.lr.LRScheduler | None:
         rate = self.optimizer._learning_rate
         return rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
 
@@ -96,14 +98,13 @@ class BlockStaticEngine(StaticEngine):
     def optimizer_state(self) -> dict[str, Any]:
         names = {variable: name for name, variable in self._weights.items()}
         slots = rename_slots({name: self._get(name) for name in self._slots()}, names, "_", "/")
-        schedule = self._schedule()
+        schedule = self.schedule()
         return {**slots, "schedule": schedule.state_dict()} if schedule else slots
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         slots = {key: value for key, value in state.items() if key != "schedule"}
-        for name, value in rename_slots(slots, self._weights, "/", "_").items():
-            self._set(name, value)
-        schedule = self._schedule()
+        self._set_slots(slots, self._slots())
+        schedule = self.schedule()
         if schedule is not None:
             schedule.set_state_dict(state["schedule"])
 

@@ -29,7 +29,7 @@ from rec_runner.paddle_state import (
     use_representation,
 )
 from rec_runner.static_auc import auc_inputs, auc_state, is_auc_state
-from rec_runner.static_export import export
+from rec_runner.static_export import export, is_exported
 from rec_runner.static_gradients import is_dense, optimized_gradients
 from rec_runner.window import Window
 
@@ -331,7 +331,17 @@ class StaticEngine(Engine):
         return rename_slots({n: self._get(n) for n in slots}, self._weights, "_", "/")
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
-        for name, value in rename_slots(state, self._weights, "/", "_").items():
+        self._set_slots(state, self.train_program.slots if self.train_program else [])
+
+    def _set_slots(self, state: Mapping[str, Any], known: Sequence[str]) -> None:
+        named = rename_slots(state, self._weights, "/", "_")
+        for name in named:
+            if name not in known:
+                raise UserError(
+                    f"the checkpoint's optimizer has {name}, which this config's has not; "
+                    "start afresh with -o runner.resume=false"
+                )
+        for name, value in named.items():
             self._set(name, value)
 
     def learning_rate(self) -> float | None:
@@ -360,12 +370,14 @@ class StaticEngine(Engine):
         return {
             "rows": {name: rows.state_dict() for name, rows in self._seen.items()},
             "counts": counts,
+            "last": self.last_values(),
         }
 
     def set_metrics_state(self, state: Mapping[str, Any]) -> None:
         for name, rows in state["rows"].items():
             self._seen[name] = AucRows()
             self._seen[name].load_state_dict(rows)
+        self._last = dict(state.get("last", {}))
         for name, value in state["counts"].items():
             self._set(name, value)
 
@@ -383,6 +395,9 @@ class StaticEngine(Engine):
         with foreign(self.model, "create_data_loader"):
             loader = self.model.create_data_loader()
             return loader() if callable(loader) else loader
+
+    def lacks(self, folder: Path) -> bool:
+        return self.config.runner("use_inference") and not is_exported(folder)
 
     def finish_epoch(self, folder: Path) -> None:
         if self.config.runner("use_inference"):

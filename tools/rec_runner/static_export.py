@@ -46,7 +46,7 @@ def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
         )
         for name in _names(config, "save_inference_fetch_varnames")
     ]
-    aside = folder / f".{PREFIX}.part"
+    aside = _aside(folder)
     try:
         shutil.rmtree(aside, ignore_errors=True)
         paddle.static.save_inference_model(
@@ -57,6 +57,15 @@ def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
         aside.rmdir()
     except OSError as error:
         raise RunError(f"{folder / PREFIX} cannot be written: {error.strerror or error}") from error
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether :func:`export` has been done, to its end, into a folder."""
+    return any(folder.glob(f"{PREFIX}.*")) and not _aside(folder).exists()
+
+
+def _aside(folder: Path) -> Path:
+    return folder / f".{PREFIX}.part"
 
 
 def _names(config: Config, key: str) -> list[str]:
