@@ -141,6 +141,28 @@ def test_a_checkpoint_killed_in_mid_replacement_is_put_back(tmp_path: Path, how:
         assert names(tmp_path) == ["0"]  # it came back and gave way to a newer one
 
 
+def test_a_kill_while_a_checkpoint_is_removed_leaves_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints.save(snapshot("run", 1, 7))
+    rmtree = shutil.rmtree
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        if "1-7" in folder.name and folder.exists():
+            for name in ("rec.json", "rec.pdparams"):
+                (folder / name).unlink()
+            raise KeyboardInterrupt
+        rmtree(folder, ignore_errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(snapshot("run", 1))
+    checkpoints.save(snapshot("run", 2))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1"]
+
+
 def test_a_failed_replacement_leaves_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ BEST = "best.json"
 RUN = "run.json"
 STATIC_WEIGHTS = "rec_static.pdparams"  # PaddleRec's static trainer's name of the weights
 _NAME = re.compile(r"(\d+)(?:-(\d+))?")
-_LEFT_OVER = re.compile(r"\.(\d+(?:-\d+)?)\.(part|old)")
+_LEFT_OVER = re.compile(r"\.(\d+(?:-\d+)?)\.(part|old|gone)")
 
 
 @dataclass
@@ -243,7 +243,7 @@ class Checkpoints:
         now = (progress.epoch, progress.batch)
         for epoch, batch in self._places():
             if batch is not None and (epoch, batch) != now:
-                shutil.rmtree(self.folder / f"{epoch}-{batch}", ignore_errors=True)
+                _remove(self.folder / f"{epoch}-{batch}")
         if self.keep is None or progress.batch:
             return
         mine = [epoch for epoch in self.epochs() if epoch < progress.epoch]
@@ -252,7 +252,7 @@ class Checkpoints:
             if len(kept - {None}) < self.keep:
                 kept.add(epoch)
         for epoch in set(mine) - kept:
-            shutil.rmtree(self.folder / str(epoch), ignore_errors=True)
+            _remove(self.folder / str(epoch))
 
     def newest(self) -> Snapshot | None:
         """The newest whole checkpoint of the run that wrote last; damaged ones are named.
@@ -406,6 +406,14 @@ def _replace_folder(aside: Path, target: Path) -> None:
     os.replace(aside, target)
     synced_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; a kill meanwhile leaves nothing behind that has a checkpoint's name."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    with suppress(OSError):
+        os.replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def write_predictions(file: Path, tasks: TaskMetrics) -> None:
