@@ -457,3 +457,27 @@ def test_a_reader_that_draws_numbers_is_replayed(tmp_path: Path, path: str) -> N
         if name == "validation":
             assert "epoch: 1, batch_id" not in resumed.stdout
         assert_same_run(tmp_path / "whole", tmp_path / name)
+
+
+def test_infer_tells_an_earlier_runs_epochs_and_other_tasks(config: Path, tmp_path: Path) -> None:
+    out = {"model_save_path": tmp_path / "out", "infer_load_path": tmp_path / "out"}
+    named = {"infer_start_epoch": 1, "infer_end_epoch": 2}
+    swapped = {"hyper_parameters__task_names": "[b, a]"}
+    given = [
+        ("train", {"epochs": 3}),
+        ("train", {"epochs": 1, "seed": 2}),
+        ("infer", {}),
+        ("infer", named),
+        ("infer", swapped),
+    ]
+    lines = [
+        (command, "dygraph", ["-m", str(config), *map(str, override(**out, **more))])
+        for command, more in given
+    ]
+    *_, plain, asked, other = run_cases(lines, cwd=tmp_path)
+    left_out = [f"warning: checkpoint {tmp_path / 'out' / e} is an earlier run's" for e in "12"]
+    assert plain.sentences == [f"{sentence} and is left out" for sentence in left_out]
+    assert "epoch: 0 done" in plain.stdout and "epoch: 1 done" not in plain.stdout
+    assert asked.sentences[0] == f"{left_out[0]} and is scored"
+    assert "epoch: 1 done" in asked.stdout
+    assert "hyper_parameters.task_names was ['a', 'b']" in other.stderr

@@ -108,6 +108,21 @@ class Checkpoints:
         """Epochs that have a checkpoint, ascending."""
         return [epoch for epoch, batch in self._places() if batch is None]
 
+    def strange_epochs(self) -> list[int]:
+        """Epochs that an earlier run left here, as far as the folder tells which was the last."""
+        run, strange = self._run(), []
+        for epoch in self.epochs() if run is not None else ():
+            with suppress(UserError):  # PaddleRec's checkpoints tell nothing of their run
+                if _read_manifest(self.folder / str(epoch))["progress"]["run"] != run:
+                    strange.append(epoch)
+        return strange
+
+    def facts(self, epoch: int) -> dict[str, Any]:
+        """What a checkpoint notes of its run, see ``resume.run_facts``; perhaps nothing."""
+        with suppress(UserError):
+            return _read_manifest(self.folder / str(epoch))["facts"]
+        return {}
+
     def best_epoch(self) -> int | None:
         """The epoch that a run with validation marked as best.
 

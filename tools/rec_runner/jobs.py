@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,7 @@ def infer(path: str, config: Config) -> None:
     for epoch in epochs:
         folder = checkpoints.folder / str(epoch)
         engine.load(load_weights(folder), str(folder))
+        _warn_of_other_tasks(checkpoints.facts(epoch), config, folder)
         interval = config.runner("print_interval")
         meter, _ = loop.evaluate(engine, source, epoch, "infer", report, interval)
         if config.runner("save_predictions") and meter.tasks is not None:
@@ -200,10 +201,10 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
         UserError: there is no checkpoint, or not the one asked for.
     """
     start, end = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
-    there = checkpoints.epochs()
+    there, strange = checkpoints.epochs(), checkpoints.strange_epochs()
     if start is None and end is None:
         best = checkpoints.best_epoch()
-        epochs = there if best is None else [best]
+        epochs = [e for e in there if e not in strange] if best is None else [best]
     else:
         start = start or 0
         if end is not None and end <= start:
@@ -221,7 +222,18 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
             f"runner.infer_load_path: no checkpoint of {wanted} in "
             f"{checkpoints.folder.absolute()}; epochs there: {known}"
         )
+    for epoch in strange:
+        fate = "is scored" if epoch in epochs else "is left out"
+        warn(f"checkpoint {checkpoints.folder / str(epoch)} is an earlier run's and {fate}")
     return list(epochs)
+
+
+def _warn_of_other_tasks(facts: Mapping[str, Any], config: Config, folder: Path) -> None:
+    """Tasks under other names, or of other columns, load and score all the same."""
+    for key in ("hyper_parameters.task_names", "hyper_parameters.label_columns"):
+        was, now = facts.get(key), config.get(key)
+        if None not in (was, now) and list(was) != list(now):
+            warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")
 
 
 def _within_range(epochs: list[int], config: Config, engine: Engine) -> list[int]:
