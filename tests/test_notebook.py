@@ -103,10 +103,21 @@ def test_outputs_go_where_git_ignores_them(cells: dict, project: Path) -> None:
     assert {"output_model_valid", "output_model_static"} <= {p.name for p in project.iterdir()}
 
 
+def setup_source() -> str:
+    """The code of the first cell."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    return next(cell.source for cell in notebook.cells if cell["id"] == "setup")
+
+
+def test_missing_packages_are_called_what_pip_calls_them() -> None:
+    hidden = "import sys\nsys.modules.update(dict.fromkeys(['paddle', 'yaml', 'tqdm']))\n"
+    source = hidden + setup_source()
+    result = run([sys.executable, "-c", source], cwd=ROOT, PYTHONIOENCODING="utf-8")
+    assert "%pip install paddlepaddle pyyaml tqdm" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("below", ["..", "tools"])
 def test_project_is_found_from_other_folders(project: Path, below: str) -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    source = next(cell.source for cell in notebook.cells if cell["id"] == "setup")
     place = (project / below).resolve()
-    result = run([sys.executable, "-c", source], cwd=place, PYTHONIOENCODING="utf-8")
+    result = run([sys.executable, "-c", setup_source()], cwd=place, PYTHONIOENCODING="utf-8")
     assert result.stdout.strip() == str(project), result.stderr

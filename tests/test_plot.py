@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import xml.etree.ElementTree as ElementTree
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
@@ -39,7 +41,8 @@ def make_run(rng: np.random.Generator, name: str, tasks: list[str], epochs: int 
     """A run with all three phases and predictions."""
     records = []
     for epoch, phase in itertools.product(range(epochs), plots.PHASES):
-        record = {"phase": phase, "epoch": epoch, "loss": 1 / (epoch + 1), "rows_per_second": 9e4}
+        record = {"phase": phase, "epoch": epoch, "loss": 1 / (epoch + 1)}
+        record["rows_per_second"] = 9e4 + epoch
         for task in tasks:
             record[f"auc_{task}"] = 0.9 + rng.random() / 10
         for task in tasks:
@@ -84,25 +87,70 @@ def parts(figure: Figure) -> list:
     return [artist.get_tightbbox() for artist in (*figure.axes, *figure.texts, *figure.legends)]
 
 
-@pytest.mark.parametrize(("tasks", "runs", "language"), [(1, 1, "en"), (2, 3, "en"), (5, 1, "zh")])
+def apart(one: Bbox, other: Bbox) -> bool:
+    """Whether two extents have less than a pixel in common."""
+    across = min(one.x1, other.x1) - max(one.x0, other.x0)
+    along = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return across < 1 or along < 1
+
+
+def inside(extent: Bbox, whole: Bbox) -> bool:
+    """Whether no more than a pixel of an extent is outside of another."""
+    low = extent.x0 >= whole.x0 - 1 and extent.y0 >= whole.y0 - 1
+    return low and extent.x1 <= whole.x1 + 1 and extent.y1 <= whole.y1 + 1
+
+
+def style_of(language: str) -> AbstractContextManager[None]:
+    """The style that the tool draws labels of a language in."""
+    font = plots.chinese_font()
+    if language == "en":
+        return plots.style(fallback=font)
+    if font is None:
+        pytest.skip("no font has Chinese characters, so the tool draws no Chinese labels")
+    return plots.style(font)
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize(
+    ("tasks", "runs", "epochs"), [(1, 1, 4), (2, 1, 1), (2, 3, 1), (1, 3, 4), (2, 2, 12), (7, 2, 2)]
+)
 def test_nothing_overlaps_or_is_cut(
-    rng: np.random.Generator, tasks: int, runs: int, language: str
+    rng: np.random.Generator, tasks: int, runs: int, epochs: int, language: str
 ) -> None:
     names = [f"task_number_{task}" for task in range(tasks)]
-    all_runs = [make_run(rng, f"output_folder_of_run_no_{run}", names) for run in range(runs)]
-    with plots.style():
+    folders = [Path(f"output_model_share_bottom_of_run_no_{run}") for run in range(runs)]
+    run_names = plots._short_names(folders)
+    assert all(len(name) >= 31 for name in run_names)  # the longest that there can be
+    all_runs = [make_run(rng, name, names, epochs) for name in run_names]
+    with style_of(language):
         figures = plots.draw(all_runs, language)
         assert sorted(figures) == PICTURES
         for name, figure in figures.items():
             extents = parts(figure)
-            whole = figure.bbox
-            for extent in extents:
-                assert extent.x0 >= -1 and extent.y0 >= -1, name
-                assert extent.x1 <= whole.x1 + 1 and extent.y1 <= whole.y1 + 1, name
-            for one, other in itertools.combinations(extents, 2):
-                across = min(one.x1, other.x1) - max(one.x0, other.x0)
-                along = min(one.y1, other.y1) - max(one.y0, other.y0)
-                assert across < 1 or along < 1, name
+            assert all(inside(extent, figure.bbox) for extent in extents), name
+            assert all(apart(*pair) for pair in itertools.combinations(extents, 2)), name
+            for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+                ticks = [label.get_window_extent() for label in axis.get_ticklabels()]
+                assert all(apart(*pair) for pair in itertools.combinations(ticks, 2)), name
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 12])
+def test_epochs_are_whole_numbers_and_markers_are_whole(
+    rng: np.random.Generator, epochs: int
+) -> None:
+    with plots.style():
+        figure = plots.draw([make_run(rng, "run", ["income"], epochs)], "en")["training"]
+        figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks and all(tick == round(tick) for tick in ticks)
+        for line in axes.lines:
+            radius = line.get_markersize() / 2 * figure.dpi / 72
+            for x, y in axes.transData.transform(line.get_xydata()):
+                assert axes.bbox.x0 + radius < x < axes.bbox.x1 - radius
+                assert axes.bbox.y0 + radius < y < axes.bbox.y1 - radius
 
 
 def test_a_task_has_one_colour_everywhere(rng: np.random.Generator) -> None:
@@ -118,6 +166,7 @@ def test_a_task_has_one_colour_everywhere(rng: np.random.Generator) -> None:
                     lines = [line for line in axes.lines if line.get_color() != plots.FAINT]
                     colours |= {to_rgb(artist.get_color()) for artist in (*titles, *lines)}
         assert colours == {to_rgb(plots.task_colour(index))}
+    assert len({plots.task_colour(task) for task in range(10)}) == 10
     assert len(set(plots.COLOURS)) == len(plots.COLOURS)
 
 
@@ -193,7 +242,7 @@ def test_auc_of_the_roc_picture_is_the_one_printed(run_folder: Path) -> None:
     (run,) = plots.read_runs([str(run_folder)], epoch=2)
     lines = (run_folder / "infer_metrics.jsonl").read_text(encoding="utf-8").splitlines()
     printed = json.loads(lines[-1])
-    with plots.style():
+    with style_of("en"):
         roc = plots.draw([run], "en")["roc"]
     for axes, task in zip(roc.axes, ("income", "marital")):
         assert axes.get_legend().get_texts()[1].get_text() == f"AUC {printed[f'auc_{task}']:.4f}"
@@ -212,6 +261,33 @@ def test_several_runs_keep_apart_in_the_legends(rng: np.random.Generator, tmp_pa
         (folder / "metrics.jsonl").write_text('{"phase": "train", "epoch": 0, "loss": 1.5}\n')
     runs = plots.read_runs([str(folder) for folder in folders])
     assert [run.name for run in runs] == ["a/model", "b/model"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("output_model_share_bottom", "output_model_share_bottom"),
+        ("an_output_folder_with_a_name_too_long_for_a_legend", "an_output_folde…ng_for_a_legend"),
+        ("测" * 16, "测" * 16),
+        ("测" * 17, "测" * 7 + "…" + "测" * 7),
+    ],
+)
+def test_long_names_lose_their_middle(folder: str, name: str) -> None:
+    assert plots._short_names([Path(folder)]) == [name]
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_chinese_names_are_drawn_whatever_the_labels_language(
+    tmp_path: Path, language: str
+) -> None:
+    if plots.chinese_font() is None:
+        pytest.skip("no font has Chinese characters")
+    run = tmp_path / "输出"
+    run.mkdir()
+    record = {"phase": "train", "epoch": 0, "auc_点击": 0.5}
+    (run / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    assert plot.main([str(run), str(tmp_path / "输出"), "--lang", language]) == 0
 
 
 def test_without_a_chinese_font_the_labels_are_english(
@@ -252,6 +328,11 @@ BAD = {
     "not_json": ({"metrics.jsonl": GOOD + "{nonsense\n"}, [], ("metrics.jsonl, line 2", "JSON")),
     "not_a_record": ({"metrics.jsonl": "[1]\n"}, [], ("metrics.jsonl, line 1", "phase")),
     "not_text": ({"metrics.jsonl": b"\xff\xfe\x00"}, [], ("metrics.jsonl", "cannot be read")),
+    "epoch_is_text": (
+        {"metrics.jsonl": '{"phase": "train", "epoch": "0"}\n'},
+        [],
+        ("metrics.jsonl, line 1", "epoch"),
+    ),
     "no_such_epoch": (
         {"0/predictions.csv": HEADER + "1,0.5\n"},
         ["--epoch", "7"],

@@ -248,6 +248,12 @@ def make(shell: Shell, command: str) -> None:
             assert result.status == 0, f"{line}\n{result.stderr}"
 
 
+def activate(shell: Shell, command: str) -> None:
+    """No environment is made here; the one named is the one that make would make."""
+    folder = command.split()[1][: -len("/bin/activate")]
+    assert f" -m venv {folder}\n" in (shell.folder / "Makefile").read_text(encoding="utf-8")
+
+
 def pip(shell: Shell, command: str) -> None:
     """Nothing is installed; the file is there, or pyproject.toml names the package."""
     project = (shell.folder / "pyproject.toml").read_text(encoding="utf-8")
@@ -309,6 +315,7 @@ def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
 
 NOT_RUN_AS_IT_STANDS: dict[str, Callable[[Shell, str], None]] = {
     r"make [\w-]+$": make,
+    r"\. \S+/bin/activate$": activate,
     r"python -m pip install ": pip,
     r"python .*runner\.use_visual=true": with_visual,
     r"visualdl ": visualdl,
@@ -354,6 +361,18 @@ def test_the_scores_shown_are_those_printed(shell: Shell, failures: list[str], c
         values = [float(value) for value in shown[1].split()[: len(names)]]
         # Other processors and versions of Paddle round differently.
         assert values == pytest.approx([*scores.values()], abs=0.02), readme
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_what_a_command_needs_is_set_up_before_it(readme: str) -> None:
+    given = commands(text(readme))
+
+    def first(start: str) -> int:
+        return next(place for place, command in enumerate(given) if command.startswith(start))
+
+    assert first("make quickstart") < first(". .venv/bin/activate") < first("python ")
+    assert first("python -m pip install matplotlib") < first("python tools/plot.py")
+    assert first("python -m pip install -r requirements-dev.txt") < first("python benchmarks/")
 
 
 def test_commands_are_read_out_of_blocks() -> None:

@@ -94,15 +94,17 @@ def plot(options: argparse.Namespace) -> list[Path]:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} should be a folder")
     runs = plots.read_runs(options.folders, options.epoch)
-    font = plots.chinese_font() if options.lang == "zh" else None
-    if options.lang == "zh" and font is None:
+    font = plots.chinese_font()
+    chinese = options.lang == "zh" and font is not None
+    if options.lang == "zh" and not chinese:
         warn("no installed font has Chinese characters; the labels are in English")
     for folder, run in zip(options.folders, runs):
         if not run.scores:
             warn(f"{folder}: no predictions; infer writes them with runner.save_predictions=true")
     written = []
-    with plots.style(font):
-        for name, figure in plots.draw(runs, "zh" if font else "en").items():
+    # Names of tasks and folders may be Chinese where the labels are English.
+    with plots.style(font) if chinese else plots.style(fallback=font):
+        for name, figure in plots.draw(runs, "zh" if chinese else "en").items():
             for kind in options.format:
                 file = out / f"{name}.{kind}"
                 # Without a date, the same picture gives the same file.

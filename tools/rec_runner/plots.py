@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,8 +32,15 @@ from rec_runner.errors import UserError
 from rec_runner.metrics import auc
 from rec_runner.report import scores
 
-# Okabe and Ito's palette, which colour-blind people tell apart, without its yellow and black.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette, which colour-blind people tell apart, without its yellow and black;
+# then darker ones, about as far from these and from one another to such eyes.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9") + (
+    "#4B0055",
+    "#661100",
+    "#332288",
+    "#7B4F2C",
+    "#7F3C8D",
+)
 NEUTRAL = "#555555"
 FAINT = "#999999"
 CHINESE_FONTS = (
@@ -197,7 +205,8 @@ def _read_records(file: Path) -> list[Mapping[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{file}, line {number}: not JSON: {error.msg}") from error
-        if not isinstance(record, dict) or not {"phase", "epoch"} <= record.keys():
+        known = isinstance(record, dict) and "phase" in record
+        if not known or not isinstance(record.get("epoch"), int):
             raise UserError(f"{file}, line {number}: expected an object with phase and epoch")
         records.append(record)
     return records
@@ -254,10 +263,22 @@ def _short_names(folders: Sequence[Path]) -> list[str]:
     return [_cut("/".join(p[-depth:])) for p in parts]
 
 
-def _cut(name: str, longest: int = 24) -> str:
-    """A long name without its middle."""
+def _cut(name: str, longest: int = 32) -> str:
+    """A long name without its middle; a Chinese character is as wide as two letters."""
+    if _width(name) <= longest:
+        return name
     half = (longest - 1) // 2
-    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
+    start, end = half, half
+    while _width(name[:start]) > half:
+        start -= 1
+    while _width(name[-end:]) > half:
+        end -= 1
+    return f"{name[:start]}…{name[-end:]}"
+
+
+def _width(text: str) -> int:
+    """Width in letters."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -378,14 +399,15 @@ def _font_by_glyph() -> str | None:
 
 
 @contextmanager
-def style(font: str | None = None) -> Iterator[None]:
+def style(font: str | None = None, fallback: str | None = None) -> Iterator[None]:
     """Matplotlib settings of our pictures, for the time of a ``with`` block.
 
     Args:
         font: name of a font to use, see :func:`chinese_font`; None for matplotlib's own.
+        fallback: name of a font for the characters that matplotlib's own does not have.
     """
     settings = {
-        "font.family": [*([font] if font else []), "DejaVu Sans"],
+        "font.family": [name for name in (font, "DejaVu Sans", fallback) if name],
         "font.size": 10.5,
         "axes.titlesize": 11.5,
         "axes.unicode_minus": font is None,
@@ -434,11 +456,14 @@ def _training(runs: Sequence[Run], tasks: Sequence[str], text: Mapping[str, str]
     columns = min(math.ceil(len(keys) / 2), 4)
     rows = 2 * math.ceil(len(keys) / (2 * columns)) if len(keys) > 1 else 1
     figure = Figure(figsize=(max(4.1 * columns, 6.4), 3.1 * rows + 1.0))
+    epochs = [record["epoch"] for run in runs for record in run.records]
+    margin = 0.05 * (max(epochs) - min(epochs)) or 0.5
     for index, key in enumerate(keys):
         column, below = divmod(index, 2)
         band, column = divmod(column, columns)
         axes = figure.add_subplot(rows, columns, (2 * band + below) * columns + column + 1)
         _training_panel(axes, key, runs, tasks, text)
+        axes.set_xlim(min(epochs) - margin, max(epochs) + margin)
     phases = [p for p in PHASES if any(r["phase"] == p for run in runs for r in run.records)]
     by_phase = [_handle(text[phase], NEUTRAL, PHASES[phase], phase=phase) for phase in phases]
     by_run = [
@@ -473,7 +498,8 @@ def _training_panel(
     title = f"{task} · {text[kind]}" if known else text.get(key, key)
     axes.set_title(title, color=colour, loc="left", fontweight="bold")
     axes.set_xlabel(text["epoch"])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Where there is one epoch, a second tick could only be a fraction.
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for index, run in enumerate(runs):
         for phase in PHASES if key != "rows_per_second" else ("train",):
             points = {r["epoch"]: r.get(key) for r in run.records if r["phase"] == phase}
@@ -492,7 +518,8 @@ def _training_panel(
                 markerfacecolor="white" if phase == "infer" else shade,
             )
     if key == "rows_per_second":
-        axes.set_ylim(bottom=0)
+        # Limits of its own: the margin would be a share of the differences, which may be none.
+        axes.set_ylim(0, 1.08 * max(axes.dataLim.y1, 0) or 1)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
@@ -641,16 +668,23 @@ def _legend_below(axes: Axes, columns: int = 1) -> None:
 
 
 def _finish(figure: Figure, title: str, legends: Sequence[Sequence[Line2D]]) -> None:
-    """Title above, common legends below, panels in what is left."""
+    """Title above, common legends below, panels in what is left; wider if the words need it."""
     width, height = figure.get_size_inches()
+    # Not a suptitle: tight_layout would leave room for that a second time.
+    heading = figure.text(0, 1 - 0.1 / height, title, ha="left", va="top", fontsize=13)
+    columns = figure.axes[0].get_subplotspec().get_gridspec().ncols
+    panel = max(axes.get_tightbbox().width for axes in figure.axes) / figure.dpi
+    words = heading.get_window_extent().width / figure.dpi
+    width = max(width, words + 0.2, columns * (panel + 0.15))
+    figure.set_size_inches(width, height)
+    heading.set_x(0.1 / width)
     bottom = 0.1
     for handles in reversed([handles for handles in legends if handles]):
-        columns = min(len(handles), int(width // 2.6))
-        place = (0.5, bottom / height)
-        figure.legend(
-            handles=handles, loc="lower center", bbox_to_anchor=place, ncol=columns, frameon=False
-        )
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, bottom / height)}
+        for columns in range(min(len(handles), int(width // 2)), 0, -1):
+            legend = figure.legend(handles=handles, ncol=columns, frameon=False, **place)
+            if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+                break
+            legend.remove()
         bottom += 0.25 * math.ceil(len(handles) / columns)
-    # Not a suptitle: tight_layout would leave room for that a second time.
-    figure.text(0.1 / width, 1 - 0.1 / height, title, ha="left", va="top", fontsize=13)
     figure.tight_layout(rect=(0, bottom / height, 1, 1 - 0.4 / height))
