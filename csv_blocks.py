@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-BLOCK_BYTES = 1 << 21
+BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 16 << 20
 SLOW_BYTES = 64 << 10
 _BOM = b"\xef\xbb\xbf"
