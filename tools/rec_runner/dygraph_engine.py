@@ -46,6 +46,9 @@ class DygraphEngine(Engine):
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
+        self._make_optimizer()
+
+    def _make_optimizer(self) -> None:
         with foreign(self.model, "create_optimizer"):
             self.optimizer = self.model.create_optimizer(self.net, self.config)
         fits = hasattr(self.optimizer, "step")
@@ -61,8 +64,7 @@ class DygraphEngine(Engine):
             loss.backward()
             if self.watches_gradients:
                 self.gradient_norms = norms(self._gradients())
-            self.optimizer.step()
-            self.optimizer.clear_grad()
+            step_optimizer(self.optimizer)
         self._last = values or {}
         losses = loss.detach().numpy().reshape(-1)
         return Outcome(losses.mean(keepdims=True), None, None, self._last)
@@ -95,7 +97,9 @@ class DygraphEngine(Engine):
 
     def optimizer_state(self) -> dict[str, Any]:
         names = {value.name: name for name, value in self.net.state_dict().items()}
-        state = self.optimizer.state_dict()
+        # Until its first step an optimizer holds the slots that were set; 2.6 does not give them.
+        held = getattr(self.optimizer, "_accumulators_holder", {})
+        state = {**held, **self.optimizer.state_dict()}
         schedule = state.pop("LR_Scheduler", None)
         arrays = {key: np.asarray(value) for key, value in state.items()}
         slots = rename_slots(arrays, names, "_", "/")
@@ -110,7 +114,17 @@ class DygraphEngine(Engine):
         }
         if "schedule" in state:
             theirs["LR_Scheduler"] = state["schedule"]
+        if not self._slots() <= theirs.keys():
+            self._make_optimizer()  # the state is from before those slots were made
         self.optimizer.set_state_dict(theirs)
+        held = getattr(self.optimizer, "_accumulators_holder", {})
+        for name in self._slots() & held.keys():
+            del held[name]  # set already; Paddle would take the rest for all that is yet to come
+
+    def _slots(self) -> set[str]:
+        """Names of the optimizer's slots; it makes them at its first steps."""
+        kinds = getattr(self.optimizer, "_accumulators", {}).values()
+        return {slot.name for slots in kinds for slot in slots.values()}
 
     def schedule(self) -> Any:
         rate = self.optimizer._learning_rate
@@ -148,6 +162,16 @@ class DygraphEngine(Engine):
                 metric.rows.load_state_dict(saved)
             else:
                 vars(metric).update(saved)
+
+
+def step_optimizer(optimizer: Any) -> None:
+    """``step`` and ``clear_grad``; slots that it makes are named alike in every optimizer.
+
+    Paddle numbers them, so that those of an optimizer made anew would not be found again.
+    """
+    with paddle.utils.unique_name.guard():
+        optimizer.step()
+        optimizer.clear_grad()
 
 
 def _metric_state(metric: Any) -> dict[str, Any]:
