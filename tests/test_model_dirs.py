@@ -231,6 +231,41 @@ def test_a_network_for_whole_batches_leaves_the_rest_out(
     assert [record["rows"] for record in records] == [49, 49]
 
 
+def test_a_last_batch_is_left_out_only_where_a_whole_one_would_do(tmp_path: Path) -> None:
+    """A network of fixed size; the same rows without the rest; and an id that is out of range."""
+    cases = []
+    for name in ("fixed", "cut", "wrong"):
+        config = copy("slots", tmp_path / name)
+        test = config.parent / "data" / "test" / "part-0.txt"
+        lines = test.read_text().splitlines()
+        if name == "fixed":
+            net = config.parent / "net.py"
+            net.write_text(net.read_text().replace("[-1, 4]", "[7, 4]"))
+        elif name == "cut":
+            lines = lines[:49]
+        else:
+            lines[50] = lines[50][:2] + "99" + lines[50][lines[50].index(" ", 2) :]
+        test.write_text("\n".join(lines))
+        for path in PATHS:
+            out = tmp_path / name / path
+            sizes = {"train_batch_size": 7, "infer_batch_size": 7, "epochs": 1}
+            for tool, folder in (("train", "model_save_path"), ("infer", "infer_load_path")):
+                options = override(**sizes, infer_end_epoch=1, **{folder: out})
+                cases.append((tool, path, ["-m", str(config), *options]))
+    results = run_cases(cases, cwd=tmp_path)
+    assert [result.status for result in results] == [0] * 9 + [2, 0, 2]
+    for place, path in enumerate(PATHS):
+        (left_out,) = results[2 * place + 1].sentences
+        assert "the last 3 rows are left out" in left_out
+        (refused,) = results[2 * place + 9].sentences
+        assert f"{path}_model.py" in refused and "left out" not in refused
+        ours, theirs = (
+            Trained(tmp_path / name / path, []).records("infer_metrics.jsonl")
+            for name in ("fixed", "cut")
+        )
+        assert ours == theirs and ours[0]["rows"] == 49
+
+
 def test_workers_of_a_reader_that_shares_nothing_do_not_double_rows(
     trained: dict[Any, Trained], tmp_path: Path
 ) -> None:

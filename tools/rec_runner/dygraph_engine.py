@@ -40,9 +40,12 @@ class DygraphEngine(Engine):
         self._make_metrics()
 
     def _make_metrics(self) -> None:
+        self.metrics, self.metric_names = self._new_metrics()
+
+    def _new_metrics(self) -> tuple[list[Any], list[str]]:
         with foreign(self.model, "create_metrics"):
             metrics, names = self.model.create_metrics()
-            self.metrics, self.metric_names = with_exact_aucs(metrics), list(names)
+            return with_exact_aucs(metrics), list(names)
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
@@ -78,14 +81,20 @@ class DygraphEngine(Engine):
     def score(self, window: Window) -> Outcome | None:
         self.net.eval()
         try:
-            with foreign(self.model, "infer_forward"), paddle.no_grad():
-                self.metrics, values = self.model.infer_forward(
-                    self.net, self.metrics, window.arrays, self.config
-                )
+            self.metrics, values = self._infer(window, self.metrics)
         except UserError as error:
-            return self.leave_out(window, error)
+            return self.leave_out(
+                window, error, lambda whole: self._infer(whole, self._new_metrics()[0])
+            )
         self._last = values or {}
         return Outcome(np.empty(0), None, None, self._last)
+
+    def _infer(self, window: Window, metrics: list[Any]) -> tuple[list[Any], Any]:
+        with foreign(self.model, "infer_forward"), paddle.no_grad():
+            metrics, values = self.model.infer_forward(
+                self.net, metrics, window.arrays, self.config
+            )
+        return metrics, values
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {name: value.numpy() for name, value in self.net.state_dict().items()}

@@ -263,7 +263,15 @@ class StaticEngine(Engine):
                     self._build_score_program()
             return self._outcome(self.score_program, run)
         except UserError as error:
-            return self.leave_out(window, error)
+            return self.leave_out(window, error, self._try)
+
+    def _try(self, window: Window) -> None:
+        """Score a batch, and let the ``auc`` operators forget it again."""
+        program = self.score_program
+        counts = {name: self._get(name) for name in program.auc_state}
+        self._run_batch(program, window)
+        for name, value in counts.items():
+            self._set(name, value)
 
     def _outcome(self, program: Program, run: Any) -> Outcome:
         """Run a batch, if need be in the other representation, and note its values."""
