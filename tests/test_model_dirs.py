@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,6 +230,32 @@ def test_a_network_for_whole_batches_leaves_the_rest_out(
         assert word in result.sentences[0]
     records = trained["static_only", "static"].records("infer_metrics.jsonl")
     assert [record["rows"] for record in records] == [49, 49]
+
+
+@pytest.mark.parametrize("init", [True, False])
+@pytest.mark.parametrize("left_behind", [True, False])
+def test_packages_of_the_same_name_are_each_directorys_own(
+    init: bool, left_behind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another model directory, or another folder of the path, has loaded is forgotten."""
+    from rec_runner.model_dir import ModelDir
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    package = f"readers_{init}_{left_behind}"
+    for name in ("one", "two"):
+        folder = tmp_path / name / package
+        folder.mkdir(parents=True)
+        text = f"class RecDataset:\n    name = {name!r}\n    def __iter__(self): pass\n"
+        (folder / "mine.py").write_text(text)
+        if init:
+            (folder / "__init__.py").touch()
+    if left_behind:
+        first = ModelDir(tmp_path / "one").load(f"{package}.mine", "RecDataset")
+    else:
+        monkeypatch.syspath_prepend(tmp_path / "one")
+        first = import_module(f"{package}.mine").RecDataset
+    second = ModelDir(tmp_path / "two").load(f"{package}.mine", "RecDataset")
+    assert (first.name, second.name) == ("one", "two")
 
 
 def test_a_last_batch_is_left_out_only_where_a_whole_one_would_do(tmp_path: Path) -> None:
