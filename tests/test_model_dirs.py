@@ -305,6 +305,28 @@ def test_workers_of_a_reader_that_shares_nothing_do_not_double_rows(
     assert ours == trained["slots", "dygraph"].records("metrics.jsonl")[:1]
 
 
+def test_rows_tagged_zero_are_left_out_of_an_auc(tmp_path: Path) -> None:
+    import paddle
+
+    config = copy("map_style", tmp_path / "model")
+    model = config.parent / "static_model.py"
+    text = model.read_text().replace("(prediction, label)[0]", "(prediction, label, **tagged)[0]")
+    tagged = "tagged = {'ins_tag_weight': paddle.cast(inputs[0][:, :1] > 0, 'float32')}"
+    model.write_text(text.replace("auc = ", f"{tagged}\n        auc = "))
+    options = ["-m", str(config), *override(epochs=1, infer_end_epoch=1, num_workers=0)]
+    whole = [*options, "runner.infer_batch_size=1000", "runner.use_save_data=true"]
+    cases = [("train", "static", options), ("infer", "static", whole), ("infer", "static", options)]
+    for result in run_cases(cases, cwd=tmp_path):
+        assert (result.status, result.sentences) == (0, []), result.stderr
+    batch = np.load(tmp_path / "saved" / "0" / "last_infer_batch.npz")
+    counts = np.loadtxt(config.parent / "data" / "test" / "part-0.txt")[:, 0] > 0
+    if paddle.__version__ < "3":
+        counts[:] = True  # its static.auc drops the tags
+    expected = roc_auc_score(batch["label"][counts, 0], batch["prediction"][counts, 1])
+    (record,) = Trained(tmp_path / "saved", []).records("infer_metrics.jsonl")
+    assert record["auc"] == pytest.approx(expected, abs=1e-6)
+
+
 STOPPING = """
                     if os.environ.get("STOP_AT_ROW") == str(row):
                         os.kill(os.getpid(), signal.SIGTERM)

@@ -44,8 +44,8 @@ class Program:
         feeds: variables to feed, in reader order.
         named: what the model gives to fetch, by name.
         fetches: variables to fetch.
-        names: names of the first of them; predictions and labels of the AUCs follow.
-        aucs: prediction and label of each AUC that the model names, see ``static_auc``.
+        names: names of the first of them; inputs of the AUCs follow.
+        aucs: inputs of each AUC that the model names, see ``static_auc``.
         auc_state: names of the variables in which ``auc`` operators count.
         weights: names of the variables that a checkpoint holds.
         slots: names of the optimizer's variables.
@@ -59,7 +59,7 @@ class Program:
         self.named: Mapping[str, Any] = {}
         self.fetches: list[Any] = []
         self.names: list[str] = []
-        self.aucs: dict[str, tuple[Any, Any]] = {}
+        self.aucs: dict[str, tuple[Any, ...]] = {}
         self.auc_state: list[str] = []
         self.weights: list[str] = []
         self.slots: list[str] = []
@@ -98,7 +98,7 @@ class Program:
             if name not in self.aucs and not is_auc_state(value, self.auc_state)
         }
         self.names = list(plain)
-        self.fetches = [*plain.values(), *(v for pair in self.aucs.values() for v in pair)]
+        self.fetches = [*plain.values(), *(v for inputs in self.aucs.values() for v in inputs)]
 
     def fetch_gradients(self, gradients: Mapping[str, Any], names: Mapping[str, str]) -> None:
         """Fetch dense gradients too.
@@ -285,8 +285,8 @@ class StaticEngine(Engine):
         self._may_fall_back = False
         self._last = dict(zip(program.names, fetched))
         rest = iter(fetched[len(program.names) :])
-        for name in program.aucs:
-            self._seen.setdefault(name, AucRows()).add(next(rest), next(rest))
+        for name, inputs in program.aucs.items():
+            self._seen.setdefault(name, AucRows()).add(*(next(rest) for _ in inputs))
         if program.gradients:
             self.gradient_norms = norms(dict(zip(program.gradients, rest)))
         loss = _loss(self._last)
