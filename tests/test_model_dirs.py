@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -508,16 +509,55 @@ def test_a_broken_directory_gets_a_sentence(name: str, broken: dict[str, Result]
         assert word in result.sentences[0]
 
 
+# Directory, command and path, what is set, and the keys that are named as having no effect.
+UNUSED = [
+    ("slots", "train", "dygraph", {"use_inference": "true", "save_predictions": "true"},
+     ["use_inference"]),
+    ("slots", "infer", "dygraph", {"use_inference": "true", "save_predictions": "true"},
+     ["save_predictions"]),
+    ("slots", "train", "static", {"save_inference_feed_varnames": "[C0]",
+     "save_inference_fetch_varnames": "[auc]", "num_workers": 0},
+     ["save_inference_feed_varnames", "save_inference_fetch_varnames"]),
+    ("slots", "train", "dygraph", {"cache_dir": "c", "cache_mb": 1, "shuffle_buffer": 5,
+     "bad_rows": "skip", "bad_rows_cap": 5},
+     ["cache_dir", "cache_mb", "shuffle_buffer", "bad_rows", "bad_rows_cap"]),
+    ("slots", "infer", "dygraph", {"shuffle_buffer": 5, "cache_mb": 1024, "cache_dir": "c"},
+     ["cache_dir"]),
+    ("slots", "train", "dygraph", {"reader_type": "CustomizeDataLoader"}, ["reader_type"]),
+    ("slots", "infer", "dygraph", {"use_visual": "true", "resume": "true", "save_steps": 5,
+     "shuffle": "true", "patience": 2, "save_inference_feed_varnames": "[C0]"}, []),
+    ("custom_loader", "train", "static", {"num_workers": 2, "shuffle": "true",
+     "test_data_dir": "data/test"}, ["num_workers", "shuffle"]),
+    ("custom_loader", "infer", "static", {"shuffle": "true", "test_data_dir": "data/test"},
+     ["test_data_dir"]),
+    ("ours", "train", "dygraph", {"num_workers": 2, "cache_mb": 1, "shuffle_buffer": 5}, 
+     ["num_workers"]),
+    ("ours", "infer", "static", {"num_workers": 2, "bad_rows": "skip"}, ["num_workers"]),
+    ("reads it", "train", "dygraph", {"bad_rows": "skip", "bad_rows_cap": 5}, ["bad_rows_cap"]),
+]  # fmt: skip
+
+
 def test_keys_that_have_no_effect_are_named(tmp_path: Path) -> None:
-    config = copy("slots", tmp_path / "model")
-    options = override(
-        use_inference="true", save_predictions="true", model_save_path=tmp_path / "out", epochs=1
-    )
-    result = run_tool("trainer", "-m", config, *options, cwd=tmp_path)
-    assert result.status == 0
-    assert [word for word in ("runner.save_predictions", "runner.use_inference")] == [
-        sentence.split(" has no effect here")[0].split()[-1] for sentence in result.sentences
-    ]
+    """Each once; none that the other phase, or the directory's own code, has a use for."""
+    cases = []
+    for name, command, path, given, _ in UNUSED:
+        folder = tmp_path / name
+        config = ROOT / "config.yaml" if name == "ours" else folder / "config.yaml"
+        if name != "ours" and not folder.exists():
+            copy({"reads it": "slots"}.get(name, name), folder)
+        if name == "reads it":
+            reader = folder / "reader.py"
+            text = reader.read_text().replace("file_list\n", "file_list\n        READ\n", 1)
+            reader.write_text(text.replace("READ", 'config.get("runner.bad_rows")'))
+        out = tmp_path / f"out_{name}"
+        save = {"epochs": 1, "model_save_path": out, "infer_load_path": out}
+        ends = {"infer_start_epoch": 0, "infer_end_epoch": 1}
+        options = override(**save, **ends, **given)
+        cases.append((command, path, ["-m", str(config), *map(str, options)]))
+    for case, result in zip(UNUSED, run_cases(cases, cwd=tmp_path)):
+        assert result.status == 0, result.stderr
+        named = [re.search(r"runner\.(\w+) has no effect here: it ", s) for s in result.sentences]
+        assert [match and match[1] for match in named] == case[-1], result.sentences
 
 
 def test_rows_of_a_batch_are_counted_however_its_fields_are_nested() -> None:

@@ -62,6 +62,17 @@ class ModelDir:
         module = sys.modules[name]
         return own and not _lies_in(module, self.path) and not _is_installed(module)
 
+    def mentions(self, key: str) -> bool:
+        """Whether the code that has been loaded from the folder names a key of the config."""
+        word = re.compile(rf"{re.escape(key)}\b")
+        own = [m for m in list(sys.modules.values()) if _lies_in(m, self.path)]
+        files = [Path(m.__file__) for m in own if getattr(m, "__file__", None)]
+        return any(
+            word.search(file.read_text(encoding="utf-8", errors="replace"))
+            for file in files
+            if file.suffix == ".py"
+        )
+
     def load(self, module: str, class_name: str) -> Any:
         """A class of one of the folder's modules.
 
