@@ -182,6 +182,31 @@ def test_metrics_of_a_directorys_own(trained: dict[Any, Trained]) -> None:
     assert record["mae_and_max"] == pytest.approx(expected, rel=1e-3)
 
 
+def test_the_loss_of_a_pass_is_that_of_all_its_rows(trained: dict[Any, Trained]) -> None:
+    """Rows count alike, also those of a small last batch; the last batch's loss is not shown."""
+    run_ = trained["regression", "static"]
+    record = run_.records("infer_metrics.jsonl")[-1]
+    assert record["loss"] == pytest.approx(float(run_.last_batch()["cost"]), rel=1e-5)
+    for each in (record, *run_.records("metrics.jsonl")):
+        assert "cost" not in each and "loss" in each
+    assert all(
+        {"cost", "loss"} <= values.keys() for *_, values in batch_lines(run_.results[0].stdout)
+    )
+
+
+def test_a_metric_may_be_a_small_array(tmp_path: Path) -> None:
+    config = copy("regression", tmp_path / "model")
+    net = config.parent / "net.py"
+    text = net.read_text().replace("return [self.total", "return np.array([self.total")
+    net.write_text(text.replace("self.worst]", "self.worst])"))
+    out = override(model_save_path=tmp_path / "out", epochs=1)
+    (result,) = run_cases([("train", "dygraph", ["-m", str(config), *out])], cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    (record,) = Trained(tmp_path / "out", []).records("metrics.jsonl")
+    assert len(record["mae_and_max"]) == 2
+    assert result.stdout.count(f"mae_and_max: {record['mae_and_max']}") == 1  # the epoch line
+
+
 def test_print_dict_is_printed(trained: dict[Any, Trained]) -> None:
     train, infer, _ = trained["two_tower", "dygraph"].results
     lines = batch_lines(train.stdout)

@@ -12,6 +12,7 @@ from rec_runner.auc_rows import ExactAuc, with_exact_aucs
 from rec_runner.config import Config
 from rec_runner.engine import Engine, Outcome, norms
 from rec_runner.errors import UserError
+from rec_runner.meter import MAX_SHOWN
 from rec_runner.model_dir import ModelDir, check_returned, foreign
 from rec_runner.paddle_state import rename_slots, select_device, step_seed
 from rec_runner.window import Window
@@ -148,12 +149,12 @@ class DygraphEngine(Engine):
 
     def own_metrics(self) -> dict[str, Any]:
         return {
-            name: metric.rows.exact() if isinstance(metric, ExactAuc) else metric.accumulate()
+            name: metric.rows.exact() if isinstance(metric, ExactAuc) else _accumulated(metric)
             for name, metric in zip(self.metric_names, self.metrics)
         }
 
     def running_metrics(self) -> dict[str, Any]:
-        return {name: m.accumulate() for name, m in zip(self.metric_names, self.metrics)}
+        return {name: _accumulated(m) for name, m in zip(self.metric_names, self.metrics)}
 
     def last_values(self) -> dict[str, np.ndarray]:
         return {
@@ -181,6 +182,13 @@ def step_optimizer(optimizer: Any) -> None:
     with paddle.utils.unique_name.guard():
         optimizer.step()
         optimizer.clear_grad()
+
+
+def _accumulated(metric: Any) -> Any:
+    """A metric's value; a few numbers in an array are a list, which every record shows."""
+    value = metric.accumulate()
+    array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    return array.tolist() if array.ndim == 1 and array.size <= MAX_SHOWN else value
 
 
 def _metric_state(metric: Any) -> dict[str, Any]:

@@ -289,7 +289,7 @@ class StaticEngine(Engine):
             self._seen.setdefault(name, AucRows()).add(*(next(rest) for _ in inputs))
         if program.gradients:
             self.gradient_norms = norms(dict(zip(program.gradients, rest)))
-        loss = _loss(self._last)
+        loss = self._last.get(_loss_name(self._last))
         losses = np.empty(0) if loss is None else np.asarray(loss, np.float32).reshape(-1)
         return Outcome(losses.mean(keepdims=True) if len(losses) else losses, None, None, {})
 
@@ -365,7 +365,9 @@ class StaticEngine(Engine):
                 self._set(name, np.zeros_like(self._get(name)))
 
     def own_metrics(self) -> dict[str, Any]:
-        return {**self._last, **{name: rows.exact() for name, rows in self._seen.items()}}
+        # The loss is a pass's mean in its record; the last batch's would stand beside it.
+        rest = {name: v for name, v in self._last.items() if name != _loss_name(self._last)}
+        return {**rest, **{name: rows.exact() for name, rows in self._seen.items()}}
 
     def running_metrics(self) -> dict[str, Any]:
         return {**self._last, **{name: rows.running() for name, rows in self._seen.items()}}
@@ -425,10 +427,10 @@ def _create_feeds(model: Any, training: bool) -> Sequence[Any]:
     return model.create_feeds(is_infer=True) if for_infer else model.create_feeds()
 
 
-def _loss(values: Mapping[str, Any]) -> Any:
+def _loss_name(values: Mapping[str, Any]) -> str | None:
     """The loss among what a model fetches: by its usual names, else the first that sounds so."""
     likely = [n for n in values if "cost" in n.lower() or "loss" in n.lower()]
-    return next((values[n] for n in ("cost", "loss", *likely) if n in values), None)
+    return next((n for n in ("cost", "loss", *likely) if n in values), None)
 
 
 def _is_rate(name: str) -> bool:
