@@ -534,6 +534,13 @@ def test_a_broken_directory_gets_a_sentence(name: str, broken: dict[str, Result]
         assert word in result.sentences[0]
 
 
+@pytest.mark.parametrize("name", ["inference without names", "unknown output"])
+def test_a_wrong_output_does_not_wait_for_the_end_of_an_epoch(
+    name: str, broken: dict[str, Result]
+) -> None:
+    assert broken[name].stdout == ""
+
+
 # Directory, command and path, what is set, and the keys that are named as having no effect.
 UNUSED = [
     ("slots", "train", "dygraph", {"use_inference": "true", "save_predictions": "true"},

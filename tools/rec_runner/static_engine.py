@@ -29,7 +29,7 @@ from rec_runner.paddle_state import (
     use_representation,
 )
 from rec_runner.static_auc import auc_inputs, auc_state, is_auc_state
-from rec_runner.static_export import export, is_exported
+from rec_runner.static_export import chosen, export, is_exported
 from rec_runner.static_gradients import is_dense, optimized_gradients
 from rec_runner.window import Window
 
@@ -130,6 +130,7 @@ class StaticEngine(Engine):
     """
 
     path = "static"
+    _may_fall_back = False
 
     def __init__(
         self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
@@ -234,11 +235,21 @@ class StaticEngine(Engine):
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
+        if self.config.runner("use_inference"):
+            self._check_export()  # a wrong name should not wait until an epoch is trained
         weights = self.state_dict()
         paddle.seed(self.seed)
         self._build_training()
         self._run_startup(self.train_program)
         self.set_state_dict({k: v for k, v in weights.items() if k in self._weights})
+
+    def _check_export(self) -> None:
+        try:
+            program = self._contract_program(training=False)
+        except UserError as error:
+            self._fall_back(error)
+            program = self._contract_program(training=False)
+        chosen(program, self.config)
 
     def _build_training(self) -> None:
         """Make the program that trains; by the contract alone it has been made already."""
