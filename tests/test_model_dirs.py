@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,6 +182,31 @@ def test_metrics_of_a_directorys_own(trained: dict[Any, Trained]) -> None:
     assert record["mae_and_max"] == pytest.approx(expected, rel=1e-3)
 
 
+def test_the_loss_of_a_pass_is_that_of_all_its_rows(trained: dict[Any, Trained]) -> None:
+    """Rows count alike, also those of a small last batch; the last batch's loss is not shown."""
+    run_ = trained["regression", "static"]
+    record = run_.records("infer_metrics.jsonl")[-1]
+    assert record["loss"] == pytest.approx(float(run_.last_batch()["cost"]), rel=1e-5)
+    for each in (record, *run_.records("metrics.jsonl")):
+        assert "cost" not in each and "loss" in each
+    assert all(
+        {"cost", "loss"} <= values.keys() for *_, values in batch_lines(run_.results[0].stdout)
+    )
+
+
+def test_a_metric_may_be_a_small_array(tmp_path: Path) -> None:
+    config = copy("regression", tmp_path / "model")
+    net = config.parent / "net.py"
+    text = net.read_text().replace("return [self.total", "return np.array([self.total")
+    net.write_text(text.replace("self.worst]", "self.worst])"))
+    out = override(model_save_path=tmp_path / "out", epochs=1)
+    (result,) = run_cases([("train", "dygraph", ["-m", str(config), *out])], cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    (record,) = Trained(tmp_path / "out", []).records("metrics.jsonl")
+    assert len(record["mae_and_max"]) == 2
+    assert result.stdout.count(f"mae_and_max: {record['mae_and_max']}") == 1  # the epoch line
+
+
 def test_print_dict_is_printed(trained: dict[Any, Trained]) -> None:
     train, infer, _ = trained["two_tower", "dygraph"].results
     lines = batch_lines(train.stdout)
@@ -231,6 +258,67 @@ def test_a_network_for_whole_batches_leaves_the_rest_out(
     assert [record["rows"] for record in records] == [49, 49]
 
 
+@pytest.mark.parametrize("init", [True, False])
+@pytest.mark.parametrize("left_behind", [True, False])
+def test_packages_of_the_same_name_are_each_directorys_own(
+    init: bool, left_behind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another model directory, or another folder of the path, has loaded is forgotten."""
+    from rec_runner.model_dir import ModelDir
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    package = f"readers_{init}_{left_behind}"
+    for name in ("one", "two"):
+        folder = tmp_path / name / package
+        folder.mkdir(parents=True)
+        text = f"class RecDataset:\n    name = {name!r}\n    def __iter__(self): pass\n"
+        (folder / "mine.py").write_text(text)
+        if init:
+            (folder / "__init__.py").touch()
+    if left_behind:
+        first = ModelDir(tmp_path / "one").load(f"{package}.mine", "RecDataset")
+    else:
+        monkeypatch.syspath_prepend(tmp_path / "one")
+        first = import_module(f"{package}.mine").RecDataset
+    second = ModelDir(tmp_path / "two").load(f"{package}.mine", "RecDataset")
+    assert (first.name, second.name) == ("one", "two")
+
+
+def test_a_last_batch_is_left_out_only_where_a_whole_one_would_do(tmp_path: Path) -> None:
+    """A network of fixed size; the same rows without the rest; and an id that is out of range."""
+    cases = []
+    for name in ("fixed", "cut", "wrong"):
+        config = copy("slots", tmp_path / name)
+        test = config.parent / "data" / "test" / "part-0.txt"
+        lines = test.read_text().splitlines()
+        if name == "fixed":
+            net = config.parent / "net.py"
+            net.write_text(net.read_text().replace("[-1, 4]", "[7, 4]"))
+        elif name == "cut":
+            lines = lines[:49]
+        else:
+            lines[50] = lines[50][:2] + "99" + lines[50][lines[50].index(" ", 2) :]
+        test.write_text("\n".join(lines))
+        for path in PATHS:
+            out = tmp_path / name / path
+            sizes = {"train_batch_size": 7, "infer_batch_size": 7, "epochs": 1}
+            for tool, folder in (("train", "model_save_path"), ("infer", "infer_load_path")):
+                options = override(**sizes, infer_end_epoch=1, **{folder: out})
+                cases.append((tool, path, ["-m", str(config), *options]))
+    results = run_cases(cases, cwd=tmp_path)
+    assert [result.status for result in results] == [0] * 9 + [2, 0, 2]
+    for place, path in enumerate(PATHS):
+        (left_out,) = results[2 * place + 1].sentences
+        assert "the last 3 rows are left out" in left_out
+        (refused,) = results[2 * place + 9].sentences
+        assert f"{path}_model.py" in refused and "left out" not in refused
+        ours, theirs = (
+            Trained(tmp_path / name / path, []).records("infer_metrics.jsonl")
+            for name in ("fixed", "cut")
+        )
+        assert ours == theirs and ours[0]["rows"] == 49
+
+
 def test_workers_of_a_reader_that_shares_nothing_do_not_double_rows(
     trained: dict[Any, Trained], tmp_path: Path
 ) -> None:
@@ -241,6 +329,28 @@ def test_workers_of_a_reader_that_shares_nothing_do_not_double_rows(
     assert "runner.num_workers 3: 1 is used" in result.sentences[0]
     ours = Trained(tmp_path / "out", []).records("metrics.jsonl")
     assert ours == trained["slots", "dygraph"].records("metrics.jsonl")[:1]
+
+
+def test_rows_tagged_zero_are_left_out_of_an_auc(tmp_path: Path) -> None:
+    import paddle
+
+    config = copy("map_style", tmp_path / "model")
+    model = config.parent / "static_model.py"
+    text = model.read_text().replace("(prediction, label)[0]", "(prediction, label, **tagged)[0]")
+    tagged = "tagged = {'ins_tag_weight': paddle.cast(inputs[0][:, :1] > 0, 'float32')}"
+    model.write_text(text.replace("auc = ", f"{tagged}\n        auc = "))
+    options = ["-m", str(config), *override(epochs=1, infer_end_epoch=1, num_workers=0)]
+    whole = [*options, "runner.infer_batch_size=1000", "runner.use_save_data=true"]
+    cases = [("train", "static", options), ("infer", "static", whole), ("infer", "static", options)]
+    for result in run_cases(cases, cwd=tmp_path):
+        assert (result.status, result.sentences) == (0, []), result.stderr
+    batch = np.load(tmp_path / "saved" / "0" / "last_infer_batch.npz")
+    counts = np.loadtxt(config.parent / "data" / "test" / "part-0.txt")[:, 0] > 0
+    if paddle.__version__ < "3":
+        counts[:] = True  # its static.auc drops the tags
+    expected = roc_auc_score(batch["label"][counts, 0], batch["prediction"][counts, 1])
+    (record,) = Trained(tmp_path / "saved", []).records("infer_metrics.jsonl")
+    assert record["auc"] == pytest.approx(expected, abs=1e-6)
 
 
 STOPPING = """
@@ -424,16 +534,62 @@ def test_a_broken_directory_gets_a_sentence(name: str, broken: dict[str, Result]
         assert word in result.sentences[0]
 
 
+@pytest.mark.parametrize("name", ["inference without names", "unknown output"])
+def test_a_wrong_output_does_not_wait_for_the_end_of_an_epoch(
+    name: str, broken: dict[str, Result]
+) -> None:
+    assert broken[name].stdout == ""
+
+
+# Directory, command and path, what is set, and the keys that are named as having no effect.
+UNUSED = [
+    ("slots", "train", "dygraph", {"use_inference": "true", "save_predictions": "true"},
+     ["use_inference"]),
+    ("slots", "infer", "dygraph", {"use_inference": "true", "save_predictions": "true"},
+     ["save_predictions"]),
+    ("slots", "train", "static", {"save_inference_feed_varnames": "[C0]",
+     "save_inference_fetch_varnames": "[auc]", "num_workers": 0},
+     ["save_inference_feed_varnames", "save_inference_fetch_varnames"]),
+    ("slots", "train", "dygraph", {"cache_dir": "c", "cache_mb": 1, "shuffle_buffer": 5,
+     "bad_rows": "skip", "bad_rows_cap": 5},
+     ["cache_dir", "cache_mb", "shuffle_buffer", "bad_rows", "bad_rows_cap"]),
+    ("slots", "infer", "dygraph", {"shuffle_buffer": 5, "cache_mb": 1024, "cache_dir": "c"},
+     ["cache_dir"]),
+    ("slots", "train", "dygraph", {"reader_type": "CustomizeDataLoader"}, ["reader_type"]),
+    ("slots", "infer", "dygraph", {"use_visual": "true", "resume": "true", "save_steps": 5,
+     "shuffle": "true", "patience": 2, "save_inference_feed_varnames": "[C0]"}, []),
+    ("custom_loader", "train", "static", {"num_workers": 2, "shuffle": "true",
+     "test_data_dir": "data/test"}, ["num_workers", "shuffle"]),
+    ("custom_loader", "infer", "static", {"shuffle": "true", "test_data_dir": "data/test"},
+     ["test_data_dir"]),
+    ("ours", "train", "dygraph", {"num_workers": 2, "cache_mb": 1, "shuffle_buffer": 5}, 
+     ["num_workers"]),
+    ("ours", "infer", "static", {"num_workers": 2, "bad_rows": "skip"}, ["num_workers"]),
+    ("reads it", "train", "dygraph", {"bad_rows": "skip", "bad_rows_cap": 5}, ["bad_rows_cap"]),
+]  # fmt: skip
+
+
 def test_keys_that_have_no_effect_are_named(tmp_path: Path) -> None:
-    config = copy("slots", tmp_path / "model")
-    options = override(
-        use_inference="true", save_predictions="true", model_save_path=tmp_path / "out", epochs=1
-    )
-    result = run_tool("trainer", "-m", config, *options, cwd=tmp_path)
-    assert result.status == 0
-    assert [word for word in ("runner.save_predictions", "runner.use_inference")] == [
-        sentence.split(" has no effect here")[0].split()[-1] for sentence in result.sentences
-    ]
+    """Each once; none that the other phase, or the directory's own code, has a use for."""
+    cases = []
+    for name, command, path, given, _ in UNUSED:
+        folder = tmp_path / name
+        config = ROOT / "config.yaml" if name == "ours" else folder / "config.yaml"
+        if name != "ours" and not folder.exists():
+            copy({"reads it": "slots"}.get(name, name), folder)
+        if name == "reads it":
+            reader = folder / "reader.py"
+            text = reader.read_text().replace("file_list\n", "file_list\n        READ\n", 1)
+            reader.write_text(text.replace("READ", 'config.get("runner.bad_rows")'))
+        out = tmp_path / f"out_{name}"
+        save = {"epochs": 1, "model_save_path": out, "infer_load_path": out}
+        ends = {"infer_start_epoch": 0, "infer_end_epoch": 1}
+        options = override(**save, **ends, **given)
+        cases.append((command, path, ["-m", str(config), *map(str, options)]))
+    for case, result in zip(UNUSED, run_cases(cases, cwd=tmp_path)):
+        assert result.status == 0, result.stderr
+        named = [re.search(r"runner\.(\w+) has no effect here: it ", s) for s in result.sentences]
+        assert [match and match[1] for match in named] == case[-1], result.sentences
 
 
 def test_rows_of_a_batch_are_counted_however_its_fields_are_nested() -> None:

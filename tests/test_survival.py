@@ -526,6 +526,30 @@ def test_a_loss_that_is_not_finite_stops_the_run_or_is_skipped(config: Path, pat
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_the_very_first_batch_may_be_skipped(config: Path, path: str) -> None:
+    """Of the run, when the optimizer has made no slots yet, and of what a resumed run trains."""
+    with_huge_rows(config, 5)
+    by_one = {"print_interval": 1, "save_steps": 0}
+    cosine = {"hyper_parameters__optimizer.schedule": "cosine"}
+    runs = [
+        {"model_save_path": config.parent / name, "skip_bad_batches": "true", **settings}
+        for name, settings in (
+            ("four", {}),
+            ("one", by_one),
+            ("short", {"epochs": 1}),
+            ("short", {"resume": "true"}),
+            ("cosine_four", cosine),
+            ("cosine_one", {**by_one, **cosine}),
+        )
+    ]
+    for result in cases(config, path, runs):
+        assert result.status == 0, result.stderr
+        assert re.search("epoch: [01], skipped, .*batch_id 0\n", result.stdout)
+    for name, other in (("four", "one"), ("four", "short"), ("cosine_four", "cosine_one")):
+        assert_same_weights(config.parent / name / "2", config.parent / other / "2")
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_weights_that_are_not_finite_are_never_saved(config: Path, path: str) -> None:
     sgd = {"hyper_parameters__optimizer.class": "sgd"}
     rate = {"hyper_parameters__optimizer.learning_rate": "1.0e+39"}  # infinite as float32

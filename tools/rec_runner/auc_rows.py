@@ -25,16 +25,22 @@ class AucRows:
         self._labels: list[np.ndarray] = []
         self._counts = np.zeros((2, BINS), np.int64)
 
-    def add(self, predictions: Any, labels: Any) -> None:
+    def add(self, predictions: Any, labels: Any, tags: Any = None) -> None:
         """Add rows.
 
         Args:
             predictions: probabilities ``[n, 2]`` of both classes, or of class 1 in any shape.
             labels: ``[n]`` or ``[n, 1]``, 0 or 1.
+            tags: ``ins_tag_weight``: 0 for a row that does not count; one for each row, else the
+                first one is that of all.
         """
         table = _array(predictions)
         scores = table[:, -1] if table.ndim == 2 else table.reshape(-1)
         positive = _array(labels).reshape(-1) > 0.5
+        if tags is not None:
+            counts = _array(tags).reshape(len(tags), -1)[:, 0] != 0
+            counts = counts if len(counts) == len(scores) else np.repeat(counts[:1], len(scores))
+            scores, positive = scores[counts], positive[counts]
         self._scores.append(np.array(scores))
         self._labels.append(positive)
         bins = np.clip(np.nan_to_num(scores) * BINS, 0, BINS - 1).astype(np.int64)

@@ -120,6 +120,10 @@ class Config(dict):
         value = self.get(f"runner.{name}")
         return _BY_NAME[name].default if value is None else value
 
+    def is_set(self, name: str) -> bool:
+        """Whether ``runner.<name>`` is given, and not as its default."""
+        return self.get(f"runner.{name}") not in (None, _BY_NAME[name].default)
+
     def required(self, name: str) -> Any:
         """As :meth:`runner`, for a key without which the tool cannot work.
 

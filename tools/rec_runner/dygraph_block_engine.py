@@ -8,7 +8,7 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
-from rec_runner.dygraph_engine import DygraphEngine
+from rec_runner.dygraph_engine import DygraphEngine, step_optimizer
 from rec_runner.engine import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.model_dir import foreign
 from rec_runner.paddle_state import step_seed
@@ -51,19 +51,18 @@ class BlockDygraphEngine(DygraphEngine):
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         super().start_training(steps_per_epoch)
-        self._schedule = self.schedule()
         self._update: Callable[[], None] | None = None
 
     def _apply_gradients(self) -> None:
         if self._update is None:
             # The first step is Paddle's own: it makes the optimizer's slots.
-            self.optimizer.step()
-            self.optimizer.clear_grad()
+            step_optimizer(self.optimizer)
             self._update = direct_update(self.optimizer)
         else:
             self._update()
-        if self._schedule is not None:
-            self._schedule.step()
+        schedule = self.schedule()
+        if schedule is not None:
+            schedule.step()
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         super().set_optimizer_state(state)
@@ -113,8 +112,7 @@ def direct_update(optimizer: paddle.optimizer.Optimizer) -> Callable[[], None]:
     """
 
     def whole() -> None:
-        optimizer.step()
-        optimizer.clear_grad()
+        step_optimizer(optimizer)
 
     decoupled = type(optimizer) is paddle.optimizer.AdamW
     plain = type(optimizer) is paddle.optimizer.Adam and optimizer.regularization is None

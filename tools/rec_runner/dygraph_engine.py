@@ -12,6 +12,7 @@ from rec_runner.auc_rows import ExactAuc, with_exact_aucs
 from rec_runner.config import Config
 from rec_runner.engine import Engine, Outcome, norms
 from rec_runner.errors import UserError
+from rec_runner.meter import MAX_SHOWN
 from rec_runner.model_dir import ModelDir, check_returned, foreign
 from rec_runner.paddle_state import rename_slots, select_device, step_seed
 from rec_runner.window import Window
@@ -40,12 +41,18 @@ class DygraphEngine(Engine):
         self._make_metrics()
 
     def _make_metrics(self) -> None:
+        self.metrics, self.metric_names = self._new_metrics()
+
+    def _new_metrics(self) -> tuple[list[Any], list[str]]:
         with foreign(self.model, "create_metrics"):
             metrics, names = self.model.create_metrics()
-            self.metrics, self.metric_names = with_exact_aucs(metrics), list(names)
+            return with_exact_aucs(metrics), list(names)
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
+        self._make_optimizer()
+
+    def _make_optimizer(self) -> None:
         with foreign(self.model, "create_optimizer"):
             self.optimizer = self.model.create_optimizer(self.net, self.config)
         fits = hasattr(self.optimizer, "step")
@@ -61,8 +68,7 @@ class DygraphEngine(Engine):
             loss.backward()
             if self.watches_gradients:
                 self.gradient_norms = norms(self._gradients())
-            self.optimizer.step()
-            self.optimizer.clear_grad()
+            step_optimizer(self.optimizer)
         self._last = values or {}
         losses = loss.detach().numpy().reshape(-1)
         return Outcome(losses.mean(keepdims=True), None, None, self._last)
@@ -76,14 +82,20 @@ class DygraphEngine(Engine):
     def score(self, window: Window) -> Outcome | None:
         self.net.eval()
         try:
-            with foreign(self.model, "infer_forward"), paddle.no_grad():
-                self.metrics, values = self.model.infer_forward(
-                    self.net, self.metrics, window.arrays, self.config
-                )
+            self.metrics, values = self._infer(window, self.metrics)
         except UserError as error:
-            return self.leave_out(window, error)
+            return self.leave_out(
+                window, error, lambda whole: self._infer(whole, self._new_metrics()[0])
+            )
         self._last = values or {}
         return Outcome(np.empty(0), None, None, self._last)
+
+    def _infer(self, window: Window, metrics: list[Any]) -> tuple[list[Any], Any]:
+        with foreign(self.model, "infer_forward"), paddle.no_grad():
+            metrics, values = self.model.infer_forward(
+                self.net, metrics, window.arrays, self.config
+            )
+        return metrics, values
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {name: value.numpy() for name, value in self.net.state_dict().items()}
@@ -95,7 +107,9 @@ class DygraphEngine(Engine):
 
     def optimizer_state(self) -> dict[str, Any]:
         names = {value.name: name for name, value in self.net.state_dict().items()}
-        state = self.optimizer.state_dict()
+        # Until its first step an optimizer holds the slots that were set; 2.6 does not give them.
+        held = getattr(self.optimizer, "_accumulators_holder", {})
+        state = {**held, **self.optimizer.state_dict()}
         schedule = state.pop("LR_Scheduler", None)
         arrays = {key: np.asarray(value) for key, value in state.items()}
         slots = rename_slots(arrays, names, "_", "/")
@@ -110,7 +124,17 @@ class DygraphEngine(Engine):
         }
         if "schedule" in state:
             theirs["LR_Scheduler"] = state["schedule"]
+        if not self._slots() <= theirs.keys():
+            self._make_optimizer()  # the state is from before those slots were made
         self.optimizer.set_state_dict(theirs)
+        held = getattr(self.optimizer, "_accumulators_holder", {})
+        for name in self._slots() & held.keys():
+            del held[name]  # set already; Paddle would take the rest for all that is yet to come
+
+    def _slots(self) -> set[str]:
+        """Names of the optimizer's slots; it makes them at its first steps."""
+        kinds = getattr(self.optimizer, "_accumulators", {}).values()
+        return {slot.name for slots in kinds for slot in slots.values()}
 
     def schedule(self) -> Any:
         rate = self.optimizer._learning_rate
@@ -125,12 +149,12 @@ class DygraphEngine(Engine):
 
     def own_metrics(self) -> dict[str, Any]:
         return {
-            name: metric.rows.exact() if isinstance(metric, ExactAuc) else metric.accumulate()
+            name: metric.rows.exact() if isinstance(metric, ExactAuc) else _accumulated(metric)
             for name, metric in zip(self.metric_names, self.metrics)
         }
 
     def running_metrics(self) -> dict[str, Any]:
-        return {name: m.accumulate() for name, m in zip(self.metric_names, self.metrics)}
+        return {name: _accumulated(m) for name, m in zip(self.metric_names, self.metrics)}
 
     def last_values(self) -> dict[str, np.ndarray]:
         return {
@@ -148,6 +172,23 @@ class DygraphEngine(Engine):
                 metric.rows.load_state_dict(saved)
             else:
                 vars(metric).update(saved)
+
+
+def step_optimizer(optimizer: Any) -> None:
+    """``step`` and ``clear_grad``; slots that it makes are named alike in every optimizer.
+
+    Paddle numbers them, so that those of an optimizer made anew would not be found again.
+    """
+    with paddle.utils.unique_name.guard():
+        optimizer.step()
+        optimizer.clear_grad()
+
+
+def _accumulated(metric: Any) -> Any:
+    """A metric's value; a few numbers in an array are a list, which every record shows."""
+    value = metric.accumulate()
+    array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    return array.tolist() if array.ndim == 1 and array.size <= MAX_SHOWN else value
 
 
 def _metric_state(metric: Any) -> dict[str, Any]:

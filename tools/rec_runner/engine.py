@@ -13,6 +13,7 @@ import numpy as np
 
 from rec_runner.config import Config, warn
 from rec_runner.errors import UserError
+from rec_runner.loader_source import padded
 from rec_runner.model_dir import ModelDir, foreign
 from rec_runner.window import Window
 
@@ -112,17 +113,22 @@ class Engine(ABC):
     def score(self, window: Window) -> Outcome | None:
         """Score a window without training; None where it was left out, see :meth:`leave_out`."""
 
-    def leave_out(self, window: Window, error: UserError) -> None:
+    def leave_out(
+        self, window: Window, error: UserError, attempt: Callable[[Window], object]
+    ) -> None:
         """Leave out a last incomplete batch that a network made for whole ones cannot take.
 
         Args:
             window: what could not be scored.
             error: why.
+            attempt: runs a batch, but counts nothing of it.
 
         Raises:
-            UserError: ``error``, if the batch was whole.
+            UserError: ``error``, if the batch was whole, or filled up to a whole one by its own
+                last row it cannot be scored either.
         """
-        if window.first_batch == 0 or window.rows >= window.batch_size:
+        incomplete = window.first_batch > 0 and window.rows < window.batch_size
+        if not (incomplete and _succeeds(attempt, padded(window))):
             raise error
         if not self._left_out:
             warn(
@@ -252,6 +258,14 @@ class Engine(ABC):
             if key not in own and self.whole_checkpoints:
                 raise UserError(f"checkpoint {name} has {key}, which this config's network has not")
         self.set_state_dict({key: state[key] for key in own})
+
+
+def _succeeds(attempt: Callable[[Window], object], window: Window) -> bool:
+    try:
+        attempt(window)
+    except UserError:
+        return False
+    return True
 
 
 def _alike(saved: np.ndarray, own: np.ndarray, place: str) -> np.ndarray:

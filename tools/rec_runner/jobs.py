@@ -48,7 +48,7 @@ def train(path: str, config: Config) -> None:
     model_dir = ModelDir(config.model_dir)
     engine, reader = make_engine(path, model_dir, config, "train")
     source, valid_source = _training_sources(config, reader, engine)
-    warn_unused(path, config, engine)
+    warn_unused(path, "train", config, engine, reader)
     if valid_source is None:
         _warn_of_no_validation(config)
     elif engine.task_names is not None:
@@ -169,7 +169,7 @@ def infer(path: str, config: Config) -> None:
     epochs = _epochs_to_score(config, checkpoints)
     model_dir = ModelDir(config.model_dir)
     engine, reader = make_engine(path, model_dir, config, "infer")
-    warn_unused(path, config, engine)
+    warn_unused(path, "infer", config, engine, reader)
     epochs = _within_range(epochs, config, engine)
     by_blocks = engine.task_names is not None
     if reader is None:
@@ -250,14 +250,42 @@ def _within_range(epochs: list[int], config: Config, engine: Engine) -> list[int
     return within or epochs
 
 
-def warn_unused(path: str, config: Config, engine: Engine) -> None:
-    """Say which keys of the config this path or this directory has no use for."""
+def warn_unused(path: str, phase: str, config: Config, engine: Engine, reader: Any) -> None:
+    """Say which keys of the config this tool or this directory has no use for.
+
+    Keys of the other phase are passed over, since a config is shared; so are those that the
+    directory's own code reads, and those that only say what holds anyway.
+
+    Args:
+        path: ``dygraph`` or ``static``.
+        phase: ``train`` or ``infer``.
+        config: the run's config.
+        engine: what runs the model.
+        reader: class ``RecDataset``, None where the model makes its batches.
+    """
+    by_contract, training = engine.task_names is None, phase == "train"
+    exports = config.runner("use_inference")
+    hooks = by_contract and "is for directories with our hooks of whole blocks"
+    no_reader = reader is None and "is not for reader_type CustomizeDataLoader"
+    no_export = training and not exports and "needs runner.use_inference"
+    workers = not by_contract and "is for readers without blocks(), here the tool reads by itself"
     unused = {
-        "save_predictions": engine.task_names is None and "needs a model with our hooks",
-        "use_inference": path != "static" and "is for the static trainer",
+        "save_predictions": not training and by_contract and "needs a model with our hooks",
+        "use_inference": training and path != "static" and "is for the static trainer",
+        "save_inference_feed_varnames": no_export,
+        "save_inference_fetch_varnames": no_export,
+        "cache_dir": hooks,
+        "cache_mb": hooks,
+        "shuffle_buffer": training and hooks,
+        "bad_rows": hooks,
+        "bad_rows_cap": hooks,
+        "num_workers": no_reader or workers,
+        "shuffle": training and no_reader,
+        "test_data_dir": not training and no_reader,
+        "reader_type": path != "static" and "is for the static tools, this one takes the reader",
     }
     for name, reason in unused.items():
-        if reason and config.runner(name):
+        if reason and config.is_set(name) and not engine.model_dir.mentions(f"runner.{name}"):
             warn(f"{config['yaml_path']}: runner.{name} has no effect here: it {reason}")
 
 

@@ -173,6 +173,24 @@ class CustomSource(LoaderSource):
             raise UserError(f"the loader of {type(self.owner).__name__}.{self.name} gives no batch")
 
 
+def padded(window: Window) -> Window:
+    """An incomplete batch filled up to a whole one with copies of its last row."""
+    missing = window.batch_size - window.rows
+
+    def fill(values: Any) -> Any:
+        if isinstance(values, Mapping):
+            return {name: fill(value) for name, value in values.items()}
+        if isinstance(values, (list, tuple)):
+            return [fill(value) for value in values]
+        array = np.asarray(values)
+        if not array.ndim or len(array) != window.rows:
+            return values
+        array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+        return paddle.to_tensor(array) if isinstance(values, paddle.Tensor) else array
+
+    return window._replace(arrays=fill(window.arrays), rows=window.batch_size)
+
+
 class _Order(Sampler):
     """Given indices in their order."""
 

@@ -37,6 +37,7 @@ class Meter:
         self.rows = 0
         self.waited = 0.0
         self._losses: list[np.ndarray] = []
+        self._loss_rows: list[int] = []
         self._values: Mapping[str, Any] = {}
         self._last: tuple[Outcome, int] = (Outcome.joined([]), 1)
         self._start = time.perf_counter()
@@ -60,6 +61,8 @@ class Meter:
             self.tasks.update(outcome.labels, outcome.log_odds)
         if len(outcome.losses):
             self._losses.append(outcome.losses)
+            if self.phase != "train":  # where the last batch may be a small one
+                self._loss_rows.append(window.rows)
         self._values = outcome.values
         self._last = outcome, window.batch_size
 
@@ -78,7 +81,8 @@ class Meter:
         metrics = self.tasks.result() if self.tasks else _plain(self.engine.own_metrics())
         loss = {}
         if self._losses:
-            loss = {"loss": float(np.concatenate(self._losses).mean(dtype=np.float64))}
+            losses = np.concatenate(self._losses).astype(np.float64)
+            loss = {"loss": float(np.average(losses, weights=self._loss_rows or None))}
         return {
             "phase": self.phase,
             "path": self.engine.path,

@@ -48,13 +48,30 @@ class ModelDir:
             sys.path.remove(old)
             for name in [n for n, module in sys.modules.items() if _lies_in(module, Path(old))]:
                 del sys.modules[name]
-        for name, module in list(sys.modules.items()):
-            top = name.split(".")[0]
-            own = (path / f"{top}.py").is_file() or (path / top / "__init__.py").is_file()
-            if own and not _lies_in(module, path) and not _is_installed(module):
-                del sys.modules[name]
+        for name in [name for name in sys.modules if self._hides(name)]:
+            del sys.modules[name]
         sys.path.insert(0, _ModelPath(path))
         importlib.invalidate_caches()
+
+    def _hides(self, name: str) -> bool:
+        """Whether the folder has a module of the same name as one that came from elsewhere."""
+        top = name.split(".")[0]
+        own = (self.path / f"{top}.py").is_file() or (self.path / top / "__init__.py").is_file()
+        if not own and getattr(sys.modules.get(top), "__file__", None) is None:
+            own = (self.path / top).is_dir()  # such a folder hides none but its like
+        module = sys.modules[name]
+        return own and not _lies_in(module, self.path) and not _is_installed(module)
+
+    def mentions(self, key: str) -> bool:
+        """Whether the code that has been loaded from the folder names a key of the config."""
+        word = re.compile(rf"{re.escape(key)}\b")
+        own = [m for m in list(sys.modules.values()) if _lies_in(m, self.path)]
+        files = [Path(m.__file__) for m in own if getattr(m, "__file__", None)]
+        return any(
+            word.search(file.read_text(encoding="utf-8", errors="replace"))
+            for file in files
+            if file.suffix == ".py"
+        )
 
     def load(self, module: str, class_name: str) -> Any:
         """A class of one of the folder's modules.
@@ -154,22 +171,27 @@ class _ModelPath(str):
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
     """Whether a plain module or a package lies directly in ``folder``."""
-    file = _file(module)
-    if file is None:
-        return False
-    return folder == (file.parent.parent if file.name == "__init__.py" else file.parent)
+    return folder in {place.parent for place in _places(module)}
 
 
 def _is_installed(module: ModuleType) -> bool:
     """Whether a module is Python's own, an installed package's, or one of these tools'."""
-    file = _file(module)
     homes = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     homes.add(str(Path(__file__).parent))
-    return file is None or any(file.is_relative_to(home) for home in homes)
+    places = _places(module)
+    return not places or any(place.is_relative_to(home) for home in homes for place in places)
 
 
-def _file(module: ModuleType) -> Path | None:
-    """File of a module's top-level package, None for one that has none."""
+def _places(module: ModuleType) -> list[Path]:
+    """File or folders of a module's top-level package; none for one that has neither.
+
+    A folder without ``__init__.py`` is a package too, and may be made of several.
+    """
     name = getattr(module, "__name__", None)
-    origin = getattr(sys.modules.get(name.split(".")[0]), "__file__", None) if name else None
-    return Path(origin) if origin else None
+    top = sys.modules.get(name.split(".")[0]) if name else None
+    spec = getattr(top, "__spec__", None)
+    folders = getattr(spec, "submodule_search_locations", None)
+    if folders is not None:
+        return [Path(folder) for folder in folders]
+    origin = getattr(top, "__file__", None)
+    return [Path(origin)] if origin else []

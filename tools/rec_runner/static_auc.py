@@ -16,19 +16,19 @@ _SAME_NUMBER = ("cast", "reshape", "reshape2", "squeeze", "squeeze2", "unsqueeze
 _SAME_NUMBER += ("assign", "share_data", "share_data_")
 
 
-def auc_inputs(program: Any, fetches: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Prediction and label of each AUC among named values.
+def auc_inputs(program: Any, fetches: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Prediction and label of each AUC among named values, and the rows' tags if it has any.
 
     Args:
         program: what holds them.
         fetches: name to value.
 
     Returns:
-        for each that is the AUC of all rows, unweighted, what the operator reads.
+        for each that is the AUC of all rows, what the operator reads, see ``AucRows.add``.
     """
     find = _new_inputs if paddle.framework.in_pir_mode() else _old_inputs
     found = {name: find(program.global_block(), value) for name, value in fetches.items()}
-    return {name: pair for name, pair in found.items() if pair is not None}
+    return {name: inputs for name, inputs in found.items() if inputs is not None}
 
 
 def auc_state(program: Any) -> list[str]:
@@ -63,20 +63,21 @@ def is_auc_state(value: Any, state: Sequence[str]) -> bool:
     return not value.is_same(operator.result(0))
 
 
-def _new_inputs(block: Any, value: Any) -> tuple[Any, Any] | None:
+def _new_inputs(block: Any, value: Any) -> tuple[Any, ...] | None:
     operator = value.get_defining_op()
     while operator is not None and operator.name().replace("pd_op.", "") in _SAME_NUMBER:
         value = operator.operand_source(0)
         operator = value.get_defining_op()
     if operator is None or operator.name() != "pd_op.auc" or is_auc_state(value, ()):
         return None
-    weight = operator.operand_source(4).get_defining_op()
-    if weight is None or weight.name() != "pd_op.full":
-        return None
-    return operator.operand_source(0), operator.operand_source(1)
+    tags = operator.operand_source(4)
+    maker = tags.get_defining_op()
+    constant = maker is not None and maker.name() == "pd_op.full"
+    inputs = operator.operand_source(0), operator.operand_source(1)
+    return inputs if constant else (*inputs, tags)
 
 
-def _old_inputs(block: Any, value: Any) -> tuple[Any, Any] | None:
+def _old_inputs(block: Any, value: Any) -> tuple[Any, ...] | None:
     makers = {name: op for op in block.ops for name in op.output_arg_names}
     operator = makers.get(value.name)
     while operator is not None and operator.type in _SAME_NUMBER:
@@ -86,7 +87,7 @@ def _old_inputs(block: Any, value: Any) -> tuple[Any, Any] | None:
         return None
     if value.name not in operator.output("AUC"):
         return None
-    weights = operator.input("InsTagWeight")
-    if any(makers.get(name) is None or makers[name].type != "fill_constant" for name in weights):
-        return None
-    return block.var(operator.input("Predict")[0]), block.var(operator.input("Label")[0])
+    tags = operator.input("InsTagWeight") if "InsTagWeight" in operator.input_names else []
+    varying = [n for n in tags if n not in makers or makers[n].type != "fill_constant"]
+    names = [*operator.input("Predict"), *operator.input("Label"), *varying]
+    return tuple(block.var(name) for name in names)

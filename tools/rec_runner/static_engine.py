@@ -29,7 +29,7 @@ from rec_runner.paddle_state import (
     use_representation,
 )
 from rec_runner.static_auc import auc_inputs, auc_state, is_auc_state
-from rec_runner.static_export import export, is_exported
+from rec_runner.static_export import chosen, export, is_exported
 from rec_runner.static_gradients import is_dense, optimized_gradients
 from rec_runner.window import Window
 
@@ -44,8 +44,8 @@ class Program:
         feeds: variables to feed, in reader order.
         named: what the model gives to fetch, by name.
         fetches: variables to fetch.
-        names: names of the first of them; predictions and labels of the AUCs follow.
-        aucs: prediction and label of each AUC that the model names, see ``static_auc``.
+        names: names of the first of them; inputs of the AUCs follow.
+        aucs: inputs of each AUC that the model names, see ``static_auc``.
         auc_state: names of the variables in which ``auc`` operators count.
         weights: names of the variables that a checkpoint holds.
         slots: names of the optimizer's variables.
@@ -59,7 +59,7 @@ class Program:
         self.named: Mapping[str, Any] = {}
         self.fetches: list[Any] = []
         self.names: list[str] = []
-        self.aucs: dict[str, tuple[Any, Any]] = {}
+        self.aucs: dict[str, tuple[Any, ...]] = {}
         self.auc_state: list[str] = []
         self.weights: list[str] = []
         self.slots: list[str] = []
@@ -98,7 +98,7 @@ class Program:
             if name not in self.aucs and not is_auc_state(value, self.auc_state)
         }
         self.names = list(plain)
-        self.fetches = [*plain.values(), *(v for pair in self.aucs.values() for v in pair)]
+        self.fetches = [*plain.values(), *(v for inputs in self.aucs.values() for v in inputs)]
 
     def fetch_gradients(self, gradients: Mapping[str, Any], names: Mapping[str, str]) -> None:
         """Fetch dense gradients too.
@@ -130,6 +130,7 @@ class StaticEngine(Engine):
     """
 
     path = "static"
+    _may_fall_back = False
 
     def __init__(
         self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
@@ -234,11 +235,21 @@ class StaticEngine(Engine):
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
+        if self.config.runner("use_inference"):
+            self._check_export()  # a wrong name should not wait until an epoch is trained
         weights = self.state_dict()
         paddle.seed(self.seed)
         self._build_training()
         self._run_startup(self.train_program)
         self.set_state_dict({k: v for k, v in weights.items() if k in self._weights})
+
+    def _check_export(self) -> None:
+        try:
+            program = self._contract_program(training=False)
+        except UserError as error:
+            self._fall_back(error)
+            program = self._contract_program(training=False)
+        chosen(program, self.config)
 
     def _build_training(self) -> None:
         """Make the program that trains; by the contract alone it has been made already."""
@@ -263,7 +274,15 @@ class StaticEngine(Engine):
                     self._build_score_program()
             return self._outcome(self.score_program, run)
         except UserError as error:
-            return self.leave_out(window, error)
+            return self.leave_out(window, error, self._try)
+
+    def _try(self, window: Window) -> None:
+        """Score a batch, and let the ``auc`` operators forget it again."""
+        program = self.score_program
+        counts = {name: self._get(name) for name in program.auc_state}
+        self._run_batch(program, window)
+        for name, value in counts.items():
+            self._set(name, value)
 
     def _outcome(self, program: Program, run: Any) -> Outcome:
         """Run a batch, if need be in the other representation, and note its values."""
@@ -277,11 +296,11 @@ class StaticEngine(Engine):
         self._may_fall_back = False
         self._last = dict(zip(program.names, fetched))
         rest = iter(fetched[len(program.names) :])
-        for name in program.aucs:
-            self._seen.setdefault(name, AucRows()).add(next(rest), next(rest))
+        for name, inputs in program.aucs.items():
+            self._seen.setdefault(name, AucRows()).add(*(next(rest) for _ in inputs))
         if program.gradients:
             self.gradient_norms = norms(dict(zip(program.gradients, rest)))
-        loss = _loss(self._last)
+        loss = self._last.get(_loss_name(self._last))
         losses = np.empty(0) if loss is None else np.asarray(loss, np.float32).reshape(-1)
         return Outcome(losses.mean(keepdims=True) if len(losses) else losses, None, None, {})
 
@@ -357,7 +376,9 @@ class StaticEngine(Engine):
                 self._set(name, np.zeros_like(self._get(name)))
 
     def own_metrics(self) -> dict[str, Any]:
-        return {**self._last, **{name: rows.exact() for name, rows in self._seen.items()}}
+        # The loss is a pass's mean in its record; the last batch's would stand beside it.
+        rest = {name: v for name, v in self._last.items() if name != _loss_name(self._last)}
+        return {**rest, **{name: rows.exact() for name, rows in self._seen.items()}}
 
     def running_metrics(self) -> dict[str, Any]:
         return {**self._last, **{name: rows.running() for name, rows in self._seen.items()}}
@@ -417,10 +438,10 @@ def _create_feeds(model: Any, training: bool) -> Sequence[Any]:
     return model.create_feeds(is_infer=True) if for_infer else model.create_feeds()
 
 
-def _loss(values: Mapping[str, Any]) -> Any:
+def _loss_name(values: Mapping[str, Any]) -> str | None:
     """The loss among what a model fetches: by its usual names, else the first that sounds so."""
     likely = [n for n in values if "cost" in n.lower() or "loss" in n.lower()]
-    return next((values[n] for n in ("cost", "loss", *likely) if n in values), None)
+    return next((n for n in ("cost", "loss", *likely) if n in values), None)
 
 
 def _is_rate(name: str) -> bool:

@@ -17,18 +17,15 @@ PREFIX = "rec_inference"
 _OLD_NAME = re.compile(r"(\w+?)_(\d+)\.tmp_(\d+)")
 
 
-def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
-    """Save the part of a program between ``save_inference_feed_varnames`` and ``…fetch_varnames``.
+def chosen(program: Any, config: Config) -> tuple[list[Any], list[Any]]:
+    """What ``save_inference_feed_varnames`` and ``…fetch_varnames`` name.
 
     Args:
         program: what the model builds for inference, see ``static_engine.Program``.
-        executor: its executor; the current scope holds the weights.
         config: the run's config.
-        folder: where ``rec_inference.*`` go.
 
     Raises:
         UserError: a name is not given, or is none of the program's.
-        RunError: the files cannot be written.
     """
     feeds = {variable.name: variable for variable in program.feeds}
     inputs = [
@@ -46,6 +43,23 @@ def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
         )
         for name in _names(config, "save_inference_fetch_varnames")
     ]
+    return inputs, outputs
+
+
+def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
+    """Save the part of a program between its :func:`chosen` inputs and outputs.
+
+    Args:
+        program: what the model builds for inference, see ``static_engine.Program``.
+        executor: its executor; the current scope holds the weights.
+        config: the run's config.
+        folder: where ``rec_inference.*`` go.
+
+    Raises:
+        UserError: a name is not given, or is none of the program's.
+        RunError: the files cannot be written.
+    """
+    inputs, outputs = chosen(program, config)
     aside = _aside(folder)
     try:
         shutil.rmtree(aside, ignore_errors=True)
