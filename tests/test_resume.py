@@ -158,7 +158,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
     def work(path: str) -> Finished:
         choice = {"hyper_parameters__optimizer.class": optimizers[path]}
         arguments = override(**SETTINGS, **choice)
-        return train_killed(path, arguments, tmp_path_factory.mktemp(path), random.Random())
+        seed = random.randrange(1 << 32)  # it is in every path that a failure shows
+        folder = tmp_path_factory.mktemp(f"{path}-seed-{seed}-")
+        return train_killed(path, arguments, folder, random.Random(seed))
 
     with ThreadPoolExecutor(len(PATHS)) as pool:
         return dict(zip(PATHS, pool.map(work, PATHS)))
