@@ -17,7 +17,7 @@ from rec_runner.loader_source import padded
 from rec_runner.model_dir import ModelDir, foreign
 from rec_runner.window import Window
 
-ENCODE_ROWS = 512
+ENCODE_BYTES = 1 << 20
 BLOCK_HOOKS = ("task_names", "encode", "loss_and_log_odds")
 
 
@@ -301,11 +301,14 @@ def encode_in_pieces(
     features: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Apply ``encode`` to rows few enough to stay in the processor's cache: 3 times faster."""
-    first = encode(features[:ENCODE_ROWS])
+    rows = max(1, ENCODE_BYTES // features[:1].nbytes)
+    first = encode(features[:rows])
+    if len(features) <= rows:
+        return first
     out = np.empty((len(features), *first.shape[1:]), first.dtype)
-    out[:ENCODE_ROWS] = first
-    for start in range(ENCODE_ROWS, len(features), ENCODE_ROWS):
-        out[start : start + ENCODE_ROWS] = encode(features[start : start + ENCODE_ROWS])
+    out[:rows] = first
+    for start in range(rows, len(features), rows):
+        out[start : start + rows] = encode(features[start : start + rows])
     return out
 
 
