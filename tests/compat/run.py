@@ -128,9 +128,10 @@ def run_setting(setting: Setting, interpreter: str, suite: bool) -> tuple[list[s
     result, suite_passes = "-", True
     if suite:
         say(f"{setting.folder.name}: test-suite")
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *IN_PARALLEL]
+        command = [python, "-m", "pytest", "-p", "no:cacheprovider", *IN_PARALLEL]
         status, output = capture([*command, str(ROOT / "tests")], cwd=ROOT)
-        result, suite_passes = output.strip().splitlines()[-1].strip("= "), status == 0
+        summary = [line for line in output.splitlines() if re.search(r"\d (passed|failed)", line)]
+        result, suite_passes = summary[-1].strip("= ") if summary else "no result", status == 0
         if not suite_passes:
             print(output)
     return [*versions, tools, scores, result], tools_pass and suite_passes
