@@ -481,3 +481,16 @@ def test_infer_tells_an_earlier_runs_epochs_and_other_tasks(config: Path, tmp_pa
     assert asked.sentences[0] == f"{left_out[0]} and is scored"
     assert "epoch: 1 done" in asked.stdout
     assert "hyper_parameters.task_names was ['a', 'b']" in other.stderr
+
+
+def test_infer_after_a_run_that_saved_nothing_names_whose_epochs_are_there(
+    config: Path, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(str(tmp_path / "out"))
+    checkpoints.save(snapshot("old", 1))
+    checkpoints.begin("new")
+    options = override(infer_load_path=tmp_path / "out")
+    (result,) = run_cases([("infer", "dygraph", ["-m", str(config), *options])], cwd=tmp_path)
+    assert result.status == 2
+    (sentence,) = result.sentences
+    assert "no checkpoint of any epoch" in sentence and "0 (an earlier run's)" in sentence

@@ -217,7 +217,8 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     missing = next((epoch for epoch in epochs if epoch not in there), None)
     if missing is not None or not epochs:
         wanted = "any epoch" if missing is None else f"epoch {missing}"
-        known = ", ".join(map(str, there)) or "none"
+        left = " (an earlier run's)"
+        known = ", ".join(f"{e}{left if e in strange else ''}" for e in there) or "none"
         raise UserError(
             f"runner.infer_load_path: no checkpoint of {wanted} in "
             f"{checkpoints.folder.absolute()}; epochs there: {known}"
@@ -232,7 +233,7 @@ def _warn_of_other_tasks(facts: Mapping[str, Any], config: Config, folder: Path)
     """Tasks under other names, or of other columns, load and score all the same."""
     for key in ("hyper_parameters.task_names", "hyper_parameters.label_columns"):
         was, now = facts.get(key), config.get(key)
-        if None not in (was, now) and list(was) != list(now):
+        if None not in (was, now) and was != now:
             warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")
 
 
