@@ -83,7 +83,7 @@ def measure(path: str, data: Path, batch: int, rounds: int) -> dict[str, Any]:
         saving and checking, and the number of checkpoints.
     """
     from rec_runner.config import load_config
-    from rec_runner.environment import prepare_environment
+    from rec_runner.system.environment import prepare_environment
 
     config = load_config(
         str(ROOT / "config.yaml"),
@@ -91,8 +91,8 @@ def measure(path: str, data: Path, batch: int, rounds: int) -> dict[str, Any]:
     )
     prepare_environment(config.runner("thread_num"), batch)
     from rec_runner import jobs
-    from rec_runner.data import open_source
-    from rec_runner.model_dir import ModelDir
+    from rec_runner.contract.model_dir import ModelDir
+    from rec_runner.data.sources import open_source
 
     engine, reader = jobs.make_engine(path, ModelDir(config.model_dir), config, "train")
     source = open_source(config, reader, "train", True, "train_data_dir")
@@ -115,11 +115,11 @@ def measure(path: str, data: Path, batch: int, rounds: int) -> dict[str, Any]:
 
 def one_epoch(engine: Any, source: Any, config: Any, kind: str) -> tuple[float, float, int]:
     """Seconds of an epoch, of these inside saving and checking, and checkpoints written."""
-    from rec_runner import loop
-    from rec_runner.checkpoint import Checkpoints, Progress, Snapshot
-    from rec_runner.report import Report
-    from rec_runner.resume import run_facts
-    from rec_runner.signals import StopSignal
+    from rec_runner.checkpoint.resume import run_facts
+    from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot
+    from rec_runner.loop import loop
+    from rec_runner.report.report import Report
+    from rec_runner.system.signals import StopSignal
 
     facts = run_facts(config)
     plan = loop.Plan(1, 1000, SAVE_STEPS[kind], "auc", None, False, facts)
@@ -170,7 +170,7 @@ class Clock(list):
 @contextlib.contextmanager
 def clocked() -> Iterator[Clock]:
     """Clock all that saves or checks."""
-    from rec_runner import loop
+    from rec_runner.loop import loop
 
     clock = Clock()
     isfinite = clock.around(np.isfinite)
@@ -185,7 +185,7 @@ def clocked() -> Iterator[Clock]:
 @contextlib.contextmanager
 def nothing_checked() -> Iterator[list[float]]:
     """The loop without checkpoints and checks."""
-    from rec_runner import loop
+    from rec_runner.loop import loop
 
     def train_window(engine: Any, window: Any, epoch: int, step: int, plan: Any) -> Any:
         return engine.train(window, step), []

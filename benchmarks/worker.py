@@ -89,7 +89,7 @@ class _Tool:
 
     def __init__(self, path: str, config: Path, overrides: Sequence[str]) -> None:
         from rec_runner.config import load_config
-        from rec_runner.environment import prepare_environment
+        from rec_runner.system.environment import prepare_environment
 
         self.path = path
         self._load = lambda *more: load_config(str(config), [*overrides, *more])
@@ -135,7 +135,7 @@ class _Plain:
 
         from hyper_parameters import HyperParameters
         from rec_runner.config import load_config
-        from rec_runner.model_dir import ModelDir
+        from rec_runner.contract.model_dir import ModelDir
 
         self.config = load_config(str(config), overrides)
         model_dir = ModelDir(self.config.model_dir)

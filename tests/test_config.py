@@ -11,7 +11,7 @@ from helpers import CONFIG, ROOT
 from hyper_parameters import ConfigError, HyperParameters
 from optimizer import schedule_factor
 from rec_runner.config import RUNNER_KEYS, Config, load_config
-from rec_runner.errors import UserError
+from rec_runner.system.errors import UserError
 
 
 def config_file(folder: Path, text: str) -> str:

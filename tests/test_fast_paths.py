@@ -14,13 +14,13 @@ import paddle
 import pytest
 from helpers import CONFIG, TOOLS, override, run_ok
 
-from rec_runner import row_cache
-from rec_runner.block_source import BlockSource, prefetch
-from rec_runner.checkpoint import load_weights
-from rec_runner.dygraph_block_engine import as_tensor, direct_update
-from rec_runner.engine import encode_in_pieces, joined_log_odds, step_labels
-from rec_runner.errors import UserError
-from rec_runner.row_cache import RowCache
+from rec_runner.checkpoint.store import load_weights
+from rec_runner.data import row_cache
+from rec_runner.data.block_source import BlockSource, prefetch
+from rec_runner.data.row_cache import RowCache
+from rec_runner.engine.base import encode_in_pieces, joined_log_odds, step_labels
+from rec_runner.engine.dygraph.blocks import as_tensor, direct_update
+from rec_runner.system.errors import UserError
 
 
 class NamedBlock(NamedTuple):
@@ -336,7 +336,7 @@ def environment(threads: object, batch_size: int, cpu: str, **given: str) -> dic
         "import json, os, pathlib, sys\n"
         f"pathlib.Path.read_text = lambda *a, **k: 'vendor_id : {cpu}'\n"
         "os.cpu_count = lambda: 4\n"
-        "from rec_runner.environment import prepare_environment\n"
+        "from rec_runner.system.environment import prepare_environment\n"
         f"prepare_environment({threads}, {batch_size})\n"
         "print(json.dumps(dict(os.environ)))\n"
     )

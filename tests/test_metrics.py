@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from rec_runner.metrics import TaskMetrics, auc, log_loss, probability
+from rec_runner.metrics.tasks import TaskMetrics, auc, log_loss, probability
 
 
 def draw(rng: np.random.Generator, rows: int, digits: int) -> tuple[np.ndarray, np.ndarray]:

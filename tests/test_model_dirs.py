@@ -156,7 +156,7 @@ def test_an_auc_is_exact_where_bins_are_too_coarse(rng: np.random.Generator) -> 
     """Rare events: all predictions within one of the 4096 bins that Paddle counts in."""
     import paddle
 
-    from rec_runner.auc_rows import with_exact_aucs
+    from rec_runner.metrics.rows import with_exact_aucs
 
     labels = rng.random(2000) < 0.3
     scores = (1e-4 * rng.random(2000) + 1e-5 * labels).astype(np.float32)
@@ -264,7 +264,7 @@ def test_packages_of_the_same_name_are_each_directorys_own(
     init: bool, left_behind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What another model directory, or another folder of the path, has loaded is forgotten."""
-    from rec_runner.model_dir import ModelDir
+    from rec_runner.contract.model_dir import ModelDir
 
     monkeypatch.setattr(sys, "path", list(sys.path))
     package = f"readers_{init}_{left_behind}"
@@ -593,7 +593,7 @@ def test_keys_that_have_no_effect_are_named(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_batch_are_counted_however_its_fields_are_nested() -> None:
-    from rec_runner.loader_source import _rows
+    from rec_runner.data.loader_source import _rows
 
     ids, label = np.zeros((5, 3)), np.zeros((5, 1))
     for batch in ([ids, label], [[ids, ids], label], [{"ids": (ids,)}, label], {"x": [ids]}):

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from helpers import CONFIG, ROOT, TOOLS, Result, make_model_dir, override, run_cases, run_tool
 
-from rec_runner.safe_pickle import load_arrays
+from rec_runner.checkpoint.safe_pickle import load_arrays
 
 PATHS = ("dygraph", "static")
 TRAINER = {"dygraph": "trainer", "static": "static_trainer"}
@@ -297,8 +297,8 @@ def test_infer_names_a_damaged_checkpoint_and_refuses_it(base: Base) -> None:
 
 def test_every_bit_of_the_manifest_counts(base: Base) -> None:
     """Any digit of it may have rotted, of the step, the best value, the time."""
-    from rec_runner.checkpoint import load_weights
-    from rec_runner.errors import UserError
+    from rec_runner.checkpoint.store import load_weights
+    from rec_runner.system.errors import UserError
 
     folder = copy(base, "manifest") / "2"
     text = (folder / "rec.json").read_text(encoding="utf-8")

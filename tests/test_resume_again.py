@@ -18,10 +18,10 @@ from filelock import FileLock
 from helpers import ROOT, TOOLS, Result, make_model_dir, override, run_cases, write_table
 from test_resume import PATHS, assert_same_run
 
-from rec_runner.checkpoint import Checkpoints, Progress, Snapshot, load_weights
-from rec_runner.errors import UserError
-from rec_runner.resume import FolderLock, check_facts, content
-from rec_runner.safe_pickle import load_arrays
+from rec_runner.checkpoint.resume import FolderLock, check_facts, content
+from rec_runner.checkpoint.safe_pickle import load_arrays
+from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot, load_weights
+from rec_runner.system.errors import UserError
 
 RUNNER = {
     "train_data_dir": "train",
@@ -227,7 +227,7 @@ def test_the_lock_dies_with_its_process_though_a_forked_child_lives_on(tmp_path:
     script = """if True:
         import os, sys, time
         from pathlib import Path
-        from rec_runner.resume import FolderLock
+        from rec_runner.checkpoint.resume import FolderLock
         with FolderLock(Path(sys.argv[1])):
             child = os.fork()
             if child == 0:

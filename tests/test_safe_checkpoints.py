@@ -23,9 +23,9 @@ import paddle
 import pytest
 from helpers import CONFIG, TOOLS, override, run_cases
 
-from rec_runner.checkpoint import Progress, _own_checksum, load_weights
-from rec_runner.errors import UserError
-from rec_runner.safe_pickle import load_arrays
+from rec_runner.checkpoint.safe_pickle import load_arrays
+from rec_runner.checkpoint.store import Progress, _own_checksum, load_weights
+from rec_runner.system.errors import UserError
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -216,7 +216,7 @@ def test_no_crafted_file_takes_memory_that_it_does_not_bring(tmp_path: Path) -> 
     script = """
 import resource, sys
 from pathlib import Path
-from rec_runner.safe_pickle import load_arrays
+from rec_runner.checkpoint.safe_pickle import load_arrays
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name in sys.argv[1:]:
     try:

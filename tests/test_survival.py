@@ -29,8 +29,8 @@ from helpers import (
     write_table,
 )
 
-from rec_runner.checkpoint import load_weights
-from rec_runner.safe_pickle import load_arrays
+from rec_runner.checkpoint.safe_pickle import load_arrays
+from rec_runner.checkpoint.store import load_weights
 
 PATHS = ("dygraph", "static")
 TRAINER = {"dygraph": "trainer", "static": "static_trainer"}

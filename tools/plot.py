@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rec_runner.config import warn
-from rec_runner.errors import UserError
-from rec_runner.files import written_aside
+from rec_runner.system.errors import UserError
+from rec_runner.system.files import written_aside
+from rec_runner.system.log import warn
 
 FORMATS = ("png", "svg")
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rec_runner.config import Config, load_config, warn
-from rec_runner.environment import prepare_environment
-from rec_runner.model_dir import describe
-from rec_runner.signals import RaisedSignals
+from rec_runner.config import Config, load_config
+from rec_runner.contract.model_dir import describe
+from rec_runner.system.environment import prepare_environment
+from rec_runner.system.log import warn
+from rec_runner.system.signals import RaisedSignals
 
 _PURPOSE = {
     "train": "Train the model of a config's folder and save a checkpoint after each epoch.",

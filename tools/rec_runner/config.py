@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from rec_runner.errors import UserError
+from rec_runner.system.errors import UserError
+from rec_runner.system.log import warn
 
 SECTIONS = ("runner", "hyper_parameters", "workspace")
 MAPPINGS = SECTIONS[:2]  # workspace is a value
@@ -353,8 +353,3 @@ def _is_a(value: Any, kind: str) -> bool:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def warn(message: str) -> None:
-    """One warning line on stderr."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -8,22 +8,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rec_runner import loop
-from rec_runner.block_source import BlockSource
-from rec_runner.checkpoint import Checkpoints, Progress, Snapshot, load_weights, write_predictions
-from rec_runner.config import Config, warn
-from rec_runner.data import open_source
-from rec_runner.engine import Engine, has_block_hooks
-from rec_runner.errors import UserError
-from rec_runner.files import write_arrays
-from rec_runner.loader_source import CustomSource
-from rec_runner.meter import Meter
-from rec_runner.metrics import TaskMetrics
-from rec_runner.model_dir import ModelDir, foreign
-from rec_runner.report import Report
-from rec_runner.resume import FolderLock, check_facts, run_facts, versions
-from rec_runner.signals import StopSignal
-from rec_runner.visual import Visual
+from rec_runner.checkpoint.resume import FolderLock, check_facts, run_facts, versions
+from rec_runner.checkpoint.store import (
+    Checkpoints,
+    Progress,
+    Snapshot,
+    load_weights,
+    write_predictions,
+)
+from rec_runner.config import Config
+from rec_runner.contract.model_dir import ModelDir, foreign
+from rec_runner.data.block_source import BlockSource
+from rec_runner.data.loader_source import CustomSource
+from rec_runner.data.sources import open_source
+from rec_runner.engine.base import Engine, has_block_hooks
+from rec_runner.loop import loop
+from rec_runner.loop.meter import Meter
+from rec_runner.metrics.tasks import TaskMetrics
+from rec_runner.report.report import Report
+from rec_runner.report.visualdl import Visual
+from rec_runner.system.errors import UserError
+from rec_runner.system.files import write_arrays
+from rec_runner.system.log import warn
+from rec_runner.system.signals import StopSignal
 
 CONTRACT_EPOCHS = 10
 
@@ -296,16 +303,16 @@ def make_engine(path: str, model_dir: ModelDir, config: Config, phase: str) -> t
     The class is None where the static model makes the batches itself.
     """
     if path == "static":
-        from rec_runner.static_block_engine import BlockStaticEngine
-        from rec_runner.static_engine import StaticEngine
+        from rec_runner.engine.static.blocks import BlockStaticEngine
+        from rec_runner.engine.static.contract import StaticEngine
 
         kind = model_dir.load("static_model", "StaticModel")
         with foreign(kind):
             model = kind(config)
         by_blocks, by_contract = BlockStaticEngine, StaticEngine
     else:
-        from rec_runner.dygraph_block_engine import BlockDygraphEngine
-        from rec_runner.dygraph_engine import DygraphEngine
+        from rec_runner.engine.dygraph.blocks import BlockDygraphEngine
+        from rec_runner.engine.dygraph.contract import DygraphEngine
 
         kind = model_dir.load("dygraph_model", "DygraphModel")
         with foreign(kind):

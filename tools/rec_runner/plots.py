@@ -27,10 +27,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from rec_runner.checkpoint import Checkpoints
-from rec_runner.errors import UserError
-from rec_runner.metrics import auc
-from rec_runner.report import scores
+from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.metrics.tasks import auc
+from rec_runner.report.report import scores
+from rec_runner.system.errors import UserError
 
 # Okabe and Ito's palette, which colour-blind people tell apart, without its yellow and black;
 # then darker ones, about as far from these and from one another to such eyes.

@@ -1,0 +1,1 @@
+"""What tools and model directories owe each other: imports, required methods, hooks."""

@@ -1,0 +1,223 @@
+"""Batches of any reader that keeps the contract, through Paddle's DataLoader."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable
+
+import numpy as np
+import paddle
+from paddle.io import BatchSampler, DataLoader, IterableDataset, Sampler
+from paddle.io.dataloader.collate import default_collate_fn
+
+from rec_runner.contract.model_dir import foreign
+from rec_runner.data.rows import Window
+from rec_runner.system.errors import UserError
+from rec_runner.system.log import warn
+
+
+class LoaderSource:
+    """Batches of any ``RecDataset``, through ``paddle.io.DataLoader``.
+
+    Args:
+        make_dataset: builds the reader anew for every pass.
+        batch_size: rows in a batch.
+        name: what errors call the source.
+        drop_last: leave out an incomplete last batch.
+        num_workers: worker processes.
+        shuffle_seed: seed of the order of a map-style reader; None keeps the reader's.
+    """
+
+    rows: int | None = None
+    known_rows: int | None = None
+    steps: int | None = None
+
+    def __init__(
+        self,
+        make_dataset: Callable[[], Any],
+        batch_size: int,
+        name: str,
+        drop_last: bool,
+        num_workers: int,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        self.make_dataset = make_dataset
+        self.batch_size = batch_size
+        self.name = name
+        self.drop_last = drop_last
+        self.num_workers = num_workers
+        self.shuffle_seed = shuffle_seed
+        self._skipped: tuple[int, list[str]] = (0, [])
+
+    def take_skipped(self) -> tuple[int, list[str]]:
+        """See :meth:`BlockSource.take_skipped`."""
+        skipped, self._skipped = self._skipped, (0, [])
+        return skipped
+
+    def windows(
+        self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
+    ) -> Iterator[Window]:
+        """One window per batch; see :meth:`BlockSource.windows`."""
+        dataset = self.make_dataset()
+        is_stream = isinstance(dataset, IterableDataset)
+        member = "__iter__" if is_stream else "__getitem__"
+        batch = -1
+        with foreign(dataset, member):
+            batches = self._batches(dataset, is_stream, epoch)
+        while True:
+            with foreign(dataset, member):
+                arrays = next(batches, None)
+            if arrays is None:
+                break
+            batch += 1
+            if batch >= first_batch:
+                rows = _rows(arrays)
+                yield Window(batch, max(self.batch_size, rows), arrays, rows)
+        if hasattr(dataset, "skipped_rows"):  # worker processes keep their counts to themselves
+            self._skipped = dataset.skipped_rows()
+        if batch < 0:
+            raise UserError(f"{self.name} holds no rows for a batch of {self.batch_size}")
+
+    def _batches(self, dataset: Any, is_stream: bool, epoch: int) -> Iterator[Any]:
+        workers = self._workers(dataset)
+        if is_stream:
+            if self.shuffle_seed is not None:
+                raise UserError(
+                    "runner.shuffle needs a reader with blocks() or a map-style one, and "
+                    f"{inspect.getfile(type(dataset))} is an IterableDataset without"
+                )
+            rows, how = dataset, {"batch_size": self.batch_size, "drop_last": self.drop_last}
+        else:
+            order = np.arange(len(dataset))
+            if self.shuffle_seed is not None:
+                order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(dataset))
+            rows = (dataset[index] for index in order.tolist())
+            batches = BatchSampler(
+                sampler=_Order(order), batch_size=self.batch_size, drop_last=self.drop_last
+            )
+            how = {"batch_sampler": batches}
+        if not workers:
+            # Paddle's own loader would read in a thread, and wait for ever if the reader fails.
+            return self._collated(iter(rows))
+        # A worker crashes where its garbage collector comes upon Paddle's objects of this process.
+        gc.collect()
+        return iter(DataLoader(dataset, return_list=True, num_workers=workers, **how))
+
+    def _collated(self, rows: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            items = list(itertools.islice(rows, self.batch_size))
+            if not items or (self.drop_last and len(items) < self.batch_size):
+                return
+            batch = default_collate_fn(items)
+            arrays = [batch] if isinstance(batch, np.ndarray) else batch
+            yield _tensors(arrays) if paddle.in_dynamic_mode() else arrays
+
+    def _workers(self, dataset: Any) -> int:
+        """Every worker of an IterableDataset reads all rows, unless its code shares them out."""
+        module = sys.modules[type(dataset).__module__]
+        if self.num_workers <= 1 or not isinstance(dataset, IterableDataset):
+            return self.num_workers
+        if "get_worker_info" in inspect.getsource(module):
+            return self.num_workers
+        warn(
+            f"runner.num_workers {self.num_workers}: 1 is used, because {module.__file__} does not "
+            "ask get_worker_info() which rows are whose, and each worker would read all of them"
+        )
+        self.num_workers = 1
+        return 1
+
+
+class CustomSource(LoaderSource):
+    """Batches of a loader that the static model itself makes.
+
+    Args:
+        make_loader: gives something to iterate over for every pass; its items are lists of
+            arrays in the order of the feeds, or dicts of arrays by name of the feed.
+        owner: the model, for error messages.
+        drop_last: leave out an incomplete last batch, as far as it can be told: one with fewer
+            rows than the first.
+    """
+
+    def __init__(
+        self, make_loader: Callable[[], Iterable[Any]], owner: Any, drop_last: bool
+    ) -> None:
+        super().__init__(make_loader, 1, "create_data_loader", drop_last, 0)
+        self.owner = owner
+
+    def windows(
+        self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
+    ) -> Iterator[Window]:
+        """One window per batch; see :meth:`BlockSource.windows`."""
+        batches = iter(self.make_dataset())
+        batch, size = -1, 0
+        while True:
+            with foreign(self.owner, "create_data_loader"):
+                arrays = next(batches, None)
+            if arrays is None:
+                break
+            # Paddle's own loaders give a list with a dict for each device.
+            if not isinstance(arrays, Mapping) and isinstance(arrays[0], Mapping):
+                arrays = arrays[0]
+            rows = _rows(arrays)
+            size = size or rows
+            if self.drop_last and rows < size:
+                continue
+            batch += 1
+            if batch >= first_batch:
+                yield Window(batch, max(size, rows), arrays, rows)
+        if batch < 0:
+            raise UserError(f"the loader of {type(self.owner).__name__}.{self.name} gives no batch")
+
+
+def padded(window: Window) -> Window:
+    """An incomplete batch filled up to a whole one with copies of its last row."""
+    missing = window.batch_size - window.rows
+
+    def fill(values: Any) -> Any:
+        if isinstance(values, Mapping):
+            return {name: fill(value) for name, value in values.items()}
+        if isinstance(values, (list, tuple)):
+            return [fill(value) for value in values]
+        array = np.asarray(values)
+        if not array.ndim or len(array) != window.rows:
+            return values
+        array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+        return paddle.to_tensor(array) if isinstance(values, paddle.Tensor) else array
+
+    return window._replace(arrays=fill(window.arrays), rows=window.batch_size)
+
+
+class _Order(Sampler):
+    """Given indices in their order."""
+
+    def __init__(self, indices: np.ndarray) -> None:
+        super().__init__(indices)
+        self.indices = indices
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices.tolist())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def _tensors(batch: Any) -> Any:
+    """Arrays in lists and dicts as Tensors."""
+    if isinstance(batch, Mapping):
+        return {name: _tensors(value) for name, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return [_tensors(value) for value in batch]
+    return paddle.to_tensor(batch) if isinstance(batch, np.ndarray) else batch
+
+
+def _rows(arrays: Any) -> int:
+    """Rows of a batch: the length of its first array, however deep in lists and dicts."""
+    first = arrays
+    while isinstance(first, (Mapping, list, tuple)):
+        first = next(iter(first.values())) if isinstance(first, Mapping) else first[0]
+    shape = first.shape() if callable(getattr(first, "shape", None)) else np.shape(first)
+    return int(shape[0]) if len(shape) else 1

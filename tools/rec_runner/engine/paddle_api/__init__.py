@@ -1,0 +1,1 @@
+"""All that these tools know of Paddle's private and version-dependent API."""

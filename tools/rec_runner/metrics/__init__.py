@@ -1,0 +1,1 @@
+"""Metrics of one pass over the rows: exact, running, resumable."""

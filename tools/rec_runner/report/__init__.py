@@ -1,0 +1,1 @@
+"""What a person and a script see of a run."""

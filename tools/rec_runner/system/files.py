@@ -1,0 +1,68 @@
+"""Files are whole or absent: written aside, flushed to disk, renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from rec_runner.system.errors import RunError
+
+
+@contextmanager
+def written_aside(file: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when all of it is on disk.
+
+    Args:
+        file: the path it shall have; folders above it are made.
+
+    Raises:
+        RunError: the file cannot be written; what stood there before still does.
+    """
+    aside = file.with_name(f".{file.name}.part")
+    done = False
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, file)
+        done = True
+    except OSError as error:
+        raise RunError(f"{file} cannot be written: {error.strerror or error}") from error
+    finally:
+        if not done:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+
+def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as ``.npz``, whole or not at all."""
+    with written_aside(file) as stream:
+        np.savez(stream, **{name: np.asarray(array) for name, array in arrays.items()})
+
+
+def synced_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, where the system can open a folder."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows does not open folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def plain_json(value: Any) -> Any:
+    """A value as it comes back from JSON: keys are text, and what JSON does not know is too."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
