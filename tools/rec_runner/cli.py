@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rec_runner.config import Config, load_config
-from rec_runner.contract.model_dir import describe
+from rec_runner.contract.guard import describe
 from rec_runner.system.environment import prepare_environment
 from rec_runner.system.log import warn
 from rec_runner.system.signals import RaisedSignals
@@ -22,12 +22,12 @@ _PURPOSE = {
 }
 
 
-def main(command: str, path: str, arguments: Sequence[str] | None = None) -> int:
+def main(command: str, graph: str, arguments: Sequence[str] | None = None) -> int:
     """Run a tool.
 
     Args:
         command: ``train`` or ``infer``.
-        path: graph path, ``dygraph`` or ``static``.
+        graph: ``dygraph`` or ``static``.
         arguments: command line; by default the process's own.
 
     Returns:
@@ -37,11 +37,11 @@ def main(command: str, path: str, arguments: Sequence[str] | None = None) -> int
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show ends no run
             stream.reconfigure(errors="backslashreplace")
-    options = _parser(command, path).parse_args(arguments)
+    options = _parser(command, graph).parse_args(arguments)
     try:
         config = load_config(options.config, options.override)
         with _plain_warnings(config.model_dir):
-            _run(command, path, config)
+            _run(command, graph, config)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -91,9 +91,9 @@ def _plain_warnings(folder: Path) -> Iterator[None]:
         warnings.showwarning = show
 
 
-def _parser(command: str, path: str) -> argparse.ArgumentParser:
-    graph = {"dygraph": "eager (dygraph)", "static": "static graph"}[path]
-    parser = argparse.ArgumentParser(description=f"{_PURPOSE[command]} Graph path: {graph}.")
+def _parser(command: str, graph: str) -> argparse.ArgumentParser:
+    name = {"dygraph": "eager (dygraph)", "static": "static"}[graph]
+    parser = argparse.ArgumentParser(description=f"{_PURPOSE[command]} Graph: {name}.")
     parser.add_argument(
         "-m",
         "--config",
@@ -114,15 +114,15 @@ def _parser(command: str, path: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(command: str, path: str, config: Config) -> None:
-    batch_size = config.runner(f"{command}_batch_size")
-    prepare_environment(config.runner("thread_num"), batch_size)
+def _run(command: str, graph: str, config: Config) -> None:
+    prepare_environment(config.runner("thread_num"), config.batch_size(command))
     with RaisedSignals() as signals:
         # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
         import zlib  # noqa: F401
 
         # Imported only now: Paddle reads its environment when it is imported.
-        from rec_runner.jobs import infer, train
+        from rec_runner.infer import infer
+        from rec_runner.train import train
 
         signals.listen()
-        (train if command == "train" else infer)(path, config)
+        (train if command == "train" else infer)(graph, config)

@@ -137,6 +137,14 @@ class Config(dict):
             )
         return value
 
+    def batch_size(self, phase: str) -> int | None:
+        """Rows in a batch of ``train`` or ``infer``; None where the reader makes whole batches.
+
+        Directories that are only trained may know one size.
+        """
+        size = self.runner(f"{phase}_batch_size")
+        return self.runner("train_batch_size") if size is None else size
+
     @property
     def model_dir(self) -> Path:
         """Folder of the config file, absolute."""

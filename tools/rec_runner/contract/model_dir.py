@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 import sys
 import sysconfig
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rec_runner.contract.guard import describe
 from rec_runner.system.errors import UserError
 
-CONTRACT = {
-    "DygraphModel": (
-        "create_model",
-        "create_optimizer",
-        "create_metrics",
-        "train_forward",
-        "infer_forward",
-    ),
-    "StaticModel": ("create_feeds", "net", "create_optimizer", "infer_net"),
+CONTRACT: dict[str, tuple[str, ...]] = {
+    "DygraphModel": ("create_model", "create_optimizer", "create_metrics", "train_forward"),
+    "StaticModel": ("create_feeds", "net", "create_optimizer"),
     "RecDataset": (),
 }
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-_PADDLE_ERROR = re.compile(r"^\s*(\w+Error: .*)$", re.MULTILINE)
+# What scores rows; a directory that is only trained, without validation, needs none.
+SCORING = {"DygraphModel": "infer_forward", "StaticModel": "infer_net"}
 
 
 class ModelDir:
@@ -73,8 +64,13 @@ class ModelDir:
             if file.suffix == ".py"
         )
 
-    def load(self, module: str, class_name: str) -> Any:
+    def load(self, module: str, class_name: str, scores: bool = False) -> Any:
         """A class of one of the folder's modules.
+
+        Args:
+            module: the module's plain name.
+            class_name: a key of :data:`CONTRACT`.
+            scores: it is to score rows, with one of :data:`SCORING`.
 
         Raises:
             UserError: no such module, class or method, or the module cannot be imported.
@@ -91,7 +87,7 @@ class ModelDir:
         found = getattr(loaded, class_name, None)
         if found is None:
             raise UserError(f"{file} has no class {class_name}")
-        for method in CONTRACT[class_name]:
+        for method in (*CONTRACT[class_name], *([SCORING[class_name]] if scores else [])):
             if not callable(getattr(found, method, None)):
                 raise UserError(f"{file}: class {class_name} has no method {method}")
         if class_name == "RecDataset" and not (
@@ -99,70 +95,6 @@ class ModelDir:
         ):
             raise UserError(f"{file}: class RecDataset has neither __iter__ nor __getitem__")
         return found
-
-
-@contextmanager
-def foreign(owner: Any, member: str = "") -> Iterator[None]:
-    """Errors that a directory's own code raises inside, as one sentence.
-
-    Args:
-        owner: the class, or an object of it, whose code runs.
-        member: its method; by default the class itself is called.
-
-    Raises:
-        UserError: names file, class, method, and the line that failed.
-    """
-    kind = owner if inspect.isclass(owner) else type(owner)
-    try:
-        yield
-    except Exception as error:
-        if getattr(error, "user_error", False) or isinstance(error, OSError):
-            raise
-        folder = Path(inspect.getfile(kind)).parent
-        raise UserError(f"{_place(kind, member)} failed: {describe(error, folder)}") from error
-
-
-def check_returned(owner: Any, member: str, value: Any, fits: bool, expected: str) -> None:
-    """Check what a method of a directory's own code returned.
-
-    Args:
-        owner: the object whose method it was.
-        member: the method.
-        value: what it returned.
-        fits: whether that is well.
-        expected: what it should have returned, ``a dict`` for instance.
-
-    Raises:
-        UserError: it does not fit.
-    """
-    if not fits:
-        place = _place(type(owner), member)
-        raise UserError(f"{place} should return {expected}, and returned a {type(value).__name__}")
-
-
-def _place(kind: type, member: str) -> str:
-    name = f"{kind.__name__}.{member}" if member else kind.__name__
-    return f"{inspect.getfile(kind)}: {name}"
-
-
-def describe(error: BaseException, folder: Path) -> str:
-    """An exception in one line, with the last place below ``folder`` that it came through."""
-    text = str(error)
-    if isinstance(error, SyntaxError):
-        name = Path(error.filename or folder).name
-        return f"{type(error).__name__}: {error.msg} ({name}, line {error.lineno})"
-    # Paddle's own messages quote the lines that built the failing operator.
-    places = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]
-    places += _FRAME.findall(text)
-    own = [place for place in places if Path(place[0]).is_relative_to(folder)]
-    where = ""
-    if own:
-        file, line, function = own[-1]
-        where = f" ({Path(file).relative_to(folder)}, line {line}, in {function})"
-    quoted = _PADDLE_ERROR.findall(text)
-    message = quoted[-1] if quoted else f"{type(error).__name__}: {text}"
-    message = " ".join(message.split("(at /")[0].split())
-    return (message if len(message) <= 300 else f"{message[:300]}…") + where
 
 
 class _ModelPath(str):

@@ -14,32 +14,29 @@ import paddle
 from paddle.io import BatchSampler, DataLoader, IterableDataset, Sampler
 from paddle.io.dataloader.collate import default_collate_fn
 
-from rec_runner.contract.model_dir import foreign
-from rec_runner.data.rows import Window
+from rec_runner.contract.guard import foreign, iterate
+from rec_runner.contract.hooks import call_hook
+from rec_runner.data.rows import Source, Window
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
 
-class LoaderSource:
-    """Batches of any ``RecDataset``, through ``paddle.io.DataLoader``.
+class LoaderSource(Source):
+    """Batches of any ``RecDataset``, as ``paddle.io.DataLoader`` makes them.
 
     Args:
         make_dataset: builds the reader anew for every pass.
-        batch_size: rows in a batch.
+        batch_size: rows in a batch; None where the reader's items are whole batches.
         name: what errors call the source.
         drop_last: leave out an incomplete last batch.
         num_workers: worker processes.
         shuffle_seed: seed of the order of a map-style reader; None keeps the reader's.
     """
 
-    rows: int | None = None
-    known_rows: int | None = None
-    steps: int | None = None
-
     def __init__(
         self,
         make_dataset: Callable[[], Any],
-        batch_size: int,
+        batch_size: int | None,
         name: str,
         drop_last: bool,
         num_workers: int,
@@ -51,55 +48,54 @@ class LoaderSource:
         self.drop_last = drop_last
         self.num_workers = num_workers
         self.shuffle_seed = shuffle_seed
-        self._skipped: tuple[int, list[str]] = (0, [])
-
-    def take_skipped(self) -> tuple[int, list[str]]:
-        """See :meth:`BlockSource.take_skipped`."""
-        skipped, self._skipped = self._skipped, (0, [])
-        return skipped
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
     ) -> Iterator[Window]:
-        """One window per batch; see :meth:`BlockSource.windows`."""
+        """One window per batch; see :meth:`Source.windows`."""
         dataset = self.make_dataset()
         is_stream = isinstance(dataset, IterableDataset)
         member = "__iter__" if is_stream else "__getitem__"
-        batch = -1
         with foreign(dataset, member):
             batches = self._batches(dataset, is_stream, epoch)
-        while True:
-            with foreign(dataset, member):
-                arrays = next(batches, None)
-            if arrays is None:
-                break
-            batch += 1
+        batch = -1
+        for batch, arrays in enumerate(iterate(dataset, member, batches)):
             if batch >= first_batch:
                 rows = _rows(arrays)
-                yield Window(batch, max(self.batch_size, rows), arrays, rows)
-        if hasattr(dataset, "skipped_rows"):  # worker processes keep their counts to themselves
-            self._skipped = dataset.skipped_rows()
+                yield Window(batch, max(self.batch_size or rows, rows), arrays, rows)
+        # Worker processes keep their counts to themselves.
+        self._skipped = call_hook(dataset, "skipped_rows", default=self._skipped)
         if batch < 0:
-            raise UserError(f"{self.name} holds no rows for a batch of {self.batch_size}")
+            size = f" for a batch of {self.batch_size}" if self.batch_size else ""
+            raise UserError(f"{self.name} holds no rows{size}")
 
     def _batches(self, dataset: Any, is_stream: bool, epoch: int) -> Iterator[Any]:
         workers = self._workers(dataset)
+        how: dict[str, Any]
         if is_stream:
             if self.shuffle_seed is not None:
                 raise UserError(
                     "runner.shuffle needs a reader with blocks() or a map-style one, and "
                     f"{inspect.getfile(type(dataset))} is an IterableDataset without"
                 )
-            rows, how = dataset, {"batch_size": self.batch_size, "drop_last": self.drop_last}
+            rows = dataset
+            how = {"batch_size": self.batch_size, "drop_last": self.drop_last}
+            if self.batch_size is None:
+                how = {"batch_size": None}
         else:
             order = np.arange(len(dataset))
             if self.shuffle_seed is not None:
                 order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(dataset))
             rows = (dataset[index] for index in order.tolist())
+            # Items that are whole batches are fetched one at a time, and their list taken off.
             batches = BatchSampler(
-                sampler=_Order(order), batch_size=self.batch_size, drop_last=self.drop_last
+                sampler=_Order(order),
+                batch_size=self.batch_size or 1,
+                drop_last=self.drop_last and self.batch_size is not None,
             )
             how = {"batch_sampler": batches}
+            if self.batch_size is None:
+                how["collate_fn"] = _only
         if not workers:
             # Paddle's own loader would read in a thread, and wait for ever if the reader fails.
             return self._collated(iter(rows))
@@ -108,13 +104,16 @@ class LoaderSource:
         return iter(DataLoader(dataset, return_list=True, num_workers=workers, **how))
 
     def _collated(self, rows: Iterator[Any]) -> Iterator[Any]:
-        while True:
-            items = list(itertools.islice(rows, self.batch_size))
-            if not items or (self.drop_last and len(items) < self.batch_size):
-                return
-            batch = default_collate_fn(items)
-            arrays = [batch] if isinstance(batch, np.ndarray) else batch
+        for batch in rows if self.batch_size is None else self._stacked(rows, self.batch_size):
+            arrays = batch if isinstance(batch, (list, tuple, Mapping)) else [batch]
             yield _tensors(arrays) if paddle.in_dynamic_mode() else arrays
+
+    def _stacked(self, rows: Iterator[Any], batch_size: int) -> Iterator[Any]:
+        while True:
+            items = list(itertools.islice(rows, batch_size))
+            if not items or (self.drop_last and len(items) < batch_size):
+                return
+            yield default_collate_fn(items)
 
     def _workers(self, dataset: Any) -> int:
         """Every worker of an IterableDataset reads all rows, unless its code shares them out."""
@@ -131,7 +130,7 @@ class LoaderSource:
         return 1
 
 
-class CustomSource(LoaderSource):
+class CustomSource(Source):
     """Batches of a loader that the static model itself makes.
 
     Args:
@@ -142,23 +141,21 @@ class CustomSource(LoaderSource):
             rows than the first.
     """
 
+    name = "create_data_loader"
+
     def __init__(
         self, make_loader: Callable[[], Iterable[Any]], owner: Any, drop_last: bool
     ) -> None:
-        super().__init__(make_loader, 1, "create_data_loader", drop_last, 0)
+        self.make_loader = make_loader
         self.owner = owner
+        self.drop_last = drop_last
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
     ) -> Iterator[Window]:
-        """One window per batch; see :meth:`BlockSource.windows`."""
-        batches = iter(self.make_dataset())
+        """One window per batch; see :meth:`Source.windows`."""
         batch, size = -1, 0
-        while True:
-            with foreign(self.owner, "create_data_loader"):
-                arrays = next(batches, None)
-            if arrays is None:
-                break
+        for arrays in iterate(self.owner, self.name, self.make_loader()):
             # Paddle's own loaders give a list with a dict for each device.
             if not isinstance(arrays, Mapping) and isinstance(arrays[0], Mapping):
                 arrays = arrays[0]
@@ -203,6 +200,11 @@ class _Order(Sampler):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+def _only(items: Sequence[Any]) -> Any:
+    """The item of a list of one."""
+    return items[0]
 
 
 def _tensors(batch: Any) -> Any:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
+from rec_runner.data.rows import Block, take
 from rec_runner.system.errors import RunError
 from rec_runner.system.files import written_aside
 
-_ARRAYS = ("features", "labels")
 _DTYPE = np.dtype(np.float32)
+_NAME = re.compile(r"[A-Za-z_]\w*")
 _PIECE = 16 << 20
 
 
@@ -26,25 +29,29 @@ class CachedRows(NamedTuple):
     """What a cache holds.
 
     Attributes:
-        features: float32 ``[n, F]``, memory-mapped read-only.
-        labels: float32 ``[n, T]``, likewise.
+        arrays: by name, float32 matrices of equal length, memory-mapped read-only.
         files: runs of rows ``(file, number of rows)``, in the order of the rows.
         skipped: rows that the reader left out: how many, and what was wrong with the first ones.
     """
 
-    features: np.ndarray
-    labels: np.ndarray
+    arrays: Mapping[str, np.ndarray]
     files: list[tuple[str, int]]
     skipped: tuple[int, list[str]]
 
-    def names(self, start: int, end: int) -> tuple[str, ...]:
-        """Files of the rows from ``start`` to ``end - 1``."""
-        found, first = {}, 0
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.arrays["labels"])
+
+    def block(self, start: int, end: int) -> Block:
+        """The rows from ``start`` to ``end - 1``, or to the last."""
+        found: dict[str, None] = {}
+        first = 0
         for file, rows in self.files:
             if first < end and start < first + rows:
                 found[file] = None
             first += rows
-        return tuple(found)
+        return Block(take(self.arrays, slice(start, end)), tuple(found))
 
 
 class RowCache:
@@ -68,14 +75,15 @@ class RowCache:
             manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
             if manifest["own_crc32"] != _own_checksum(manifest):
                 return None
-            arrays = [self._mapped(name, manifest[name]) for name in _ARRAYS]
+            arrays = {name: self._mapped(name, e) for name, e in manifest["arrays"].items()}
             files = [(file, rows) for file, rows in manifest["files"]]
             count, examples = manifest["skipped"]
-            if {len(array) for array in arrays} != {sum(rows for _, rows in files)}:
+            whole = {len(array) for array in arrays.values()} == {sum(rows for _, rows in files)}
+            if not whole or not {"features", "labels"} <= arrays.keys():
                 return None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
-        return CachedRows(*arrays, files, (count, examples))
+        return CachedRows(arrays, files, (count, examples))
 
     def _mapped(self, name: str, entry: dict[str, Any]) -> np.ndarray:
         """An array of the cache.
@@ -85,7 +93,7 @@ class RowCache:
         """
         file, shape = self.path / f"{name}.bin", entry["shape"]
         plain = all(type(size) is int and size >= 0 for size in shape)  # noqa: E721 - no bool
-        if entry["dtype"] != str(_DTYPE) or len(shape) != 2 or not plain:
+        if entry["dtype"] != str(_DTYPE) or len(shape) != 2 or not (plain and _NAME.fullmatch(name)):
             raise ValueError(f"{file} is not a matrix of float32")
         if file.stat().st_size != shape[0] * shape[1] * _DTYPE.itemsize:
             raise ValueError(f"{file} has another size")
@@ -97,14 +105,14 @@ class RowCache:
 
     def written(
         self,
-        blocks: Iterable[tuple[np.ndarray, np.ndarray, str]],
+        blocks: Iterable[Block],
         skipped: Callable[[], tuple[int, list[str]]] = lambda: (0, []),
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
+    ) -> Iterator[Block]:
         """Pass blocks on and write them; the cache counts once the last has been passed on.
 
         Args:
-            blocks: features, labels and their file. Ones that are not matrices of float32 are
-                passed on, and leave no cache.
+            blocks: the reader's. Ones that do not hold matrices of float32 only are passed on,
+                and leave no cache.
             skipped: asked at the end, see :class:`CachedRows`.
 
         Raises:
@@ -113,28 +121,30 @@ class RowCache:
         aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}")
         try:
             aside.mkdir(parents=True)
-            entries: dict[str, Any] = {}
+            entries: dict[str, dict[str, Any]] = {}
             files: list[list[Any]] = []
             fits = True
-            with (
-                open(aside / "features.bin", "wb") as features,
-                open(aside / "labels.bin", "wb") as labels,
-            ):
+            with ExitStack() as stack:
+                streams: dict[str, Any] = {}
                 for block in blocks:
-                    fits = fits and all(_fits(array) for array in block[:2])
+                    fits = fits and all(_fits(name, array) for name, array in block.arrays.items())
                     if fits:
-                        for name, file, array in zip(_ARRAYS, (features, labels), block):
-                            _append(file, array, entries.setdefault(name, _entry(array)))
-                        if not files or files[-1][0] != str(block[2]):
-                            files.append([str(block[2]), 0])
-                        files[-1][1] += len(block[1])
+                        for name, array in block.arrays.items():
+                            if name not in streams:
+                                file = open(aside / f"{name}.bin", "wb")
+                                streams[name] = stack.enter_context(file)
+                                entries[name] = _entry(array)
+                            _append(streams[name], array, entries[name])
+                        if not files or files[-1][0] != block.files[0]:
+                            files.append([block.files[0], 0])
+                        files[-1][1] += block.rows
                     yield block
-                for file in (features, labels):
-                    file.flush()
-                    os.fsync(file.fileno())
+                for stream in streams.values():
+                    stream.flush()
+                    os.fsync(stream.fileno())
             if fits:
                 count, examples = skipped()
-                manifest = {**entries, "files": files, "skipped": [count, list(examples)]}
+                manifest = {"arrays": entries, "files": files, "skipped": [count, list(examples)]}
                 manifest["own_crc32"] = _own_checksum(manifest)
                 with written_aside(aside / "manifest.json") as stream:
                     stream.write(json.dumps(manifest).encode())
@@ -146,8 +156,8 @@ class RowCache:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _fits(array: np.ndarray) -> bool:
-    return array.dtype == _DTYPE and array.ndim == 2
+def _fits(name: str, array: np.ndarray) -> bool:
+    return array.dtype == _DTYPE and array.ndim == 2 and _NAME.fullmatch(name) is not None
 
 
 def _entry(array: np.ndarray) -> dict[str, Any]:

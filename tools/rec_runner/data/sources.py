@@ -1,25 +1,20 @@
-"""From a folder of files to the batches of an epoch.
-
-Two sources share one shape, ``windows()``: a *window* is a run of consecutive batches that the
-loop hands to an engine at once, so that nothing but training happens between its batches.
-``BlockSource`` serves readers that have the ``blocks()`` hook, ``LoaderSource`` any other.
-"""
+"""Which source gives the rows that the config names: its folders, sizes, seeds and caches."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Callable
 
 import numpy as np
 
 from rec_runner.config import Config
-from rec_runner.contract.model_dir import foreign
+from rec_runner.contract.guard import foreign
+from rec_runner.contract.hooks import call_hook
 from rec_runner.data.block_source import BlockSource
 from rec_runner.data.loader_source import LoaderSource
 from rec_runner.data.row_cache import RowCache
+from rec_runner.data.rows import Source
 from rec_runner.system.errors import UserError
-
-Source = Union[BlockSource, LoaderSource]
 
 
 def list_files(config: Config, key: str) -> list[str]:
@@ -57,9 +52,7 @@ def open_source(
     """
     files = list_files(config, folder_key)
     name = str(Path(files[0]).parent)
-    # Directories that are only trained may know one size.
-    one_size = config.runner("infer_batch_size") is None
-    batch_size = config.required("train_batch_size" if one_size else f"{phase}_batch_size")
+    batch_size = config.batch_size(phase)
 
     def make_dataset() -> Any:
         with foreign(reader):
@@ -71,6 +64,8 @@ def open_source(
         workers = config.runner("num_workers")
         drop_last = folder_key == "train_data_dir"
         return LoaderSource(make_dataset, batch_size, name, drop_last, workers, shuffle_seed)
+    # Only a reader without blocks() may make the batches itself.
+    batch_size = batch_size or config.required("train_batch_size")
     keep, part = None, "to train on" if phase == "train" else "to validate on"
     if share is not None:
         seed = config.runner("seed")
@@ -88,11 +83,13 @@ def open_source(
         cache_bytes=config.runner("cache_mb") << 20,
         keep=keep,
         kept=f"{part} with runner.valid_share {config.runner('valid_share')}",
-        disk=_disk_cache(config, make_dataset(), files, share),
+        disk=_disk_cache(config, make_dataset, files, share),
     )
 
 
-def _disk_cache(config: Config, dataset: Any, files: list[str], share: Any) -> RowCache | None:
+def _disk_cache(
+    config: Config, make_dataset: Callable[[], Any], files: list[str], share: Any
+) -> RowCache | None:
     """The disk cache of these files as this reader reads them.
 
     A reader's optional ``cache_key()`` says which of its settings decide what it yields; without
@@ -101,10 +98,9 @@ def _disk_cache(config: Config, dataset: Any, files: list[str], share: Any) -> R
     folder = config.runner("cache_dir")
     if folder is None:
         return None
-    if hasattr(dataset, "cache_key"):
-        key = dataset.cache_key()
-    else:
-        key = {k: v for k, v in config.items() if k.startswith("hyper_parameters.")}
+    dataset = make_dataset()
+    hyper = {k: v for k, v in config.items() if k.startswith("hyper_parameters.")}
+    key = call_hook(dataset, "cache_key", default=hyper)
     kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
     draw = share and [share, config.runner("seed")]
     skips = config.runner("bad_rows") == "skip"

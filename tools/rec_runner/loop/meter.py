@@ -10,22 +10,20 @@ import numpy as np
 
 from rec_runner.data.rows import Window
 from rec_runner.engine.base import Engine, Outcome
-from rec_runner.metrics.tasks import TaskMetrics
+from rec_runner.metrics.base import plain
 from rec_runner.report.report import Record
-
-MAX_SHOWN = 4
 
 
 class Meter:
     """Collects the outcomes of a pass.
 
     Args:
-        engine: whose own metrics count where the model has no binary tasks.
+        engine: its metrics are reset, and count the rows of this pass.
         phase: ``train``, ``valid`` or ``infer``.
         epoch: which epoch.
 
     Attributes:
-        tasks: exact metrics of the binary tasks, or None.
+        rows: rows so far.
         waited: seconds that the last window took to come.
     """
 
@@ -33,15 +31,18 @@ class Meter:
         self.engine = engine
         self.phase = phase
         self.epoch = epoch
-        self.tasks = TaskMetrics(engine.task_names) if engine.task_names is not None else None
         self.rows = 0
         self.waited = 0.0
         self._losses: list[np.ndarray] = []
-        self._loss_rows: list[int] = []
+        self._batch_rows: list[np.ndarray] = []
         self._values: Mapping[str, Any] = {}
-        self._last: tuple[Outcome, int] = (Outcome.joined([]), 1)
         self._start = time.perf_counter()
-        engine.reset_metrics()
+        engine.metrics.reset()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the pass has taken, those before a resume included."""
+        return time.perf_counter() - self._start
 
     def timed(self, windows: Iterable[Window]) -> Iterator[Window]:
         """Pass windows on and note how long each took to come."""
@@ -54,97 +55,63 @@ class Meter:
                 return
             yield window
 
-    def add(self, window: Window, outcome: Outcome) -> None:
-        """Count a window, or what was trained on of it."""
-        self.rows += window.rows if outcome.labels is None else len(outcome.labels)
-        if self.tasks is not None:
-            self.tasks.update(outcome.labels, outcome.log_odds)
+    def add(self, outcome: Outcome) -> None:
+        """Count what was trained on or scored of a window."""
+        self.rows += int(outcome.rows.sum())
+        self._batch_rows.append(outcome.rows)
         if len(outcome.losses):
             self._losses.append(outcome.losses)
-            if self.phase != "train":  # where the last batch may be a small one
-                self._loss_rows.append(window.rows)
         self._values = outcome.values
-        self._last = outcome, window.batch_size
 
     def running(self) -> dict[str, Any]:
         """What a log line shows in mid-epoch."""
-        if self.tasks is not None:
-            metrics = self.tasks.running_auc()
-        else:
-            metrics = _plain(self.engine.running_metrics(), arrays=True)
         loss = {"loss": float(self._losses[-1][-1])} if self._losses else {}
-        return {**metrics, **loss, **_plain(self._values, arrays=True)}
+        return {**self.engine.metrics.running(), **loss, **plain(self._values, arrays=True)}
 
     def record(self) -> Record:
-        """The pass as one record of ``metrics.jsonl``."""
-        seconds = time.perf_counter() - self._start
-        metrics = self.tasks.result() if self.tasks else _plain(self.engine.own_metrics())
+        """The pass as one record of ``metrics.jsonl``; its loss is the mean over rows."""
         loss = {}
         if self._losses:
             losses = np.concatenate(self._losses).astype(np.float64)
-            loss = {"loss": float(np.average(losses, weights=self._loss_rows or None))}
+            loss = {"loss": float(np.average(losses, weights=_joined(self._batch_rows)))}
+        seconds = self.seconds
         return {
             "phase": self.phase,
-            "path": self.engine.path,
+            "graph": self.engine.graph,
             "epoch": self.epoch,
-            **_plain(self._values),
-            **metrics,
+            **plain(self._values),
+            **self.engine.metrics.result(),
             **loss,
             "rows": self.rows,
             "seconds": round(seconds, 3),
             "rows_per_second": round(self.rows / max(seconds, 1e-9), 1),
         }
 
+    def last_batch(self) -> dict[str, np.ndarray]:
+        """What the last batch gave: labels and log-odds, or what the model itself names."""
+        rows = _joined(self._batch_rows)
+        return self.engine.metrics.last_batch(int(rows[-1]) if len(rows) else 0)
+
     def state_dict(self) -> dict[str, Any]:
         """What a mid-epoch checkpoint needs to go on with this pass."""
-        state: dict[str, Any] = {"rows": self.rows, "losses": _concatenated(self._losses)}
-        if self.tasks is not None:
-            state.update(labels=self.tasks.labels, log_odds=self.tasks.log_odds)
-        else:
-            state["own"] = self.engine.metrics_state()
-            state["values"] = _plain(self._values)
-        return state
+        losses = np.concatenate(self._losses) if self._losses else np.empty(0, np.float32)
+        return {
+            "seconds": self.seconds,
+            "losses": losses,
+            "batch_rows": _joined(self._batch_rows),
+            "values": plain(self._values),
+            "metrics": self.engine.metrics.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
-        self.rows = state["rows"]
+        self._start = time.perf_counter() - state["seconds"]
         self._losses = [state["losses"]] if len(state["losses"]) else []
-        if self.tasks is not None:
-            self.tasks.update(state["labels"], state["log_odds"])
-        else:
-            self.engine.set_metrics_state(state["own"])
-            self._values = state.get("values", {})
-
-    def last_batch(self) -> dict[str, np.ndarray]:
-        """What the last batch gave: labels and log-odds, or what the model itself names."""
-        if self.tasks is None:
-            return self.engine.last_values()
-        outcome, size = self._last
-        first = (len(outcome.labels) - 1) // size * size
-        return {"labels": outcome.labels[first:], "log_odds": outcome.log_odds[first:]}
+        self._batch_rows = [state["batch_rows"]]
+        self._values = state["values"]
+        self.rows = int(state["batch_rows"].sum())
+        self.engine.metrics.load_state_dict(state["metrics"])
 
 
-def _concatenated(pieces: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
-
-
-def _plain(values: Mapping[str, Any], arrays: bool = False) -> dict[str, Any]:
-    """Tensors, arrays and lists as numbers and lists that JSON knows.
-
-    Args:
-        values: by name.
-        arrays: show larger arrays too, abbreviated to a line of text, rather than leave them out.
-    """
-    plain = {}
-    for name, value in values.items():
-        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
-        if array.size == 1:
-            number = array.item()
-            undefined = isinstance(number, float) and np.isnan(number)
-            plain[name] = None if undefined else number
-        elif isinstance(value, (list, tuple)):
-            plain[name] = array.tolist()
-        elif arrays:
-            text = np.array2string(array, threshold=MAX_SHOWN, edgeitems=1, precision=6)
-            plain[name] = " ".join(text.split())
-    return plain
+def _joined(pieces: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(pieces) if pieces else np.empty(0, np.int64)

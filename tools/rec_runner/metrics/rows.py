@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import paddle
 
-from rec_runner.metrics.tasks import auc
-
-BINS = 1 << 12
+from rec_runner.metrics.auc import auc
+from rec_runner.metrics.base import array_of
+from rec_runner.metrics.binned import BinnedAuc
 
 
 class AucRows:
@@ -23,7 +23,7 @@ class AucRows:
         """Forget all rows."""
         self._scores: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
-        self._counts = np.zeros((2, BINS), np.int64)
+        self._binned = BinnedAuc(0.0, 1.0)
 
     def add(self, predictions: Any, labels: Any, tags: Any = None) -> None:
         """Add rows.
@@ -34,18 +34,16 @@ class AucRows:
             tags: ``ins_tag_weight``: 0 for a row that does not count; one for each row, else the
                 first one is that of all.
         """
-        table = _array(predictions)
+        table = array_of(predictions)
         scores = table[:, -1] if table.ndim == 2 else table.reshape(-1)
-        positive = _array(labels).reshape(-1) > 0.5
+        positive = array_of(labels).reshape(-1) > 0.5
         if tags is not None:
-            counts = _array(tags).reshape(len(tags), -1)[:, 0] != 0
+            counts = array_of(tags).reshape(len(tags), -1)[:, 0] != 0
             counts = counts if len(counts) == len(scores) else np.repeat(counts[:1], len(scores))
             scores, positive = scores[counts], positive[counts]
         self._scores.append(np.array(scores))
         self._labels.append(positive)
-        bins = np.clip(np.nan_to_num(scores) * BINS, 0, BINS - 1).astype(np.int64)
-        for counts, rows in zip(self._counts, (~positive, positive)):
-            counts += np.bincount(bins[rows], minlength=BINS)
+        self._binned.add(positive, scores)
 
     def exact(self) -> float | None:
         """AUC of all rows so far; None where a class is missing."""
@@ -54,12 +52,7 @@ class AucRows:
 
     def running(self) -> float | None:
         """The same from counts in bins, in a time that does not grow with the rows."""
-        negatives, positives = self._counts.astype(np.float64)
-        pairs = negatives.sum() * positives.sum()
-        if not pairs:
-            return None
-        below = np.cumsum(negatives) - negatives
-        return float(positives @ (below + negatives / 2) / pairs)
+        return self._binned.value()
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Scores and labels of all rows so far."""
@@ -72,6 +65,16 @@ class AucRows:
         self.reset()
         if len(state["scores"]):
             self.add(state["scores"], state["labels"])
+
+    def mark(self) -> tuple[int, np.ndarray]:
+        """Where the count stands, for :meth:`rewind`."""
+        return len(self._scores), self._binned.counts.copy()
+
+    def rewind(self, mark: tuple[int, np.ndarray]) -> None:
+        """Forget the rows that came after :meth:`mark`."""
+        updates, counts = mark
+        del self._scores[updates:], self._labels[updates:]
+        self._binned.counts[:] = counts
 
 
 class ExactAuc(paddle.metric.Auc):
@@ -107,7 +110,3 @@ def with_exact_aucs(metrics: list[Any]) -> list[Any]:
         else metric
         for metric in metrics
     ]
-
-
-def _array(values: Any) -> np.ndarray:
-    return np.asarray(values.numpy() if hasattr(values, "numpy") else values)

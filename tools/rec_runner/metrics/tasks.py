@@ -1,58 +1,22 @@
-"""AUC and log loss per task, exact, the same for both graph paths."""
+"""AUC and log loss of binary tasks whose log-odds the engine hands over."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-RUNNING_BINS = 1 << 12
-RUNNING_LIMIT = 12.0
+from rec_runner.metrics.auc import auc, log_loss, probability
+from rec_runner.metrics.base import Metrics
+from rec_runner.metrics.binned import BinnedAuc
+
+RUNNING_LIMIT = 12.0  # log-odds
+_KINDS = {"auc": auc, "logloss": log_loss}
 
 
-def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """Area under the ROC curve; a tie between a positive and a negative counts one half.
-
-    Args:
-        labels: ``[n]``, 0 or 1.
-        scores: ``[n]``, any numbers; only their order counts.
-
-    Returns:
-        the area, or None where one class is missing and there is none.
-    """
-    positive = labels > 0.5
-    return _area(np.sort(scores[~positive]), scores[positive])
-
-
-def _area(sorted_negatives: np.ndarray, positives: np.ndarray) -> float | None:
-    if not len(sorted_negatives) or not len(positives):
-        return None
-    positives = np.sort(positives)  # searchsorted is several times faster on sorted needles
-    below = np.searchsorted(sorted_negatives, positives, side="left").sum(dtype=np.float64)
-    not_above = np.searchsorted(sorted_negatives, positives, side="right").sum(dtype=np.float64)
-    return float((below + not_above) / 2 / len(positives) / len(sorted_negatives))
-
-
-def log_loss(labels: np.ndarray, log_odds: np.ndarray) -> float | None:
-    """Mean of ``-log p(label)``, from log-odds, so that no probability is ever clipped.
-
-    Args:
-        labels: ``[n]``, 0 or 1.
-        log_odds: ``[n]``, logit of class 1.
-    """
-    if not len(labels):
-        return None
-    z = log_odds.astype(np.float64)
-    return float(np.mean(np.logaddexp(0.0, z) - labels * z))
-
-
-def probability(log_odds: np.ndarray) -> np.ndarray:
-    """Probability of class 1, float64, exact for small ones too."""
-    return np.exp(-np.logaddexp(0.0, -log_odds.astype(np.float64)))
-
-
-class TaskMetrics:
-    """Collects labels and log-odds of an epoch; gives every task's AUC and log loss.
+class TaskMetrics(Metrics):
+    """Exact metrics of every task: ``auc_<task>``, then ``logloss_<task>``.
 
     Holds 4 bytes for a score and 1 for a label, per row and task.
 
@@ -62,15 +26,17 @@ class TaskMetrics:
 
     def __init__(self, task_names: Sequence[str]) -> None:
         self.task_names = tuple(task_names)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all rows."""
         self._labels: list[np.ndarray] = []
         self._log_odds: list[np.ndarray] = []
-        shape = (len(self.task_names), RUNNING_BINS)
-        self._positives = np.zeros(shape, np.int64)
-        self._negatives = np.zeros(shape, np.int64)
+        self._binned = [BinnedAuc(-RUNNING_LIMIT, RUNNING_LIMIT) for _ in self.task_names]
         self._counted = 0
 
     def update(self, labels: np.ndarray, log_odds: np.ndarray) -> None:
-        """Add rows: labels ``[n, T]`` and log-odds ``[n, T]``."""
+        """Add rows: labels ``[n, T]`` and log-odds float32 ``[n, T]``."""
         self._labels.append(labels.astype(np.bool_))
         self._log_odds.append(log_odds)
 
@@ -87,37 +53,53 @@ class TaskMetrics:
     def result(self) -> dict[str, float | None]:
         """``auc_<task>`` of every task, then ``logloss_<task>``; None where undefined."""
         labels, log_odds = self.labels, self.log_odds
-        values: dict[str, float | None] = {}
-        for task, name in enumerate(self.task_names):
-            values[f"auc_{name}"] = auc(labels[:, task], log_odds[:, task])
-        for task, name in enumerate(self.task_names):
-            values[f"logloss_{name}"] = log_loss(labels[:, task], log_odds[:, task])
-        return values
+        return {
+            f"{kind}_{name}": measure(labels[:, task], log_odds[:, task])
+            for kind, measure in _KINDS.items()
+            for task, name in enumerate(self.task_names)
+        }
 
-    def running_auc(self) -> dict[str, float | None]:
-        """``auc_<task>`` over the rows so far, cheap enough for a log line.
-
-        From a histogram of ``RUNNING_BINS`` bins, within about 1e-4 of :meth:`result`.
-        """
-        self._count()
-        values: dict[str, float | None] = {}
-        for name, positives, negatives in zip(self.task_names, self._positives, self._negatives):
-            total = float(positives.sum()) * float(negatives.sum())
-            below = np.cumsum(negatives) - negatives
-            wins = float(positives @ below) + float(positives @ negatives) / 2
-            values[f"auc_{name}"] = wins / total if total else None
-        return values
-
-    def _count(self) -> None:
-        """Put the rows that came since the last call into the histograms."""
+    def running(self) -> dict[str, float | None]:
+        """``auc_<task>`` over the rows so far, from bins, within about 1e-4 of the exact one."""
         for labels, log_odds in zip(self._labels[self._counted :], self._log_odds[self._counted :]):
-            place = (log_odds + RUNNING_LIMIT) * (RUNNING_BINS / (2 * RUNNING_LIMIT))
-            place = np.clip(np.nan_to_num(place), 0, RUNNING_BINS - 1).astype(np.int64)
-            for task in range(len(self.task_names)):
-                positive = labels[:, task]
-                for histogram, rows in ((self._positives, positive), (self._negatives, ~positive)):
-                    histogram[task] += np.bincount(place[rows, task], minlength=RUNNING_BINS)
+            for task, binned in enumerate(self._binned):
+                binned.add(labels[:, task], log_odds[:, task])
         self._counted = len(self._labels)
+        return {f"auc_{name}": b.value() for name, b in zip(self.task_names, self._binned)}
+
+    def lower_is_better(self, name: str) -> bool:
+        """A task's name tells nothing; the kind stands before it."""
+        return name.partition("_")[0] != "auc"
+
+    def last_batch(self, rows: int) -> dict[str, np.ndarray]:
+        """Its ``labels`` and ``log_odds``, ``[rows, T]``."""
+        labels, log_odds = self.labels, self.log_odds
+        return {"labels": labels[len(labels) - rows :], "log_odds": log_odds[len(labels) - rows :]}
+
+    def predictions(self) -> dict[str, np.ndarray]:
+        """``label_<task>`` and ``probability_<task>`` of every task."""
+        columns = {}
+        for task, name in enumerate(self.task_names):
+            columns[f"label_{name}"] = self.labels[:, task].astype(np.int8)
+            columns[f"probability_{name}"] = probability(self.log_odds[:, task])
+        return columns
+
+    def state_dict(self) -> dict[str, Any]:
+        """Labels and log-odds of all rows so far."""
+        return {"labels": self.labels, "log_odds": self.log_odds}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count on from what :meth:`state_dict` gave."""
+        self.reset()
+        self.update(state["labels"], state["log_odds"])
+
+    def mark(self) -> int:
+        """Number of updates; log lines, which count into bins, are not written in between."""
+        return len(self._labels)
+
+    def rewind(self, mark: int) -> None:
+        """Forget the updates after :meth:`mark`."""
+        del self._labels[mark:], self._log_odds[mark:]
 
 
 def _joined(pieces: Sequence[np.ndarray], width: int, dtype: type) -> np.ndarray:

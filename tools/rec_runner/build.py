@@ -1,0 +1,133 @@
+"""What every job builds from its config: engine and reader, weights from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rec_runner.config import Config
+from rec_runner.contract.guard import foreign
+from rec_runner.contract.hooks import reads_blocks
+from rec_runner.contract.model_dir import ModelDir
+from rec_runner.engine.base import Engine
+from rec_runner.system.errors import UserError
+from rec_runner.system.log import warn
+
+
+def build_engine(graph: str, config: Config, phase: str, scores: bool) -> tuple[Engine, Any]:
+    """Engine and reader class: by blocks where both have the hooks, else by the contract.
+
+    Args:
+        graph: ``dygraph`` or ``static``.
+        config: the run's config.
+        phase: ``train`` or ``infer``.
+        scores: rows are to be scored too, not only trained on.
+
+    Returns:
+        the engine, and class ``RecDataset``, None where the static model makes the batches itself.
+
+    Raises:
+        UserError: the model directory breaks the contract; names file and class.
+    """
+    model_dir = ModelDir(config.model_dir)
+    training = phase == "train"
+    contract: type[Engine]
+    blocks: type[Engine]
+    if graph == "static":
+        from rec_runner.engine.static.blocks import BlockStaticEngine
+        from rec_runner.engine.static.contract import StaticEngine
+
+        kind = model_dir.load("static_model", "StaticModel", scores)
+        with foreign(kind):
+            model = kind(config)
+        blocks, contract = BlockStaticEngine, StaticEngine
+    else:
+        from rec_runner.engine.dygraph.blocks import BlockDygraphEngine
+        from rec_runner.engine.dygraph.contract import DygraphEngine
+
+        kind = model_dir.load("dygraph_model", "DygraphModel", scores)
+        with foreign(kind):
+            model = kind()
+        blocks, contract = BlockDygraphEngine, DygraphEngine
+    if graph == "static" and config.runner("reader_type") == "CustomizeDataLoader":
+        return contract(model_dir, config, model, training), None
+    reader = model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
+    chosen = blocks if reads_blocks(model, reader) else contract
+    return chosen(model_dir, config, model, training), reader
+
+
+def _reader_module(model_dir: ModelDir, config: Config, phase: str) -> str:
+    """The reader's module; a config that names only the one for training means both.
+
+    Raises:
+        UserError: the config names a file.
+    """
+    key = f"{phase}_reader_path"
+    named = config.get("runner.infer_reader_path") is not None
+    if phase == "infer" and not named:
+        if not (model_dir.path / f"{config.runner(key)}.py").is_file():
+            key = "train_reader_path"
+    name = config.runner(key)
+    if name.endswith(".py") or "/" in name:
+        module = Path(name).name.removesuffix(".py")
+        raise UserError(
+            f"{config['yaml_path']}: runner.{key} should be the name of a module in the "
+            f"config's folder, without .py, such as {module}, got {name!r}"
+        )
+    return name
+
+
+def warn_unused(graph: str, phase: str, config: Config, engine: Engine, reader: Any) -> None:
+    """Say which keys of the config this tool or this directory has no use for.
+
+    Keys of the other phase are passed over, since a config is shared; so are those that the
+    directory's own code reads, and those that only say what holds anyway.
+
+    Args:
+        graph: ``dygraph`` or ``static``.
+        phase: ``train`` or ``infer``.
+        config: the run's config.
+        engine: what runs the model.
+        reader: class ``RecDataset``, None where the model makes its batches.
+    """
+    by_contract, training = not engine.reads_blocks, phase == "train"
+    exports = config.runner("use_inference")
+    hooks = by_contract and "is for directories with our hooks of whole blocks"
+    no_reader = reader is None and "is not for reader_type CustomizeDataLoader"
+    no_export = training and not exports and "needs runner.use_inference"
+    workers = not by_contract and "is for readers without blocks(), here the tool reads by itself"
+    unused = {
+        "save_predictions": not training and by_contract and "needs a model with our hooks",
+        "use_inference": training and graph != "static" and "is for the static trainer",
+        "save_inference_feed_varnames": no_export,
+        "save_inference_fetch_varnames": no_export,
+        "cache_dir": hooks,
+        "cache_mb": hooks,
+        "shuffle_buffer": training and hooks,
+        "bad_rows": hooks,
+        "bad_rows_cap": hooks,
+        "num_workers": no_reader or workers,
+        "shuffle": training and no_reader,
+        "test_data_dir": not training and no_reader,
+        "reader_type": graph != "static" and "is for the static tools, this one takes the reader",
+    }
+    for name, reason in unused.items():
+        if reason and config.is_set(name) and not engine.model_dir.mentions(f"runner.{name}"):
+            warn(f"{config['yaml_path']}: runner.{name} has no effect here: it {reason}")
+
+
+def load_weights_into(engine: Engine, weights: Mapping[str, np.ndarray], name: str) -> None:
+    """Set all weights of an engine from a checkpoint's.
+
+    Args:
+        engine: whose network it is.
+        weights: by name, of this network or as the hook ``convert_state_dict`` knows them.
+        name: what errors call the checkpoint.
+
+    Raises:
+        UserError: the checkpoint is of another network, names what differs.
+    """
+    engine.load(weights, name)

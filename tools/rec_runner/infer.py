@@ -1,0 +1,121 @@
+"""The job of the two infer tools: score the test rows with the checkpoints of some epochs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rec_runner.build import build_engine, load_weights_into, warn_unused
+from rec_runner.checkpoint.store import Checkpoints, load_weights
+from rec_runner.config import Config
+from rec_runner.data.block_source import BlockSource
+from rec_runner.data.loader_source import CustomSource
+from rec_runner.data.rows import Source
+from rec_runner.data.sources import open_source
+from rec_runner.engine.base import Engine
+from rec_runner.loop.loop import evaluate
+from rec_runner.report.predictions import write_predictions
+from rec_runner.report.report import Report
+from rec_runner.system.errors import UserError
+from rec_runner.system.files import write_arrays
+from rec_runner.system.log import warn
+
+CONTRACT_EPOCHS = 10
+
+
+def infer(graph: str, config: Config) -> None:
+    """Score the test rows with the checkpoints that the config asks for.
+
+    Args:
+        graph: ``dygraph`` or ``static``.
+        config: the run's config.
+    """
+    checkpoints = Checkpoints(config.runner("infer_load_path"))
+    epochs = _epochs_to_score(config, checkpoints)
+    engine, reader = build_engine(graph, config, "infer", scores=True)
+    warn_unused(graph, "infer", config, engine, reader)
+    epochs = _within_range(epochs, config, engine)
+    source = _open_test_rows(config, reader, engine, passes=len(epochs))
+    writable = os.access(checkpoints.folder, os.W_OK)
+    report = Report(checkpoints.folder / "infer_metrics.jsonl" if writable else None)
+    for epoch in epochs:
+        folder = checkpoints.folder / str(epoch)
+        load_weights_into(engine, load_weights(folder), str(folder))
+        _warn_of_other_tasks(checkpoints.facts(epoch), config, folder)
+        interval = config.runner("print_interval")
+        meter, _ = evaluate(engine, source, epoch, "infer", report, interval)
+        predictions = engine.metrics.predictions() if config.runner("save_predictions") else {}
+        if predictions:
+            write_predictions(folder / "predictions.csv", predictions)
+        if config.runner("use_save_data"):
+            write_arrays(folder / "last_infer_batch.npz", meter.last_batch())
+    report.summary()
+
+
+def _open_test_rows(config: Config, reader: Any, engine: Engine, passes: int) -> Source:
+    if reader is None:
+        return CustomSource(engine.data_loader, engine.model, drop_last=False)
+    source = open_source(config, reader, "infer", engine.reads_blocks, "test_data_dir")
+    source.encode_with(engine.encode, keep=False)
+    if isinstance(source, BlockSource) and passes == 1:
+        source.cache_bytes = 0  # read once, the rows need not be kept
+    return source
+
+
+def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
+    """The epochs asked for; if none is, the best, or without validation all that there are.
+
+    Raises:
+        UserError: there is no checkpoint, or not the one asked for.
+    """
+    start, end = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
+    there, strange = checkpoints.epochs(), checkpoints.strange_epochs()
+    if start is None and end is None:
+        best = checkpoints.best_epoch()
+        epochs = [e for e in there if e not in strange] if best is None else [best]
+    else:
+        start = start or 0
+        if end is not None and end <= start:
+            raise UserError(
+                f"runner.infer_start_epoch {start} and runner.infer_end_epoch {end} name no epoch: "
+                f"the end is one past the last, so {start + 1} or more was expected"
+            )
+        # Without an end, at least the first has to be there.
+        epochs = range(start, max([start, *there]) + 1 if end is None else end)
+    missing = next((epoch for epoch in epochs if epoch not in there), None)
+    if missing is not None or not epochs:
+        wanted = "any epoch" if missing is None else f"epoch {missing}"
+        left = " (an earlier run's)"
+        known = ", ".join(f"{e}{left if e in strange else ''}" for e in there) or "none"
+        raise UserError(
+            f"runner.infer_load_path: no checkpoint of {wanted} in "
+            f"{checkpoints.folder.absolute()}; epochs there: {known}"
+        )
+    for epoch in strange:
+        fate = "is scored" if epoch in epochs else "is left out"
+        warn(f"checkpoint {checkpoints.folder / str(epoch)} is an earlier run's and {fate}")
+    return list(epochs)
+
+
+def _warn_of_other_tasks(facts: Mapping[str, Any], config: Config, folder: Path) -> None:
+    """Tasks under other names, or of other columns, load and score all the same."""
+    for key in ("hyper_parameters.task_names", "hyper_parameters.label_columns"):
+        was, now = facts.get(key), config.get(key)
+        if None not in (was, now) and was != now:
+            warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")
+
+
+def _within_range(epochs: list[int], config: Config, engine: Engine) -> list[int]:
+    """The contract's range of epochs, 0 to 9, where neither config nor hooks say more."""
+    asked = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
+    if engine.reads_blocks or asked != (None, None):
+        return epochs
+    within = [epoch for epoch in epochs if epoch < CONTRACT_EPOCHS]
+    if within and within != epochs:
+        warn(
+            f"epochs {within[0]} to {within[-1]} are scored, as without runner.infer_start_epoch "
+            f"and runner.infer_end_epoch; there are checkpoints up to {epochs[-1]}"
+        )
+    return within or epochs

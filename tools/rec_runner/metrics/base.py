@@ -1,0 +1,102 @@
+"""What the loop asks of the metrics of a pass, whoever counts them."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+MAX_SHOWN = 4
+_WORD = re.compile(r"[a-z]+\d*")
+# Words of a metric's name that say of what kind it is.
+_SCORES = set("auc gauc acc accuracy precision recall f1 ndcg map mrr hit hitrate ctr r2".split())
+_ERRORS = set("loss logloss cost mse rmse mae mape err error perplexity ppl deviation".split())
+
+
+class Metrics(ABC):
+    """Metrics of one pass over the rows; an engine counts each window it trains on or scores."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget all rows."""
+
+    @abstractmethod
+    def result(self) -> dict[str, Any]:
+        """Values over all rows so far, by name; None where one is undefined."""
+
+    def running(self) -> dict[str, Any]:
+        """The same for a log line in mid-pass, perhaps less precise but quick."""
+        return self.result()
+
+    def lower_is_better(self, name: str) -> bool:
+        """Direction of a value of :meth:`result`."""
+        return sounds_like_error(name)
+
+    @abstractmethod
+    def last_batch(self, rows: int) -> dict[str, np.ndarray]:
+        """What the last batch gave, by name.
+
+        Args:
+            rows: how many rows it had.
+        """
+
+    def predictions(self) -> dict[str, np.ndarray]:
+        """Columns of ``predictions.csv``, a row for each one scored; none where it is not known."""
+        return {}
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What has been counted, for a checkpoint in mid-epoch."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count on from what :meth:`state_dict` gave."""
+
+    @abstractmethod
+    def mark(self) -> Any:
+        """Where the count stands, for :meth:`rewind`; cheap, however many rows there are."""
+
+    @abstractmethod
+    def rewind(self, mark: Any) -> None:
+        """Forget the rows that came after :meth:`mark`."""
+
+
+def sounds_like_error(name: str) -> bool:
+    """Whether less of a metric is better, by the first word of its name that tells its kind.
+
+    Whole words count, so that a task called ``apply`` does not make an error of ``auc_apply``.
+    A name that tells nothing is taken for a score, of which more is better.
+    """
+    words = _WORD.findall(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    kinds = (word in _ERRORS for word in words if word in _ERRORS or word in _SCORES)
+    return next(kinds, False)
+
+
+def array_of(value: Any) -> np.ndarray:
+    """A Tensor, array, number or list as an array."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+
+
+def plain(values: Mapping[str, Any], arrays: bool = False) -> dict[str, Any]:
+    """Tensors, arrays and lists as numbers and lists that JSON knows.
+
+    Args:
+        values: by name.
+        arrays: show larger arrays too, abbreviated to a line of text, rather than leave them out.
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        array = array_of(value)
+        if array.size == 1:
+            number = array.item()
+            undefined = isinstance(number, float) and np.isnan(number)
+            found[name] = None if undefined else number
+        elif isinstance(value, (list, tuple)):
+            found[name] = array.tolist()
+        elif arrays:
+            text = np.array2string(array, threshold=MAX_SHOWN, edgeitems=1, precision=6)
+            found[name] = " ".join(text.split())
+    return found

@@ -1,0 +1,213 @@
+"""Metrics that a model keeps itself, on either graph, for directories without our hooks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+import numpy as np
+import paddle
+
+from rec_runner.metrics.base import MAX_SHOWN, Metrics, array_of, plain, sounds_like_error
+from rec_runner.metrics.rows import AucRows, ExactAuc, with_exact_aucs
+
+_SCORES = tuple(getattr(paddle.metric, n) for n in ("Auc", "Accuracy", "Precision", "Recall"))
+Counters = Mapping[str, np.ndarray]
+
+
+class ModelMetrics(Metrics):
+    """The ``paddle.metric`` objects of a ``DygraphModel``, which updates them itself.
+
+    Args:
+        metrics: what ``create_metrics`` gives; each plain AUC is replaced by an exact one.
+        names: their names.
+
+    Attributes:
+        metrics: what ``train_forward`` and ``infer_forward`` are handed, and hand back.
+        last: values of the last batch that the model wants printed.
+    """
+
+    def __init__(self, metrics: Sequence[Any], names: Sequence[str]) -> None:
+        self.metrics = with_exact_aucs(list(metrics))
+        self.names = list(names)
+        self.last: Mapping[str, Any] = {}
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self.last = {}
+        for metric in self.metrics:
+            metric.reset()
+
+    def result(self) -> dict[str, Any]:
+        """Values over all rows so far; AUCs exact."""
+        return plain({name: _exact(metric) for name, metric in zip(self.names, self.metrics)})
+
+    def running(self) -> dict[str, Any]:
+        """What the metrics themselves say."""
+        values = {name: _accumulated(m) for name, m in zip(self.names, self.metrics)}
+        return plain(values, arrays=True)
+
+    def lower_is_better(self, name: str) -> bool:
+        """By the metric's class, else by what it says of itself, else by its name."""
+        metric = dict(zip(self.names, self.metrics)).get(name)
+        said = getattr(metric, "lower_is_better", None)
+        if isinstance(said, bool):
+            return said
+        return not isinstance(metric, _SCORES) and sounds_like_error(name)
+
+    def last_batch(self, rows: int) -> dict[str, np.ndarray]:
+        """What the model wanted printed of it."""
+        return {name: array_of(value) for name, value in self.last.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What each metric has counted: its numbers, arrays and lists of numbers."""
+        states = {str(index): _state(metric) for index, metric in enumerate(self.metrics)}
+        return {"metrics": states, "last": self.last_batch(0)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count on from what :meth:`state_dict` gave."""
+        self.last = dict(state["last"])
+        for index, metric in enumerate(self.metrics):
+            saved = state["metrics"].get(str(index), {})
+            if isinstance(metric, ExactAuc):
+                metric.rows.load_state_dict(saved)
+            else:
+                vars(metric).update(saved)
+
+    def mark(self) -> Any:
+        """Copies of what the metrics hold."""
+        held = [
+            m.rows.mark() if isinstance(m, ExactAuc) else {k: _copied(v) for k, v in vars(m).items()}
+            for m in self.metrics
+        ]
+        return list(self.metrics), held, self.last
+
+    def rewind(self, mark: Any) -> None:
+        """Put back what :meth:`mark` copied."""
+        self.metrics, held, self.last = list(mark[0]), mark[1], mark[2]
+        for metric, values in zip(self.metrics, held):
+            if isinstance(metric, ExactAuc):
+                metric.rows.rewind(values)
+            else:
+                vars(metric).clear()
+                vars(metric).update({name: _copied(value) for name, value in values.items()})
+
+
+class FetchedMetrics(Metrics):
+    """What a ``StaticModel`` gives to fetch: AUCs over all rows, the rest as the last batch has it.
+
+    Args:
+        counters: gives the counts that ``auc`` operators keep in variables, by name.
+        set_counters: sets such counts.
+    """
+
+    def __init__(
+        self, counters: Callable[[], Counters], set_counters: Callable[[Counters], None]
+    ) -> None:
+        self.counters = counters
+        self.set_counters = set_counters
+        self._auc_rows: dict[str, AucRows] = {}
+        self._last: dict[str, Any] = {}
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self._auc_rows, self._last = {}, {}
+        self.set_counters({name: np.zeros_like(count) for name, count in self.counters().items()})
+
+    def update(self, values: Mapping[str, Any], auc_inputs: Mapping[str, Sequence[Any]]) -> None:
+        """Add a batch.
+
+        Args:
+            values: what was fetched, by name.
+            auc_inputs: what each AUC's operator read, by name; see ``AucRows.add``.
+        """
+        self._last = dict(values)
+        for name, inputs in auc_inputs.items():
+            self._auc_rows.setdefault(name, AucRows()).add(*inputs)
+
+    def result(self) -> dict[str, Any]:
+        """AUCs of all rows and what the last batch gave, but for its loss.
+
+        The loss is a pass's mean in its record; the last batch's would stand beside it.
+        """
+        rest = {name: v for name, v in self._last.items() if name != loss_name(self._last)}
+        return plain({**rest, **{name: rows.exact() for name, rows in self._auc_rows.items()}})
+
+    def running(self) -> dict[str, Any]:
+        """The same from counts in bins, the loss included."""
+        aucs = {name: rows.running() for name, rows in self._auc_rows.items()}
+        return plain({**self._last, **aucs}, arrays=True)
+
+    def lower_is_better(self, name: str) -> bool:
+        """An AUC's operator tells that it is one, whatever its name."""
+        return name not in self._auc_rows and sounds_like_error(name)
+
+    def last_batch(self, rows: int) -> dict[str, np.ndarray]:
+        """What was fetched of it, but for AUCs."""
+        return {name: np.asarray(value) for name, value in self._last.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows of each AUC, counts of the operators, the last batch's values."""
+        return {
+            "rows": {name: rows.state_dict() for name, rows in self._auc_rows.items()},
+            "counts": dict(self.counters()),
+            "last": self.last_batch(0),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count on from what :meth:`state_dict` gave."""
+        self._auc_rows = {}
+        for name, rows in state["rows"].items():
+            self._auc_rows[name] = AucRows()
+            self._auc_rows[name].load_state_dict(rows)
+        self._last = dict(state["last"])
+        self.set_counters(state["counts"])
+
+    def mark(self) -> Any:
+        """Where each AUC's rows stand; copies of the rest."""
+        marks = {name: rows.mark() for name, rows in self._auc_rows.items()}
+        return marks, dict(self.counters()), dict(self._last)
+
+    def rewind(self, mark: Any) -> None:
+        """Forget the rows that came after :meth:`mark`."""
+        marks, counters, self._last = mark
+        self._auc_rows = {name: rows for name, rows in self._auc_rows.items() if name in marks}
+        for name, rows in self._auc_rows.items():
+            rows.rewind(marks[name])
+        self.set_counters(counters)
+
+
+def loss_name(values: Mapping[str, Any]) -> str | None:
+    """The loss among what a model fetches: by its usual names, else the first that sounds so."""
+    likely = [n for n in values if "cost" in n.lower() or "loss" in n.lower()]
+    return next((n for n in ("cost", "loss", *likely) if n in values), None)
+
+
+def _exact(metric: Any) -> Any:
+    return metric.rows.exact() if isinstance(metric, ExactAuc) else _accumulated(metric)
+
+
+def _accumulated(metric: Any) -> Any:
+    """A metric's value; a few numbers in an array are a list, which every record shows."""
+    value = metric.accumulate()
+    array = array_of(value)
+    return array.tolist() if array.ndim == 1 and array.size <= MAX_SHOWN else value
+
+
+def _state(metric: Any) -> dict[str, Any]:
+    if isinstance(metric, ExactAuc):
+        return metric.rows.state_dict()
+    kept = {}
+    for name, value in vars(metric).items():
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if all(isinstance(number, (int, float, np.ndarray, np.number)) for number in numbers):
+            kept[name] = value.copy() if isinstance(value, (list, np.ndarray)) else value
+    return kept
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # what cannot be copied, such as a module, is not a count
+        return value

@@ -1,0 +1,200 @@
+"""The job of the two trainers: set up, then the training loop."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rec_runner.build import build_engine, load_weights_into, warn_unused
+from rec_runner.checkpoint.resume import FolderLock, check_facts, run_facts, versions
+from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot, load_weights
+from rec_runner.config import Config
+from rec_runner.contract.hooks import call_hook, has
+from rec_runner.data.loader_source import CustomSource
+from rec_runner.data.rows import Source
+from rec_runner.data.sources import open_source
+from rec_runner.loop.loop import LastBatch, Plan, Training
+from rec_runner.loop.monitor import Monitor
+from rec_runner.report.report import Report
+from rec_runner.report.visualdl import Visual
+from rec_runner.system.errors import UserError
+from rec_runner.system.files import write_arrays
+from rec_runner.system.log import warn
+from rec_runner.system.signals import StopSignal
+
+
+def train(graph: str, config: Config) -> None:
+    """Train and save, see ``loop.Training``.
+
+    Args:
+        graph: ``dygraph`` or ``static``.
+        config: the run's config.
+    """
+    job = TrainJob(graph, config)
+    with FolderLock(job.folder):
+        facts = run_facts(config)  # reads every data file: what is cheap has been checked before
+        with StopSignal() as stop:
+            job.run(facts, stop)
+
+
+class TrainJob:
+    """The parts of a training run, made one after another, the cheapest checks first.
+
+    Args:
+        graph: ``dygraph`` or ``static``.
+        config: the run's config.
+
+    Raises:
+        UserError: a part cannot be made as the config asks for it.
+    """
+
+    def __init__(self, graph: str, config: Config) -> None:
+        self.config = config
+        self.folder = Path(config.runner("model_save_path"))
+        for key in ("epochs", "print_interval"):
+            config.required(key)
+        self._set_up_model(graph)
+        self._set_up_data()
+        warn_unused(graph, "train", config, self.engine, self.reader)
+        self._set_up_monitor()
+        self._set_up_output()
+
+    def _set_up_model(self, graph: str) -> None:
+        config = self.config
+        validates = config.runner("valid_data_dir") is not None or config.runner("valid_share") > 0
+        self.engine, self.reader = build_engine(graph, config, "train", scores=validates)
+
+    def _set_up_data(self) -> None:
+        config, reader = self.config, self.reader
+        blocks, share = self.engine.reads_blocks, config.runner("valid_share")
+        validates = config.runner("valid_data_dir") is not None
+        self.valid_source: Source | None = None
+        if reader is None:
+            if share or validates:
+                raise UserError("runner.reader_type CustomizeDataLoader gives no validation rows")
+            loader = self.engine.data_loader
+            self.source: Source = CustomSource(loader, self.engine.model, drop_last=True)
+            return
+        if validates:
+            self.valid_source = open_source(config, reader, "infer", blocks, "valid_data_dir")
+            share = 0.0
+        elif share:
+            if not blocks:
+                raise UserError(
+                    "runner.valid_share needs a reader with blocks(); use valid_data_dir"
+                )
+            self.valid_source = open_source(
+                config, reader, "infer", blocks, "train_data_dir", (0.0, share)
+            )
+        kept = (share, 1.0) if share else None
+        self.source = open_source(config, reader, "train", blocks, "train_data_dir", kept)
+
+    def _set_up_monitor(self) -> None:
+        config, engine = self.config, self.engine
+        if self.valid_source is None:
+            for name in ("patience", "monitor"):
+                if config.get(f"runner.{name}") is not None:
+                    warn(
+                        f"{config['yaml_path']}: runner.{name} has no effect without validation "
+                        "rows; set runner.valid_data_dir or runner.valid_share"
+                    )
+        elif engine.reads_blocks:  # a wrong name should not wait until an epoch is trained
+            Monitor(config.runner("monitor"), engine.metrics).value(engine.metrics.result())
+
+    def _set_up_output(self) -> None:
+        config = self.config
+        visual = Visual(self.folder if config.runner("use_visual") else None)
+        self.report = Report(self.folder / "metrics.jsonl", visual=visual)
+        notes = {"config": dict(config), "versions": versions()}
+        self.checkpoints = Checkpoints(str(self.folder), config.runner("keep_checkpoints"), notes)
+
+    def run(self, facts: Mapping[str, Any], stop: StopSignal) -> None:
+        """Start or resume, then train.
+
+        Args:
+            facts: see ``resume.run_facts``.
+            stop: says when a person wants the run to end.
+        """
+        runner = self.config.runner
+        start = self._set_up_start(facts, stop)
+        plan = Plan(
+            epochs=runner("epochs"),
+            print_interval=runner("print_interval"),
+            save_steps=runner("save_steps"),
+            monitor=runner("monitor"),
+            patience=runner("patience"),
+            skip_bad_batches=runner("skip_bad_batches"),
+            facts=facts,
+        )
+        training = Training(
+            engine=self.engine,
+            source=self.source,
+            valid_source=self.valid_source,
+            plan=plan,
+            checkpoints=self.checkpoints,
+            report=self.report,
+            stop=stop,
+            finish_epoch=self._finish_epoch,
+        )
+        self.checkpoints.begin(start.progress.run)
+        training.run(start)
+        self.report.summary()
+
+    def _set_up_start(self, facts: Mapping[str, Any], stop: StopSignal) -> Snapshot:
+        """Weights and optimizer to start from; where the run stands."""
+
+        def check() -> None:
+            stop.check("stopped by a signal before the first step; nothing new was saved")
+
+        engine = self.engine
+        resume = self.config.runner("resume")
+        start = self.checkpoints.newest() if resume else None
+        if start is not None:
+            resolve = engine.model.resolved_settings if has(engine.model, "resolved_settings") else None
+            check_facts(start.facts, facts, self.folder, resolve)
+            load_weights_into(engine, start.weights, str(self.folder))
+            engine.start_training(self.source.count(check))
+            engine.resume_optimizer(start.optimizer, start.progress.step)
+            self._finish_last_save(start.progress)
+        else:
+            self._initialise(check)
+            engine.start_training(self.source.count(check))
+            start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, facts)
+        self.source.encode_with(engine.encode, keep=True)
+        if self.valid_source is not None:
+            self.valid_source.count(check)  # a bad row should not wait until an epoch is trained
+            self.valid_source.encode_with(engine.encode, keep=True)
+        if resume:
+            place = f"epoch {start.progress.epoch}, batch {start.progress.batch}"
+            self.report.log(f"resume: starts at {place}")
+        return start
+
+    def _initialise(self, check: Any) -> None:
+        """Weights to start from: a checkpoint's, or fresh ones with the inputs' statistics."""
+        engine, initial = self.engine, self.config.runner("model_init_path")
+        if initial:
+            load_weights_into(engine, load_weights(Path(initial)), initial)
+        elif engine.reads_blocks:
+
+            def features() -> Any:
+                for piece in self.source.features():
+                    check()
+                    yield piece
+
+            learnt = call_hook(engine.model, "adapt", features(), self.config, default={})
+            engine.set_state_dict(learnt)
+
+    def _finish_last_save(self, progress: Progress) -> None:
+        """Do what a kill may have kept the last save from, once its checkpoint stood."""
+        self.checkpoints.settle(progress)
+        last = self.checkpoints.folder / str(progress.epoch - 1)
+        if progress.batch == 0 and self.engine.lacks(last):
+            self.engine.finish_epoch(last)
+
+    def _finish_epoch(self, epoch: int, last_batch: LastBatch) -> None:
+        folder = self.folder / str(epoch)
+        self.engine.finish_epoch(folder)
+        if self.config.runner("use_save_data"):
+            write_arrays(folder / "last_train_batch.npz", last_batch)
