@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rec_runner.checkpoint.resume import FolderLock, check_facts, run_facts, versions
+from rec_runner.checkpoint.resume import FolderLock, check_fingerprint, run_fingerprint, versions
 from rec_runner.checkpoint.store import (
     Checkpoints,
     Progress,
@@ -50,7 +50,7 @@ def train(path: str, config: Config) -> None:
         monitor=config.runner("monitor"),
         patience=config.runner("patience"),
         skip_bad_batches=config.runner("skip_bad_batches"),
-        facts=run_facts(config),
+        fingerprint=run_fingerprint(config),
     )
     model_dir = ModelDir(config.model_dir)
     engine, reader = make_engine(path, model_dir, config, "train")
@@ -67,7 +67,7 @@ def train(path: str, config: Config) -> None:
         start = checkpoints.newest() if config.runner("resume") else None
         if start is not None:
             resolve = getattr(engine.model, "resolved_settings", None)
-            check_facts(start.facts, plan.facts, folder, resolve)
+            check_fingerprint(start.fingerprint, plan.fingerprint, folder, resolve)
             engine.load(start.weights, str(folder))
             engine.start_training(_steps(source, stop))
             engine.resume_optimizer(start.optimizer, start.progress.step)
@@ -75,7 +75,7 @@ def train(path: str, config: Config) -> None:
         else:
             _initialise(engine, source, config, stop)
             engine.start_training(_steps(source, stop))
-            start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, plan.facts)
+            start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, plan.fingerprint)
         if isinstance(valid_source, BlockSource):
             _read_once(valid_source, stop)  # a bad row should not wait until an epoch is trained
         for rows in filter(None, (source, valid_source)):
@@ -109,7 +109,7 @@ def _warn_of_no_validation(config: Config) -> None:
 
 def _finish_last_save(engine: Engine, checkpoints: Checkpoints, progress: Progress) -> None:
     """Do what a kill may have kept the last save from, once its checkpoint stood."""
-    checkpoints.settle(progress)
+    checkpoints.finalize(progress)
     last = checkpoints.folder / str(progress.epoch - 1)
     if progress.batch == 0 and engine.lacks(last):
         engine.finish_epoch(last)
@@ -191,7 +191,7 @@ def infer(path: str, config: Config) -> None:
     for epoch in epochs:
         folder = checkpoints.folder / str(epoch)
         engine.load(load_weights(folder), str(folder))
-        _warn_of_other_tasks(checkpoints.facts(epoch), config, folder)
+        _warn_of_other_tasks(checkpoints.fingerprint(epoch), config, folder)
         interval = config.runner("print_interval")
         meter, _ = loop.evaluate(engine, source, epoch, "infer", report, interval)
         if config.runner("save_predictions") and meter.tasks is not None:
@@ -208,10 +208,10 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
         UserError: there is no checkpoint, or not the one asked for.
     """
     start, end = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
-    there, strange = checkpoints.epochs(), checkpoints.strange_epochs()
+    there, stale = checkpoints.epochs(), checkpoints.stale_epochs()
     if start is None and end is None:
         best = checkpoints.best_epoch()
-        epochs = [e for e in there if e not in strange] if best is None else [best]
+        epochs = [e for e in there if e not in stale] if best is None else [best]
     else:
         start = start or 0
         if end is not None and end <= start:
@@ -225,21 +225,21 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     if missing is not None or not epochs:
         wanted = "any epoch" if missing is None else f"epoch {missing}"
         left = " (an earlier run's)"
-        known = ", ".join(f"{e}{left if e in strange else ''}" for e in there) or "none"
+        known = ", ".join(f"{e}{left if e in stale else ''}" for e in there) or "none"
         raise UserError(
             f"runner.infer_load_path: no checkpoint of {wanted} in "
             f"{checkpoints.folder.absolute()}; epochs there: {known}"
         )
-    for epoch in strange:
+    for epoch in stale:
         fate = "is scored" if epoch in epochs else "is left out"
         warn(f"checkpoint {checkpoints.folder / str(epoch)} is an earlier run's and {fate}")
     return list(epochs)
 
 
-def _warn_of_other_tasks(facts: Mapping[str, Any], config: Config, folder: Path) -> None:
+def _warn_of_other_tasks(fingerprint: Mapping[str, Any], config: Config, folder: Path) -> None:
     """Tasks under other names, or of other columns, load and score all the same."""
     for key in ("hyper_parameters.task_names", "hyper_parameters.label_columns"):
-        was, now = facts.get(key), config.get(key)
+        was, now = fingerprint.get(key), config.get(key)
         if None not in (was, now) and was != now:
             warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")
 

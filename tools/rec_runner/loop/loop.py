@@ -35,7 +35,7 @@ class Plan:
         patience: epochs without a better one after which training stops; None never stops early.
         skip_bad_batches: leave a batch out if its loss, or a weight after it, is not finite,
             rather than stop.
-        facts: noted in every checkpoint, see :class:`Snapshot`.
+        fingerprint: noted in every checkpoint, see :class:`Snapshot`.
         infinite: weights that may hold numbers that are not finite, a mask for instance.
     """
 
@@ -45,7 +45,7 @@ class Plan:
     monitor: str
     patience: int | None
     skip_bad_batches: bool
-    facts: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     infinite: frozenset[str] = frozenset()
 
     def broken(self, weights: Mapping[str, np.ndarray]) -> list[str]:
@@ -341,7 +341,7 @@ def _save(
             f"weights are not finite after {place}: {', '.join(broken)}; not saved, earlier "
             "checkpoints are intact; a lower learning rate may help"
         )
-    checkpoints.save(Snapshot(progress, weights, optimizer, meter_state or {}, plan.facts))
+    checkpoints.save(Snapshot(progress, weights, optimizer, meter_state or {}, plan.fingerprint))
 
 
 def _report_skipped(source: Source, report: Report) -> None:
