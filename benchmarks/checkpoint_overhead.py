@@ -115,14 +115,14 @@ def measure(path: str, data: Path, batch: int, rounds: int) -> dict[str, Any]:
 
 def one_epoch(engine: Any, source: Any, config: Any, kind: str) -> tuple[float, float, int]:
     """Seconds of an epoch, of these inside saving and checking, and checkpoints written."""
-    from rec_runner.checkpoint.resume import run_facts
+    from rec_runner.checkpoint.resume import run_fingerprint
     from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot
     from rec_runner.loop import loop
     from rec_runner.report.report import Report
     from rec_runner.system.signals import StopSignal
 
-    facts = run_facts(config)
-    plan = loop.Plan(1, 1000, SAVE_STEPS[kind], "auc", None, False, facts)
+    fingerprint = run_fingerprint(config)
+    plan = loop.Plan(1, 1000, SAVE_STEPS[kind], "auc", None, False, fingerprint)
     notes = {"config": dict(config), "versions": {}}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, contextlib.ExitStack() as stack:
         inside = stack.enter_context(clocked() if kind != "bare" else nothing_checked())
@@ -136,7 +136,7 @@ def one_epoch(engine: Any, source: Any, config: Any, kind: str) -> tuple[float, 
             Checkpoints(folder, None, notes),
             Report(None),
             StopSignal(),
-            Snapshot(Progress(), {}, {}, {}, facts),
+            Snapshot(Progress(), {}, {}, {}, fingerprint),
         )
         seconds = time.perf_counter() - start
     return seconds, sum(inside), sum(inside.saves) if kind != "bare" else 0

@@ -18,7 +18,7 @@ from filelock import FileLock
 from helpers import ROOT, TOOLS, Result, make_model_dir, override, run_cases, write_table
 from test_resume import PATHS, assert_same_run
 
-from rec_runner.checkpoint.resume import FolderLock, check_facts, content
+from rec_runner.checkpoint.resume import FolderLock, check_fingerprint, content
 from rec_runner.checkpoint.safe_pickle import load_arrays
 from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot, load_weights
 from rec_runner.system.errors import UserError
@@ -211,13 +211,13 @@ def test_settings_are_compared_by_what_they_mean(tmp_path: Path) -> None:
         return {"hyper_parameters.size": int(facts.get("hyper_parameters.size", 5))}
 
     given = {"hyper_parameters.size": 5}
-    check_facts({}, given, tmp_path, resolve)
+    check_fingerprint({}, given, tmp_path, resolve)
     with pytest.raises(UserError, match="size was missing .* and is 5 now"):
-        check_facts({}, given, tmp_path)
+        check_fingerprint({}, given, tmp_path)
     with pytest.raises(UserError, match="size was 5 .* and is 6 now"):
-        check_facts(given, {"hyper_parameters.size": 6}, tmp_path, resolve)
+        check_fingerprint(given, {"hyper_parameters.size": 6}, tmp_path, resolve)
     with pytest.raises(UserError, match="size was 'x' .* and is 5 now"):
-        check_facts({"hyper_parameters.size": "x"}, given, tmp_path, resolve)
+        check_fingerprint({"hyper_parameters.size": "x"}, given, tmp_path, resolve)
 
 
 # The lock ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rec_runner.system.errors import UserError
-from rec_runner.system.files import written_aside
+from rec_runner.system.files import atomic_write
 from rec_runner.system.log import warn
 
 FORMATS = ("png", "svg")
@@ -109,7 +109,7 @@ def plot(options: argparse.Namespace) -> list[Path]:
                 file = out / f"{name}.{kind}"
                 # Without a date, the same picture gives the same file.
                 metadata = {"Date": None} if kind == "svg" else {}
-                with written_aside(file) as stream:
+                with atomic_write(file) as stream:
                     figure.savefig(stream, format=kind, metadata=metadata)
                 written.append(file)
     return written

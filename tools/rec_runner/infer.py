@@ -43,7 +43,7 @@ def infer(graph: str, config: Config) -> None:
     for epoch in epochs:
         folder = checkpoints.folder / str(epoch)
         load_weights_into(engine, load_weights(folder), str(folder))
-        _warn_of_other_tasks(checkpoints.facts(epoch), config, folder)
+        _warn_of_other_tasks(checkpoints.fingerprint(epoch), config, folder)
         interval = config.runner("print_interval")
         meter, _ = evaluate(engine, source, epoch, "infer", report, interval)
         predictions = engine.metrics.predictions() if config.runner("save_predictions") else {}
@@ -71,10 +71,10 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
         UserError: there is no checkpoint, or not the one asked for.
     """
     start, end = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
-    there, strange = checkpoints.epochs(), checkpoints.strange_epochs()
+    there, stale = checkpoints.epochs(), checkpoints.stale_epochs()
     if start is None and end is None:
         best = checkpoints.best_epoch()
-        epochs = [e for e in there if e not in strange] if best is None else [best]
+        epochs = [e for e in there if e not in stale] if best is None else [best]
     else:
         start = start or 0
         if end is not None and end <= start:
@@ -88,21 +88,21 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     if missing is not None or not epochs:
         wanted = "any epoch" if missing is None else f"epoch {missing}"
         left = " (an earlier run's)"
-        known = ", ".join(f"{e}{left if e in strange else ''}" for e in there) or "none"
+        known = ", ".join(f"{e}{left if e in stale else ''}" for e in there) or "none"
         raise UserError(
             f"runner.infer_load_path: no checkpoint of {wanted} in "
             f"{checkpoints.folder.absolute()}; epochs there: {known}"
         )
-    for epoch in strange:
+    for epoch in stale:
         fate = "is scored" if epoch in epochs else "is left out"
         warn(f"checkpoint {checkpoints.folder / str(epoch)} is an earlier run's and {fate}")
     return list(epochs)
 
 
-def _warn_of_other_tasks(facts: Mapping[str, Any], config: Config, folder: Path) -> None:
+def _warn_of_other_tasks(fingerprint: Mapping[str, Any], config: Config, folder: Path) -> None:
     """Tasks under other names, or of other columns, load and score all the same."""
     for key in ("hyper_parameters.task_names", "hyper_parameters.label_columns"):
-        was, now = facts.get(key), config.get(key)
+        was, now = fingerprint.get(key), config.get(key)
         if None not in (was, now) and was != now:
             warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")
 

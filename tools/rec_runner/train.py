@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rec_runner.build import build_engine, load_weights_into, warn_unused
-from rec_runner.checkpoint.resume import FolderLock, check_facts, run_facts, versions
+from rec_runner.checkpoint.resume import FolderLock, check_fingerprint, run_fingerprint, versions
 from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot, load_weights
 from rec_runner.config import Config
 from rec_runner.contract.hooks import call_hook, has
@@ -34,9 +34,9 @@ def train(graph: str, config: Config) -> None:
     """
     job = TrainJob(graph, config)
     with FolderLock(job.folder):
-        facts = run_facts(config)  # reads every data file: what is cheap has been checked before
+        fingerprint = run_fingerprint(config)  # reads every data file: what is cheap has been checked before
         with StopSignal() as stop:
-            job.run(facts, stop)
+            job.run(fingerprint, stop)
 
 
 class TrainJob:
@@ -110,15 +110,15 @@ class TrainJob:
         notes = {"config": dict(config), "versions": versions()}
         self.checkpoints = Checkpoints(str(self.folder), config.runner("keep_checkpoints"), notes)
 
-    def run(self, facts: Mapping[str, Any], stop: StopSignal) -> None:
+    def run(self, fingerprint: Mapping[str, Any], stop: StopSignal) -> None:
         """Start or resume, then train.
 
         Args:
-            facts: see ``resume.run_facts``.
+            fingerprint: see ``resume.run_fingerprint``.
             stop: says when a person wants the run to end.
         """
         runner = self.config.runner
-        start = self._set_up_start(facts, stop)
+        start = self._set_up_start(fingerprint, stop)
         plan = Plan(
             epochs=runner("epochs"),
             print_interval=runner("print_interval"),
@@ -126,7 +126,7 @@ class TrainJob:
             monitor=runner("monitor"),
             patience=runner("patience"),
             skip_bad_batches=runner("skip_bad_batches"),
-            facts=facts,
+            fingerprint=fingerprint,
         )
         training = Training(
             engine=self.engine,
@@ -142,7 +142,7 @@ class TrainJob:
         training.run(start)
         self.report.summary()
 
-    def _set_up_start(self, facts: Mapping[str, Any], stop: StopSignal) -> Snapshot:
+    def _set_up_start(self, fingerprint: Mapping[str, Any], stop: StopSignal) -> Snapshot:
         """Weights and optimizer to start from; where the run stands."""
 
         def check() -> None:
@@ -153,7 +153,7 @@ class TrainJob:
         start = self.checkpoints.newest() if resume else None
         if start is not None:
             resolve = engine.model.resolved_settings if has(engine.model, "resolved_settings") else None
-            check_facts(start.facts, facts, self.folder, resolve)
+            check_fingerprint(start.fingerprint, fingerprint, self.folder, resolve)
             load_weights_into(engine, start.weights, str(self.folder))
             engine.start_training(self.source.count(check))
             engine.resume_optimizer(start.optimizer, start.progress.step)
@@ -161,7 +161,7 @@ class TrainJob:
         else:
             self._initialise(check)
             engine.start_training(self.source.count(check))
-            start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, facts)
+            start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, fingerprint)
         self.source.encode_with(engine.encode, keep=True)
         if self.valid_source is not None:
             self.valid_source.count(check)  # a bad row should not wait until an epoch is trained
@@ -188,7 +188,7 @@ class TrainJob:
 
     def _finish_last_save(self, progress: Progress) -> None:
         """Do what a kill may have kept the last save from, once its checkpoint stood."""
-        self.checkpoints.settle(progress)
+        self.checkpoints.finalize(progress)
         last = self.checkpoints.folder / str(progress.epoch - 1)
         if progress.batch == 0 and self.engine.lacks(last):
             self.engine.finish_epoch(last)

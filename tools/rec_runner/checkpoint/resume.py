@@ -26,7 +26,7 @@ ATTEMPTS = 10
 _OPTIMIZER = "hyper_parameters.optimizer."
 
 
-def run_facts(config: Config) -> dict[str, Any]:
+def run_fingerprint(config: Config) -> dict[str, Any]:
     """What decides a run's course, and so must not change before it is resumed.
 
     Raises:
@@ -41,16 +41,16 @@ def run_facts(config: Config) -> dict[str, Any]:
         "valid_share",
         "monitor",
     )
-    facts = {f"runner.{name}": config.runner(name) for name in fixed}
+    fingerprint = {f"runner.{name}": config.runner(name) for name in fixed}
     if config.runner("shuffle"):
-        facts["runner.shuffle_buffer"] = config.runner("shuffle_buffer")
-    facts.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
+        fingerprint["runner.shuffle_buffer"] = config.runner("shuffle_buffer")
+    fingerprint.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
     required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
     for key in ("train_data_dir", "valid_data_dir"):
         if key == required or config.runner(key) is not None:
             for file in map(Path, list_files(config, key)):
-                facts[f"file {file.name} of runner.{key}"] = content(file)
-    return plain_json(facts)  # as a checkpoint will give them back
+                fingerprint[f"file {file.name} of runner.{key}"] = content(file)
+    return plain_json(fingerprint)  # as a checkpoint will give them back
 
 
 def content(file: Path) -> str:
@@ -70,7 +70,7 @@ def content(file: Path) -> str:
     return f"{size} bytes, sha256 {digest.hexdigest()[:16]}"
 
 
-def check_facts(
+def check_fingerprint(
     saved: Mapping[str, Any],
     now: Mapping[str, Any],
     folder: Path,
@@ -102,13 +102,13 @@ def check_facts(
 
 
 def _resolved(
-    resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None, facts: Mapping[str, Any]
+    resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None, fingerprint: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """What hyper-parameters mean; empty where that is not known."""
     if resolve is None:
         return {}
     try:
-        return resolve(facts)
+        return resolve(fingerprint)
     except Exception:  # settings of an older version perhaps: they are compared as given
         return {}
 

@@ -31,7 +31,7 @@ import pyarrow.csv
 from rec_runner.checkpoint.safe_pickle import load_arrays
 from rec_runner.metrics.tasks import TaskMetrics, probability
 from rec_runner.system.errors import RunError, UserError
-from rec_runner.system.files import plain_json, synced_folder, written_aside
+from rec_runner.system.files import atomic_write, plain_json, synced_folder
 from rec_runner.system.log import warn
 
 WEIGHTS = "rec.pdparams"
@@ -78,14 +78,14 @@ class Snapshot(NamedTuple):
         weights: name to array.
         optimizer: slot to array.
         meter: what the epoch's meter had collected; empty at the end of an epoch.
-        facts: what must not change before a resume, see ``resume.run_facts``.
+        fingerprint: what must not change before a resume, see ``resume.run_fingerprint``.
     """
 
     progress: Progress
     weights: Mapping[str, np.ndarray]
     optimizer: Mapping[str, Any]
     meter: Mapping[str, Any]
-    facts: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
 
 
 class Checkpoints:
@@ -108,17 +108,17 @@ class Checkpoints:
         """Epochs that have a checkpoint, ascending."""
         return [epoch for epoch, batch in self._places() if batch is None]
 
-    def strange_epochs(self) -> list[int]:
+    def stale_epochs(self) -> list[int]:
         """Epochs that an earlier run left here, as far as the folder tells which was the last."""
-        run, strange = self._run(), []
+        run, stale = self._run(), []
         for epoch in self.epochs() if run is not None else ():
             with suppress(UserError):  # PaddleRec's checkpoints tell nothing of their run
                 if _read_manifest(self.folder / str(epoch))["progress"]["run"] != run:
-                    strange.append(epoch)
-        return strange
+                    stale.append(epoch)
+        return stale
 
-    def facts(self, epoch: int) -> dict[str, Any]:
-        """What a checkpoint notes of its run, see ``resume.run_facts``; perhaps nothing."""
+    def fingerprint(self, epoch: int) -> dict[str, Any]:
+        """What a checkpoint notes of its run, see ``resume.run_fingerprint``; perhaps nothing."""
         with suppress(UserError):
             return _read_manifest(self.folder / str(epoch))["facts"]
         return {}
@@ -149,7 +149,7 @@ class Checkpoints:
         return sorted(found, key=_order)
 
     def save(self, snapshot: Snapshot) -> Path:
-        """Write a checkpoint beside its final name, flush it to disk, rename it, then settle.
+        """Write a checkpoint beside its final name, flush it to disk, rename it, then finalize it.
 
         Returns:
             its folder.
@@ -177,7 +177,7 @@ class Checkpoints:
             manifest = plain_json(
                 {
                     "progress": asdict(progress),
-                    "facts": snapshot.facts,
+                    "facts": snapshot.fingerprint,
                     "saved_at": time.time(),
                     "sha256": checksums,
                     **self.notes,
@@ -193,10 +193,10 @@ class Checkpoints:
                 f"checkpoint {target} cannot be written: {error.strerror or error}; "
                 "earlier checkpoints are intact"
             ) from error
-        self.settle(progress)
+        self.finalize(progress)
         return target
 
-    def settle(self, progress: Progress) -> None:
+    def finalize(self, progress: Progress) -> None:
         """Renew the mark of the best and remove what is no longer needed, as a save does last.
 
         Args:
@@ -216,7 +216,7 @@ class Checkpoints:
             RunError: the note cannot be written.
         """
         if self._run() != run:
-            with written_aside(self.folder / RUN) as stream:
+            with atomic_write(self.folder / RUN) as stream:
                 stream.write(json.dumps({"run": run}).encode())
 
     def _run(self) -> str | None:
@@ -244,7 +244,7 @@ class Checkpoints:
             (self.folder / BEST).unlink(missing_ok=True)  # an earlier run's
             return
         best = {"epoch": progress.best_epoch, "value": progress.best_value}
-        with written_aside(self.folder / BEST) as stream:
+        with atomic_write(self.folder / BEST) as stream:
             stream.write(json.dumps(best).encode())
 
     def _prune(self, progress: Progress) -> None:
@@ -437,5 +437,5 @@ def write_predictions(file: Path, tasks: TaskMetrics) -> None:
     for task, name in enumerate(tasks.task_names):
         columns[f"label_{name}"] = tasks.labels[:, task].astype(np.int8)
         columns[f"probability_{name}"] = probability(tasks.log_odds[:, task])
-    with written_aside(file) as stream:
+    with atomic_write(file) as stream:
         pyarrow.csv.write_csv(pyarrow.table(columns), stream)

@@ -18,7 +18,7 @@ import numpy as np
 
 from rec_runner.data.rows import Block, take
 from rec_runner.system.errors import RunError
-from rec_runner.system.files import written_aside
+from rec_runner.system.files import atomic_write
 
 _DTYPE = np.dtype(np.float32)
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -146,7 +146,7 @@ class RowCache:
                 count, examples = skipped()
                 manifest = {"arrays": entries, "files": files, "skipped": [count, list(examples)]}
                 manifest["own_crc32"] = _own_checksum(manifest)
-                with written_aside(aside / "manifest.json") as stream:
+                with atomic_write(aside / "manifest.json") as stream:
                     stream.write(json.dumps(manifest).encode())
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.replace(aside, self.path)

@@ -42,7 +42,7 @@ class Plan:
         monitor: validation metric that decides which epoch is best, see :class:`Monitor`.
         patience: epochs without a better one after which training stops; None never stops early.
         skip_bad_batches: see :class:`FiniteTraining`.
-        facts: noted in every checkpoint, see :class:`Snapshot`.
+        fingerprint: noted in every checkpoint, see :class:`Snapshot`.
     """
 
     epochs: int
@@ -51,7 +51,7 @@ class Plan:
     monitor: str
     patience: int | None
     skip_bad_batches: bool
-    facts: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
 
     @property
     def stops(self) -> list[tuple[int, int]]:
@@ -202,7 +202,7 @@ class Training:
                 f"weights are not finite after {place}: {', '.join(broken)}; not saved, earlier "
                 "checkpoints are intact; a lower learning rate may help"
             )
-        snapshot = Snapshot(progress, weights, optimizer, meter_state or {}, self.plan.facts)
+        snapshot = Snapshot(progress, weights, optimizer, meter_state or {}, self.plan.fingerprint)
         self.checkpoints.save(snapshot)
 
 

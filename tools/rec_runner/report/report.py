@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rec_runner.report.visualdl import Visual
-from rec_runner.system.files import written_aside
+from rec_runner.system.files import atomic_write
 from rec_runner.system.log import warn
 
 Record = dict[str, Any]
@@ -84,7 +84,7 @@ class Report:
     def _write(self) -> None:
         if self.metrics_file is None:
             return
-        with written_aside(self.metrics_file) as stream:
+        with atomic_write(self.metrics_file) as stream:
             stream.write("".join(_json_line(r) for r in self.records).encode())
 
     def summary(self) -> None:

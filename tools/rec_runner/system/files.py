@@ -14,7 +14,7 @@ from rec_runner.system.errors import RunError
 
 
 @contextmanager
-def written_aside(file: Path) -> Iterator[BinaryIO]:
+def atomic_write(file: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when all of it is on disk.
 
     Args:
@@ -43,7 +43,7 @@ def written_aside(file: Path) -> Iterator[BinaryIO]:
 
 def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as ``.npz``, whole or not at all."""
-    with written_aside(file) as stream:
+    with atomic_write(file) as stream:
         np.savez(stream, **{name: np.asarray(array) for name, array in arrays.items()})
 
 
