@@ -12,7 +12,7 @@ from rec_runner.contract.model_dir import foreign
 from rec_runner.data.rows import Window
 from rec_runner.engine.base import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.dygraph.contract import DygraphEngine, step_optimizer
-from rec_runner.engine.paddle_api.state import step_seed
+from rec_runner.paddle_api.state import step_seed
 
 # Paddle 2.6 takes only DLPack capsules, not objects that make them.
 _SHARES_MEMORY = int(paddle.__version__.split(".")[0]) >= 3

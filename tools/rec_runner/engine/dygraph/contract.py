@@ -12,7 +12,7 @@ from rec_runner.config import Config
 from rec_runner.contract.model_dir import ModelDir, check_returned, foreign
 from rec_runner.data.rows import Window
 from rec_runner.engine.base import Engine, Outcome, norms
-from rec_runner.engine.paddle_api.state import rename_slots, select_device, step_seed
+from rec_runner.paddle_api.state import rename_slots, select_device, step_seed
 from rec_runner.loop.meter import MAX_SHOWN
 from rec_runner.metrics.rows import ExactAuc, with_exact_aucs
 from rec_runner.system.errors import UserError

@@ -13,7 +13,7 @@ from paddle import static
 from rec_runner.contract.model_dir import foreign
 from rec_runner.data.rows import Window
 from rec_runner.engine.base import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
-from rec_runner.engine.paddle_api.state import rename_slots, step_seed
+from rec_runner.paddle_api.state import rename_slots, step_seed
 from rec_runner.engine.static.contract import Program, StaticEngine
 
 

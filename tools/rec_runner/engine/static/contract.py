@@ -19,7 +19,7 @@ from rec_runner.config import Config
 from rec_runner.contract.model_dir import ModelDir, check_returned, describe, foreign
 from rec_runner.data.rows import Window
 from rec_runner.engine.base import Engine, Outcome, norms
-from rec_runner.engine.paddle_api.state import (
+from rec_runner.paddle_api.state import (
     has_two_representations,
     place_of,
     rename_slots,
@@ -27,8 +27,8 @@ from rec_runner.engine.paddle_api.state import (
     step_seed,
     use_representation,
 )
-from rec_runner.engine.paddle_api.static_auc import auc_inputs, auc_state, is_auc_state
-from rec_runner.engine.paddle_api.static_gradients import is_dense, optimized_gradients
+from rec_runner.paddle_api.static_auc import auc_inputs, auc_state, is_auc_state
+from rec_runner.paddle_api.static_gradients import is_dense, optimized_gradients
 from rec_runner.engine.static.export import chosen, export, is_exported
 from rec_runner.metrics.rows import AucRows
 from rec_runner.system.errors import UserError
