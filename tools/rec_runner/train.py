@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
+
+import numpy as np
 
 from rec_runner.build import build_engine, load_weights_into, warn_unused
 from rec_runner.checkpoint.resume import FolderLock, check_fingerprint, run_fingerprint, versions
 from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot, load_weights
 from rec_runner.config import Config
-from rec_runner.contract.hooks import call_hook, has
+from rec_runner.contract.hooks import call_hook
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
 from rec_runner.data.sources import open_source
@@ -34,7 +36,9 @@ def train(graph: str, config: Config) -> None:
     """
     job = TrainJob(graph, config)
     with FolderLock(job.folder):
-        fingerprint = run_fingerprint(config)  # reads every data file: what is cheap has been checked before
+        fingerprint = run_fingerprint(
+            config
+        )  # reads every data file: what is cheap has been checked before
         with StopSignal() as stop:
             job.run(fingerprint, stop)
 
@@ -152,7 +156,9 @@ class TrainJob:
         resume = self.config.runner("resume")
         start = self.checkpoints.newest() if resume else None
         if start is not None:
-            resolve = engine.model.resolved_settings if has(engine.model, "resolved_settings") else None
+            resolve = (
+                engine.model.resolved_settings if has(engine.model, "resolved_settings") else None
+            )
             check_fingerprint(start.fingerprint, fingerprint, self.folder, resolve)
             load_weights_into(engine, start.weights, str(self.folder))
             engine.start_training(self.source.count(check))
@@ -171,14 +177,14 @@ class TrainJob:
             self.report.log(f"resume: starts at {place}")
         return start
 
-    def _initialise(self, check: Any) -> None:
+    def _initialise(self, check: Callable[[], None]) -> None:
         """Weights to start from: a checkpoint's, or fresh ones with the inputs' statistics."""
         engine, initial = self.engine, self.config.runner("model_init_path")
         if initial:
             load_weights_into(engine, load_weights(Path(initial)), initial)
         elif engine.reads_blocks:
 
-            def features() -> Any:
+            def features() -> Iterator[np.ndarray]:
                 for piece in self.source.features():
                     check()
                     yield piece

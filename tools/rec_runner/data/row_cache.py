@@ -93,7 +93,11 @@ class RowCache:
         """
         file, shape = self.path / f"{name}.bin", entry["shape"]
         plain = all(type(size) is int and size >= 0 for size in shape)  # noqa: E721 - no bool
-        if entry["dtype"] != str(_DTYPE) or len(shape) != 2 or not (plain and _NAME.fullmatch(name)):
+        if (
+            entry["dtype"] != str(_DTYPE)
+            or len(shape) != 2
+            or not (plain and _NAME.fullmatch(name))
+        ):
             raise ValueError(f"{file} is not a matrix of float32")
         if file.stat().st_size != shape[0] * shape[1] * _DTYPE.itemsize:
             raise ValueError(f"{file} has another size")

@@ -78,11 +78,13 @@ def named_block(block: Any, name: str) -> Block:
         arrays = {"features": block[0], "labels": block[1]}
         file = getattr(block, "file", block[2] if len(block) > 2 else name)
     else:
-        raise ValueError(f"blocks() should yield named arrays, and yielded a {type(block).__name__}")
+        raise ValueError(
+            f"blocks() should yield named arrays, and yielded a {type(block).__name__}"
+        )
     lengths = {key: len(array) for key, array in arrays.items()}
     if not {"features", "labels"} <= lengths.keys() or len({*lengths.values()}) > 1:
         raise ValueError(
-            f"blocks() should yield features, labels and more, all equally long, and yielded {lengths}"
+            f"it should yield features, labels and more, all equally long, and yielded {lengths}"
         )
     return Block(arrays, (str(file),))
 
@@ -179,7 +181,9 @@ class Source(ABC):
         """
         return self.steps
 
-    def encode_with(self, encode: Callable[[np.ndarray], np.ndarray], keep: bool) -> None:
+    def encode_with(  # noqa: B027 - may stay empty
+        self, encode: Callable[[np.ndarray], np.ndarray], keep: bool
+    ) -> None:
         """Give features encoded, where rows come in blocks.
 
         Args:

@@ -3,57 +3,44 @@
 from __future__ import annotations
 
 import math
-import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
 from rec_runner.config import Config
-from rec_runner.contract.model_dir import ModelDir, foreign
+from rec_runner.contract.guard import call
+from rec_runner.contract.hooks import has
+from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.loader_source import padded
 from rec_runner.data.rows import Window
-from rec_runner.system.errors import UserError
+from rec_runner.metrics.base import Metrics
+from rec_runner.metrics.tasks import TaskMetrics
+from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
+from rec_runner.system.seeds import seed_all
 
 ENCODE_BYTES = 1 << 20
-BLOCK_HOOKS = ("task_names", "encode", "loss_and_log_odds")
 
 
 class Outcome(NamedTuple):
-    """What training or scoring a window gave.
+    """What training or scoring a window gave; the engine's metrics have counted its rows.
 
     Attributes:
         losses: a loss per batch, or empty.
-        labels: ``[n, T]``, or None where the model keeps its own metrics.
-        log_odds: float32 ``[n, T]``, or None likewise.
+        rows: rows of each batch.
         values: further named numbers to print, of the last batch.
     """
 
     losses: np.ndarray
-    labels: np.ndarray | None
-    log_odds: np.ndarray | None
+    rows: np.ndarray
     values: Mapping[str, Any]
-
-    @classmethod
-    def joined(cls, outcomes: Sequence[Outcome]) -> Outcome:
-        """Outcomes of consecutive windows as one; of none, an empty one."""
-        if not outcomes:
-            return cls(np.empty(0, np.float32), None, None, {})
-        losses, labels, odds, values = zip(*outcomes)
-        whole = labels[0] is not None
-        return cls(
-            np.concatenate(losses),
-            np.concatenate(labels) if whole else None,
-            np.concatenate(odds) if whole else None,
-            values[-1],
-        )
 
 
 class Engine(ABC):
-    """One graph path of one model.
+    """Trains and scores one model on one graph.
 
     Args:
         model_dir: the model directory.
@@ -62,16 +49,18 @@ class Engine(ABC):
         training: whether to train, or only to score.
 
     Attributes:
-        task_names: names of the binary tasks whose log-odds the model gives; None where it keeps
-            its own metrics.
+        graph: ``dygraph`` or ``static``.
+        reads_blocks: the model has the hooks of whole blocks; windows hold named arrays.
+        metrics: counts each window that is trained on or scored.
         whole_checkpoints: refuse checkpoints that hold more than this network.
         steps_schedule: the engine itself moves the schedule on after every step.
         gradient_norms: Euclidean norms of the gradients of a window's last batch, by weight, and
             as ``all`` of them together; empty unless ``runner.use_visual`` asks for them.
     """
 
-    path: str
-    task_names: tuple[str, ...] | None = None
+    graph: str
+    reads_blocks = False
+    metrics: Metrics
     whole_checkpoints = True
     steps_schedule = False
 
@@ -87,20 +76,7 @@ class Engine(ABC):
         self.gradient_norms: dict[str, float] = {}
         self._left_out = False
         # Readers and models may draw from either, for negative samples for instance.
-        random.seed(self.seed)
-        np.random.seed(self.seed % (1 << 32))
-
-    def seed_readers(self, epoch: int, scoring: bool = False) -> None:
-        """Seed what readers may draw from, so that a pass gives the same rows whenever it is made.
-
-        Args:
-            epoch: the epoch that the pass trains, or whose weights it scores.
-            scoring: its rows are only scored.
-        """
-        entropy = [self.seed % (1 << 32), epoch, int(scoring)]
-        first, second = np.random.SeedSequence(entropy).generate_state(2)
-        random.seed(int(first))
-        np.random.seed(second)
+        seed_all(self.seed)
 
     @abstractmethod
     def start_training(self, steps_per_epoch: int | None) -> None:
@@ -138,14 +114,6 @@ class Engine(ABC):
                 f"rows ({error})"
             )
         self._left_out = True
-
-    def adapt(self, features: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-        """State entries that the model learns from the training features, perhaps none."""
-        hook = getattr(self.model, "adapt", None)
-        if hook is None:
-            return {}
-        with foreign(self.model, "adapt"):
-            return hook(features, self.config)
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         """What no training step changes, done once for many batches.
@@ -200,25 +168,6 @@ class Engine(ABC):
         self.set_state_dict(weights)
         self.set_optimizer_state(optimizer)
 
-    @abstractmethod
-    def reset_metrics(self) -> None:
-        """Forget what the model's own metrics have seen."""
-
-    @abstractmethod
-    def own_metrics(self) -> dict[str, Any]:
-        """Values of the model's own metrics, for models without :attr:`task_names`."""
-
-    def running_metrics(self) -> dict[str, Any]:
-        """The same for a log line in mid-epoch, perhaps less precise but quick."""
-        return self.own_metrics()
-
-    def metrics_state(self) -> dict[str, Any]:
-        """What the model's own metrics have counted so far, for a mid-epoch checkpoint."""
-        return {}
-
-    def set_metrics_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - may stay empty
-        """Set what :meth:`metrics_state` gave."""
-
     def learning_rate(self) -> float | None:
         """The optimizer's learning rate now, where it is known."""
         return None
@@ -234,10 +183,6 @@ class Engine(ABC):
         """The model's own loader of batches, see ``StaticEngine``."""
         raise NotImplementedError
 
-    def last_values(self) -> dict[str, np.ndarray]:
-        """What the last batch gave, by name, for models without :attr:`task_names`."""
-        return {}
-
     def load(self, state: Mapping[str, np.ndarray], name: str) -> None:
         """Set all weights from a checkpoint.
 
@@ -245,11 +190,12 @@ class Engine(ABC):
             UserError: the checkpoint is of another network, names what differs; or a weight is
                 not a number.
         """
-        convert = getattr(self.model, "convert_state_dict", None)
         try:
-            state = convert(state) if convert else dict(state)
-        except ValueError as error:
+            if has(self.model, "convert_state_dict"):
+                state = call(self.model, "convert_state_dict", state)
+        except UserError as error:
             raise UserError(f"checkpoint {name}: {error}") from error
+        state = dict(state)
         own = self.state_dict()
         for key, value in own.items():
             if key not in state:
@@ -287,15 +233,26 @@ def _alike(saved: np.ndarray, own: np.ndarray, place: str) -> np.ndarray:
     return saved.astype(own.dtype, copy=False)
 
 
-def has_block_hooks(model: Any) -> bool:
-    """Whether a model wrapper has the optional hooks of whole blocks."""
-    return all(hasattr(model, hook) for hook in BLOCK_HOOKS)
-
-
 def norms(gradients: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Euclidean norm of each array, and as ``all`` of them together."""
     each = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
     return {"all": math.hypot(*each.values()), **each}
+
+
+def count_scores(metrics: TaskMetrics, window: Window, log_odds: np.ndarray) -> Outcome:
+    """Let metrics count the log-odds ``[n, T]`` of a window that was scored.
+
+    Raises:
+        RunError: one is not a number: no metric of them would mean anything.
+    """
+    if np.isnan(log_odds).any():
+        row = int(np.argmax(np.isnan(log_odds).any(axis=1)))
+        raise RunError(
+            f"the network gives NaN for row {window.first_batch * window.batch_size + row} "
+            f"(from 0) of the rows scored{window.place}; are its values very large?"
+        )
+    metrics.update(window.arrays["labels"], log_odds)
+    return Outcome(np.empty(0), window.batch_rows, {})
 
 
 def encode_in_pieces(

@@ -1,12 +1,12 @@
 """The training loop and the evaluation loop, once for both graphs and every model.
 
-    for epoch in epochs:
-        for window in source.windows(epoch):        # some batches at a time
-            outcome = engine.train(window)          # losses; the engine's metrics count the rows
-            meter.add(outcome)
-            log, save in mid-epoch, stop            # where the plan says so
-        evaluate(engine, valid_source)              # where there are rows to validate on
-        checkpoints.save(...)                       # then what else belongs beside it
+for epoch in epochs:
+for window in source.windows(epoch):        # some batches at a time
+outcome = engine.train(window)          # losses; the engine's metrics count the rows
+meter.add(outcome)
+log, save in mid-epoch, stop            # where the plan says so
+evaluate(engine, valid_source)              # where there are rows to validate on
+checkpoints.save(...)                       # then what else belongs beside it
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ class ModelMetrics(Metrics):
     def mark(self) -> Any:
         """Copies of what the metrics hold."""
         held = [
-            m.rows.mark() if isinstance(m, ExactAuc) else {k: _copied(v) for k, v in vars(m).items()}
+            m.rows.mark()
+            if isinstance(m, ExactAuc)
+            else {k: _copied(v) for k, v in vars(m).items()}
             for m in self.metrics
         ]
         return list(self.metrics), held, self.last
@@ -204,6 +206,12 @@ def _state(metric: Any) -> dict[str, Any]:
         if all(isinstance(number, (int, float, np.ndarray, np.number)) for number in numbers):
             kept[name] = value.copy() if isinstance(value, (list, np.ndarray)) else value
     return kept
+
+
+def _mark(metric: Any) -> Any:
+    if isinstance(metric, ExactAuc):
+        return metric.rows.mark()
+    return {name: _copied(value) for name, value in vars(metric).items()}
 
 
 def _copied(value: Any) -> Any:

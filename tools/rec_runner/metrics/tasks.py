@@ -73,8 +73,13 @@ class TaskMetrics(Metrics):
 
     def last_batch(self, rows: int) -> dict[str, np.ndarray]:
         """Its ``labels`` and ``log_odds``, ``[rows, T]``."""
-        labels, log_odds = self.labels, self.log_odds
-        return {"labels": labels[len(labels) - rows :], "log_odds": log_odds[len(labels) - rows :]}
+        first = len(self._labels)
+        while first and sum(map(len, self._labels[first:])) < rows:
+            first -= 1
+        labels = _joined(self._labels[first:], len(self.task_names), np.bool_)
+        log_odds = _joined(self._log_odds[first:], len(self.task_names), np.float32)
+        start = len(labels) - rows
+        return {"labels": labels[start:].astype(np.float32), "log_odds": log_odds[start:]}
 
     def predictions(self) -> dict[str, np.ndarray]:
         """``label_<task>`` and ``probability_<task>`` of every task."""

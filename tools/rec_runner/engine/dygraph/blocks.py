@@ -8,10 +8,18 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
-from rec_runner.contract.model_dir import foreign
+from rec_runner.contract.guard import call, foreign
 from rec_runner.data.rows import Window
-from rec_runner.engine.base import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
+from rec_runner.engine.base import (
+    Outcome,
+    count_scores,
+    encode_in_pieces,
+    joined_log_odds,
+    norms,
+    step_labels,
+)
 from rec_runner.engine.dygraph.contract import DygraphEngine, step_optimizer
+from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.paddle_api.state import step_seed
 
 # Paddle 2.6 takes only DLPack capsules, not objects that make them.
@@ -22,10 +30,10 @@ class BlockDygraphEngine(DygraphEngine):
     """Drives a model that has the hooks of whole blocks: nothing waits between two steps."""
 
     steps_schedule = True
+    reads_blocks = True
 
     def _make_metrics(self) -> None:
-        with foreign(self.model, "task_names"):
-            self.task_names = tuple(self.model.task_names(self.config))
+        self.metrics = TaskMetrics(call(self.model, "task_names", self.config))
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()
@@ -42,12 +50,9 @@ class BlockDygraphEngine(DygraphEngine):
             self._apply_gradients()
             losses.append(loss.detach())
             odds.append(batch_odds.detach())
-        return Outcome(
-            paddle.stack(losses).numpy(),
-            window.arrays[1],
-            joined_log_odds([paddle.concat(odds, axis=1).numpy()]),
-            {},
-        )
+        log_odds = joined_log_odds([paddle.concat(odds, axis=1).numpy()])
+        self.metrics.update(window.arrays["labels"], log_odds)
+        return Outcome(paddle.stack(losses).numpy(), window.batch_rows, {})
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         super().start_training(steps_per_epoch)
@@ -70,9 +75,8 @@ class BlockDygraphEngine(DygraphEngine):
 
     def _batches(self, window: Window) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
         """Encoded features ``[N, E]`` and labels ``[T, N, 1]`` of each batch."""
-        features, labels = window.arrays
-        rows, start = as_tensor(features), 0
-        for stack in step_labels(labels, window.batch_size):
+        rows, start = as_tensor(window.arrays["features"]), 0
+        for stack in step_labels(window.arrays["labels"], window.batch_size):
             batches = as_tensor(stack)
             for index in range(len(stack)):
                 yield rows[start : start + window.batch_size], batches[index]
@@ -85,7 +89,7 @@ class BlockDygraphEngine(DygraphEngine):
                 self.model.loss_and_log_odds(self.net, features, labels, self.config)[1].numpy()
                 for features, labels in self._batches(window)
             ]
-        return Outcome(np.empty(0), window.arrays[1], joined_log_odds(odds), {})
+        return count_scores(self.metrics, window, joined_log_odds(odds))
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         with paddle.no_grad(), foreign(self.model, "encode"):

@@ -9,19 +9,19 @@ import numpy as np
 import paddle
 
 from rec_runner.config import Config
-from rec_runner.contract.model_dir import ModelDir, check_returned, foreign
+from rec_runner.contract.guard import call, check_returned, foreign
+from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.rows import Window
 from rec_runner.engine.base import Engine, Outcome, norms
+from rec_runner.metrics.own import ModelMetrics
 from rec_runner.paddle_api.state import rename_slots, select_device, step_seed
-from rec_runner.loop.meter import MAX_SHOWN
-from rec_runner.metrics.rows import ExactAuc, with_exact_aucs
 from rec_runner.system.errors import UserError
 
 
 class DygraphEngine(Engine):
     """Drives any ``dygraph_model.py`` by the contract alone, a batch at a time."""
 
-    path = "dygraph"
+    graph = "dygraph"
 
     def __init__(
         self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
@@ -35,18 +35,14 @@ class DygraphEngine(Engine):
         is_layer = isinstance(self.net, paddle.nn.Layer)
         check_returned(model, "create_model", self.net, is_layer, "a paddle.nn.Layer")
         self.optimizer: Any = None
-        self.metrics: list[Any] = []
-        self.metric_names: list[str] = []
-        self._last: Mapping[str, Any] = {}
         self._make_metrics()
 
     def _make_metrics(self) -> None:
-        self.metrics, self.metric_names = self._new_metrics()
+        self.metrics = self._new_metrics()
 
-    def _new_metrics(self) -> tuple[list[Any], list[str]]:
+    def _new_metrics(self) -> ModelMetrics:
         with foreign(self.model, "create_metrics"):
-            metrics, names = self.model.create_metrics()
-            return with_exact_aucs(metrics), list(names)
+            return ModelMetrics(*self.model.create_metrics())
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
@@ -61,17 +57,36 @@ class DygraphEngine(Engine):
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()
         paddle.seed(step_seed(self.seed, step))
+        returned = call(
+            self.model, "train_forward", self.net, self.metrics.metrics, window.arrays, self.config
+        )
+        loss, metrics, values = self._checked("train_forward", returned, 3)
+        fits = isinstance(loss, paddle.Tensor)
+        check_returned(self.model, "train_forward", loss, fits, "a Tensor as the loss")
         with foreign(self.model, "train_forward"):
-            loss, self.metrics, values = self.model.train_forward(
-                self.net, self.metrics, window.arrays, self.config
-            )
             loss.backward()
             if self.watches_gradients:
                 self.gradient_norms = norms(self._gradients())
             step_optimizer(self.optimizer)
-        self._last = values or {}
+        self.metrics.metrics, self.metrics.last = metrics, values
         losses = loss.detach().numpy().reshape(-1)
-        return Outcome(losses.mean(keepdims=True), None, None, self._last)
+        return Outcome(losses.mean(keepdims=True), window.batch_rows, values)
+
+    def _checked(self, member: str, returned: Any, size: int) -> tuple[Any, ...]:
+        """What ``train_forward`` or ``infer_forward`` returned, which ends in metrics and values.
+
+        Raises:
+            UserError: it is something else.
+        """
+        what = f"a tuple of {size}: {'loss, ' * (size - 2)}metrics_list, print_dict or None"
+        fits = isinstance(returned, (tuple, list)) and len(returned) == size
+        check_returned(self.model, member, returned, fits, what)
+        *rest, metrics, values = returned
+        fits = isinstance(metrics, (list, tuple))
+        check_returned(self.model, member, metrics, fits, "a list as metrics_list")
+        fits = values is None or isinstance(values, Mapping)
+        check_returned(self.model, member, values, fits, "a dict or None as print_dict")
+        return (*rest, list(metrics), values or {})
 
     def _gradients(self) -> dict[str, np.ndarray]:
         """Gradients by weight, sparse ones left out."""
@@ -82,20 +97,20 @@ class DygraphEngine(Engine):
     def score(self, window: Window) -> Outcome | None:
         self.net.eval()
         try:
-            self.metrics, values = self._infer(window, self.metrics)
+            metrics, values = self._infer(window, self.metrics.metrics)
         except UserError as error:
             return self.leave_out(
-                window, error, lambda whole: self._infer(whole, self._new_metrics()[0])
+                window, error, lambda whole: self._infer(whole, self._new_metrics().metrics)
             )
-        self._last = values or {}
-        return Outcome(np.empty(0), None, None, self._last)
+        self.metrics.metrics, self.metrics.last = metrics, values
+        return Outcome(np.empty(0), window.batch_rows, values)
 
-    def _infer(self, window: Window, metrics: list[Any]) -> tuple[list[Any], Any]:
-        with foreign(self.model, "infer_forward"), paddle.no_grad():
-            metrics, values = self.model.infer_forward(
-                self.net, metrics, window.arrays, self.config
+    def _infer(self, window: Window, metrics: list[Any]) -> tuple[Any, ...]:
+        with paddle.no_grad():
+            returned = call(
+                self.model, "infer_forward", self.net, metrics, window.arrays, self.config
             )
-        return metrics, values
+        return self._checked("infer_forward", returned, 2)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {name: value.numpy() for name, value in self.net.state_dict().items()}
@@ -143,36 +158,6 @@ class DygraphEngine(Engine):
     def learning_rate(self) -> float | None:
         return float(self.optimizer.get_lr()) if self.optimizer is not None else None
 
-    def reset_metrics(self) -> None:
-        for metric in self.metrics:
-            metric.reset()
-
-    def own_metrics(self) -> dict[str, Any]:
-        return {
-            name: metric.rows.exact() if isinstance(metric, ExactAuc) else _accumulated(metric)
-            for name, metric in zip(self.metric_names, self.metrics)
-        }
-
-    def running_metrics(self) -> dict[str, Any]:
-        return {name: _accumulated(m) for name, m in zip(self.metric_names, self.metrics)}
-
-    def last_values(self) -> dict[str, np.ndarray]:
-        return {
-            name: np.asarray(value.numpy() if hasattr(value, "numpy") else value)
-            for name, value in self._last.items()
-        }
-
-    def metrics_state(self) -> dict[str, Any]:
-        return {str(index): _metric_state(metric) for index, metric in enumerate(self.metrics)}
-
-    def set_metrics_state(self, state: Mapping[str, Any]) -> None:
-        for index, metric in enumerate(self.metrics):
-            saved = state.get(str(index), {})
-            if isinstance(metric, ExactAuc):
-                metric.rows.load_state_dict(saved)
-            else:
-                vars(metric).update(saved)
-
 
 def step_optimizer(optimizer: Any) -> None:
     """``step`` and ``clear_grad``; slots that it makes are named alike in every optimizer.
@@ -182,22 +167,3 @@ def step_optimizer(optimizer: Any) -> None:
     with paddle.utils.unique_name.guard():
         optimizer.step()
         optimizer.clear_grad()
-
-
-def _accumulated(metric: Any) -> Any:
-    """A metric's value; a few numbers in an array are a list, which every record shows."""
-    value = metric.accumulate()
-    array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
-    return array.tolist() if array.ndim == 1 and array.size <= MAX_SHOWN else value
-
-
-def _metric_state(metric: Any) -> dict[str, Any]:
-    """What a metric has counted: its numbers, arrays and lists of numbers."""
-    if isinstance(metric, ExactAuc):
-        return metric.rows.state_dict()
-    kept = {}
-    for name, value in vars(metric).items():
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        if all(isinstance(number, (int, float, np.ndarray, np.number)) for number in numbers):
-            kept[name] = value.copy() if isinstance(value, (list, np.ndarray)) else value
-    return kept

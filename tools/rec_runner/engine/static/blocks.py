@@ -10,11 +10,19 @@ import numpy as np
 import paddle
 from paddle import static
 
-from rec_runner.contract.model_dir import foreign
+from rec_runner.contract.guard import call, foreign
 from rec_runner.data.rows import Window
-from rec_runner.engine.base import Outcome, encode_in_pieces, joined_log_odds, norms, step_labels
-from rec_runner.paddle_api.state import rename_slots, step_seed
+from rec_runner.engine.base import (
+    Outcome,
+    count_scores,
+    encode_in_pieces,
+    joined_log_odds,
+    norms,
+    step_labels,
+)
 from rec_runner.engine.static.contract import Program, StaticEngine
+from rec_runner.metrics.tasks import TaskMetrics
+from rec_runner.paddle_api.state import rename_slots, step_seed
 
 
 class BlockStaticEngine(StaticEngine):
@@ -25,10 +33,10 @@ class BlockStaticEngine(StaticEngine):
     """
 
     steps_schedule = True
+    reads_blocks = True
 
     def _prepare(self) -> None:
-        with foreign(self.model, "task_names"):
-            self.task_names = tuple(self.model.task_names(self.config))
+        self.metrics = TaskMetrics(call(self.model, "task_names", self.config))
         with Program().building(), foreign(self.model, "create_feeds"):
             feature_shape = self.model.create_feeds()[0].shape
         self.encode_program = Program()
@@ -52,7 +60,7 @@ class BlockStaticEngine(StaticEngine):
     def _build_steps(self, program: Program, training: bool) -> Any:
         size = self.encode_program.fetches[0].shape[-1]
         encoded = static.data("encoded", [None, size], "float32")
-        labels = static.data("labels", [len(self.task_names), None, 1], "float32")
+        labels = static.data("labels", [len(self.metrics.task_names), None, 1], "float32")
         with foreign(self.model, "loss_and_log_odds"):
             self.model.build_layer(training)
             program.fetches = list(self.model.loss_and_log_odds(encoded, labels))
@@ -82,7 +90,8 @@ class BlockStaticEngine(StaticEngine):
             odds.append(batch_odds)
         if gradients:
             self.gradient_norms = norms(dict(zip(self.train_program.gradients, gradients)))
-        return Outcome(np.stack(losses), window.arrays[1], joined_log_odds(odds), {})
+        self.metrics.update(window.arrays["labels"], joined_log_odds(odds))
+        return Outcome(np.stack(losses), window.batch_rows, {})
 
     def schedule(self) -> paddle.optimizer.lr.LRScheduler | None:
         rate = self.optimizer._learning_rate
@@ -90,7 +99,7 @@ class BlockStaticEngine(StaticEngine):
 
     def score(self, window: Window) -> Outcome:
         odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
-        return Outcome(np.empty(0), window.arrays[1], joined_log_odds(odds), {})
+        return count_scores(self.metrics, window, joined_log_odds(odds))
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         return encode_in_pieces(features, lambda rows: self._encode_step.run({"features": rows})[0])
@@ -115,15 +124,9 @@ class BlockStaticEngine(StaticEngine):
             for variable in slots.values()
         ]
 
-    def reset_metrics(self) -> None:
-        pass
-
-    def own_metrics(self) -> dict[str, Any]:
-        return {}
-
 
 def _feeds(window: Window) -> Iterator[dict[str, np.ndarray]]:
-    features, labels = window.arrays
+    features, labels = window.arrays["features"], window.arrays["labels"]
     starts = range(0, window.rows, window.batch_size)
     batches = chain.from_iterable(step_labels(labels, window.batch_size))
     for start, batch_labels in zip(starts, batches):

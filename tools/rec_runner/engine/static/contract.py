@@ -16,9 +16,13 @@ from paddle.base import framework
 from paddle.base.data_feeder import convert_dtype
 
 from rec_runner.config import Config
-from rec_runner.contract.model_dir import ModelDir, check_returned, describe, foreign
+from rec_runner.contract.guard import check_returned, describe, foreign
+from rec_runner.contract.hooks import has
+from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.rows import Window
 from rec_runner.engine.base import Engine, Outcome, norms
+from rec_runner.engine.static.export import chosen, export, is_exported
+from rec_runner.metrics.own import FetchedMetrics, loss_name
 from rec_runner.paddle_api.state import (
     has_two_representations,
     place_of,
@@ -29,8 +33,6 @@ from rec_runner.paddle_api.state import (
 )
 from rec_runner.paddle_api.static_auc import auc_inputs, auc_state, is_auc_state
 from rec_runner.paddle_api.static_gradients import is_dense, optimized_gradients
-from rec_runner.engine.static.export import chosen, export, is_exported
-from rec_runner.metrics.rows import AucRows
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
@@ -130,7 +132,7 @@ class StaticEngine(Engine):
     batch, is built again in the old one.
     """
 
-    path = "static"
+    graph = "static"
     _may_fall_back = False
 
     def __init__(
@@ -154,8 +156,7 @@ class StaticEngine(Engine):
         # PaddleRec's own checkpoints of training hold more than inference needs.
         self.whole_checkpoints = False
         self._may_fall_back = has_two_representations()
-        self._seen: dict[str, AucRows] = {}
-        self._last: dict[str, Any] = {}
+        self.metrics = FetchedMetrics(self._counters, self._set_counters)
         try:
             self._build()
         except UserError as error:
@@ -260,7 +261,7 @@ class StaticEngine(Engine):
             paddle.seed(step_seed(self.seed, step))
             return self._run_batch(self.train_program, window)
 
-        return self._outcome(self.train_program, run)
+        return self._outcome(self.train_program, window, run)
 
     def score(self, window: Window) -> Outcome | None:
         def run() -> list[np.ndarray]:
@@ -273,19 +274,27 @@ class StaticEngine(Engine):
                 except UserError as error:
                     self._fall_back(error)
                     self._build_score_program()
-            return self._outcome(self.score_program, run)
+            return self._outcome(self.score_program, window, run)
         except UserError as error:
             return self.leave_out(window, error, self._try)
 
     def _try(self, window: Window) -> None:
         """Score a batch, and let the ``auc`` operators forget it again."""
         program = self.score_program
-        counts = {name: self._get(name) for name in program.auc_state}
+        counts = self._counters()
         self._run_batch(program, window)
-        for name, value in counts.items():
-            self._set(name, value)
+        self._set_counters(counts)
 
-    def _outcome(self, program: Program, run: Any) -> Outcome:
+    def _counters(self) -> dict[str, np.ndarray]:
+        """Counts of the ``auc`` operators; the programs share their variables."""
+        programs = [p for p in (self.train_program, self.score_program) if p is not None]
+        return {name: self._get(name) for program in programs for name in program.auc_state}
+
+    def _set_counters(self, counters: Mapping[str, np.ndarray]) -> None:
+        for name, count in counters.items():
+            self._set(name, count)
+
+    def _outcome(self, program: Program, window: Window, run: Any) -> Outcome:
         """Run a batch, if need be in the other representation, and note its values."""
         training = program is self.train_program
         try:
@@ -295,15 +304,16 @@ class StaticEngine(Engine):
             fetched = run()
             program = self.train_program if training else self.score_program
         self._may_fall_back = False
-        self._last = dict(zip(program.names, fetched))
+        values = dict(zip(program.names, fetched))
         rest = iter(fetched[len(program.names) :])
-        for name, inputs in program.aucs.items():
-            self._seen.setdefault(name, AucRows()).add(*(next(rest) for _ in inputs))
+        aucs = {name: [next(rest) for _ in inputs] for name, inputs in program.aucs.items()}
+        self.metrics.update(values, aucs)
         if program.gradients:
             self.gradient_norms = norms(dict(zip(program.gradients, rest)))
-        loss = self._last.get(_loss_name(self._last))
+        loss = values.get(loss_name(values))
         losses = np.empty(0) if loss is None else np.asarray(loss, np.float32).reshape(-1)
-        return Outcome(losses.mean(keepdims=True) if len(losses) else losses, None, None, {})
+        losses = losses.mean(keepdims=True) if len(losses) else losses
+        return Outcome(losses, window.batch_rows, {})
 
     def _run_batch(self, program: Program, window: Window) -> list[np.ndarray]:
         arrays = window.arrays
@@ -370,46 +380,13 @@ class StaticEngine(Engine):
         rates = [name for name in self.train_program.persistables() if _is_rate(name)]
         return float(self._get(rates[0]).reshape(-1)[0]) if rates else None
 
-    def reset_metrics(self) -> None:
-        self._seen, self._last = {}, {}
-        for program in filter(None, (self.train_program, self.score_program)):
-            for name in program.auc_state:
-                self._set(name, np.zeros_like(self._get(name)))
-
-    def own_metrics(self) -> dict[str, Any]:
-        # The loss is a pass's mean in its record; the last batch's would stand beside it.
-        rest = {name: v for name, v in self._last.items() if name != _loss_name(self._last)}
-        return {**rest, **{name: rows.exact() for name, rows in self._seen.items()}}
-
-    def running_metrics(self) -> dict[str, Any]:
-        return {**self._last, **{name: rows.running() for name, rows in self._seen.items()}}
-
-    def last_values(self) -> dict[str, np.ndarray]:
-        return {name: np.asarray(value) for name, value in self._last.items()}
-
-    def metrics_state(self) -> dict[str, Any]:
-        counts = {name: self._get(name) for name in self.train_program.auc_state}
-        return {
-            "rows": {name: rows.state_dict() for name, rows in self._seen.items()},
-            "counts": counts,
-            "last": self.last_values(),
-        }
-
-    def set_metrics_state(self, state: Mapping[str, Any]) -> None:
-        for name, rows in state["rows"].items():
-            self._seen[name] = AucRows()
-            self._seen[name].load_state_dict(rows)
-        self._last = dict(state.get("last", {}))
-        for name, value in state["counts"].items():
-            self._set(name, value)
-
     def data_loader(self) -> Any:
         """The model's own loader, for ``runner.reader_type: CustomizeDataLoader``.
 
         Raises:
             UserError: it has none, or none that can be iterated.
         """
-        if not hasattr(self.model, "create_data_loader"):
+        if not has(self.model, "create_data_loader"):
             raise UserError(
                 f"{self.model_dir.path / 'static_model.py'}: class StaticModel has no method "
                 "create_data_loader, which runner.reader_type CustomizeDataLoader needs"
@@ -437,12 +414,6 @@ def _create_feeds(model: Any, training: bool) -> Sequence[Any]:
     takes = inspect.signature(model.create_feeds).parameters
     for_infer = not training and "is_infer" in takes
     return model.create_feeds(is_infer=True) if for_infer else model.create_feeds()
-
-
-def _loss_name(values: Mapping[str, Any]) -> str | None:
-    """The loss among what a model fetches: by its usual names, else the first that sounds so."""
-    likely = [n for n in values if "cost" in n.lower() or "loss" in n.lower()]
-    return next((n for n in ("cost", "loss", *likely) if n in values), None)
 
 
 def _is_rate(name: str) -> bool:

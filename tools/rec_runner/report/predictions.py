@@ -1,0 +1,18 @@
+"""Scores of every row, for people and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+
+from rec_runner.system.files import atomic_write
+
+
+def write_predictions(file: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write ``label_<task>,probability_<task>,…`` of every row, whole or not at all."""
+    with atomic_write(file) as stream:
+        pyarrow.csv.write_csv(pyarrow.table(dict(columns)), stream)
