@@ -36,9 +36,8 @@ def train(graph: str, config: Config) -> None:
     """
     job = TrainJob(graph, config)
     with FolderLock(job.folder):
-        fingerprint = run_fingerprint(
-            config
-        )  # reads every data file: what is cheap has been checked before
+        # It reads every data file; what is cheap to check has been checked before.
+        fingerprint = run_fingerprint(config)
         with StopSignal() as stop:
             job.run(fingerprint, stop)
 
@@ -156,9 +155,7 @@ class TrainJob:
         resume = self.config.runner("resume")
         start = self.checkpoints.newest() if resume else None
         if start is not None:
-            resolve = (
-                engine.model.resolved_settings if has(engine.model, "resolved_settings") else None
-            )
+            resolve = getattr(engine.model, "resolved_settings", None)
             check_fingerprint(start.fingerprint, fingerprint, self.folder, resolve)
             load_weights_into(engine, start.weights, str(self.folder))
             engine.start_training(self.source.count(check))

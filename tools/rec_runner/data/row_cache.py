@@ -93,11 +93,8 @@ class RowCache:
         """
         file, shape = self.path / f"{name}.bin", entry["shape"]
         plain = all(type(size) is int and size >= 0 for size in shape)  # noqa: E721 - no bool
-        if (
-            entry["dtype"] != str(_DTYPE)
-            or len(shape) != 2
-            or not (plain and _NAME.fullmatch(name))
-        ):
+        known = entry["dtype"] == str(_DTYPE) and _NAME.fullmatch(name)
+        if not (known and plain and len(shape) == 2):
             raise ValueError(f"{file} is not a matrix of float32")
         if file.stat().st_size != shape[0] * shape[1] * _DTYPE.itemsize:
             raise ValueError(f"{file} has another size")

@@ -78,9 +78,7 @@ def named_block(block: Any, name: str) -> Block:
         arrays = {"features": block[0], "labels": block[1]}
         file = getattr(block, "file", block[2] if len(block) > 2 else name)
     else:
-        raise ValueError(
-            f"blocks() should yield named arrays, and yielded a {type(block).__name__}"
-        )
+        raise ValueError(f"it should yield named arrays, and yielded a {type(block).__name__}")
     lengths = {key: len(array) for key, array in arrays.items()}
     if not {"features", "labels"} <= lengths.keys() or len({*lengths.values()}) > 1:
         raise ValueError(

@@ -77,13 +77,7 @@ class ModelMetrics(Metrics):
 
     def mark(self) -> Any:
         """Copies of what the metrics hold."""
-        held = [
-            m.rows.mark()
-            if isinstance(m, ExactAuc)
-            else {k: _copied(v) for k, v in vars(m).items()}
-            for m in self.metrics
-        ]
-        return list(self.metrics), held, self.last
+        return list(self.metrics), [_mark(metric) for metric in self.metrics], self.last
 
     def rewind(self, mark: Any) -> None:
         """Put back what :meth:`mark` copied."""

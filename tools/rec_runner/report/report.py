@@ -151,16 +151,7 @@ class Cost:
 
 def scores(record: Record) -> Record:
     """The loss and metrics of a record, without its bookkeeping."""
-    rest = {
-        "phase",
-        "graph",
-        "epoch",
-        "rows",
-        "seconds",
-        "rows_per_second",
-        "learning_rate",
-        "best",
-    }
+    rest = {"phase", "graph", "epoch", "rows", "seconds", "rows_per_second"}
     return {name: value for name, value in record.items() if name not in rest}
 
 
