@@ -90,15 +90,14 @@ def measure(path: str, data: Path, batch: int, rounds: int) -> dict[str, Any]:
         [f"runner.train_data_dir={data}", f"runner.train_batch_size={batch}"],
     )
     prepare_environment(config.runner("thread_num"), batch)
-    from rec_runner import jobs
-    from rec_runner.contract.model_dir import ModelDir
+    from rec_runner.build import build_engine
     from rec_runner.data.sources import open_source
 
-    engine, reader = jobs.make_engine(path, ModelDir(config.model_dir), config, "train")
+    engine, reader = build_engine(path, config, "train", scores=False)
     source = open_source(config, reader, "train", True, "train_data_dir")
-    engine.set_state_dict(engine.adapt(source.features()))
-    engine.start_training(source.steps)
-    source.encode, source.keep_encoded = engine.encode, True
+    engine.set_state_dict(engine.model.adapt(source.features(), config))
+    engine.start_training(source.count(lambda: None))
+    source.encode_with(engine.encode, keep=True)
 
     results: dict[str, Any] = {kind: {"seconds": [], "inside": []} for kind in SAVE_STEPS}
     for turn in range(rounds + 1):
@@ -110,34 +109,35 @@ def measure(path: str, data: Path, batch: int, rounds: int) -> dict[str, Any]:
                 results[kind]["seconds"].append(seconds)
                 results[kind]["inside"].append(inside)
                 results[kind]["checkpoints"] = saves
-    return {"rows": source.rows, "batch": batch, **results}
+    return {"rows": source.known_rows, "batch": batch, **results}
 
 
 def one_epoch(engine: Any, source: Any, config: Any, kind: str) -> tuple[float, float, int]:
     """Seconds of an epoch, of these inside saving and checking, and checkpoints written."""
     from rec_runner.checkpoint.resume import run_fingerprint
     from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot
-    from rec_runner.loop import loop
+    from rec_runner.loop.loop import Plan, Training
     from rec_runner.report.report import Report
     from rec_runner.system.signals import StopSignal
 
     fingerprint = run_fingerprint(config)
-    plan = loop.Plan(1, 1000, SAVE_STEPS[kind], "auc", None, False, fingerprint)
+    plan = Plan(1, 1000, SAVE_STEPS[kind], "auc", None, False, fingerprint)
     notes = {"config": dict(config), "versions": {}}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, contextlib.ExitStack() as stack:
         inside = stack.enter_context(clocked() if kind != "bare" else nothing_checked())
         stack.enter_context(contextlib.redirect_stdout(open(os.devnull, "w")))
         start = time.perf_counter()
-        loop.train(
-            engine,
-            source,
-            None,
-            plan,
-            Checkpoints(folder, None, notes),
-            Report(None),
-            StopSignal(),
-            Snapshot(Progress(), {}, {}, {}, fingerprint),
+        training = Training(
+            engine=engine,
+            source=source,
+            valid_source=None,
+            plan=plan,
+            checkpoints=Checkpoints(folder, None, notes),
+            report=Report(None),
+            stop=StopSignal(),
+            finish_epoch=lambda *_: None,
         )
+        training.run(Snapshot(Progress(), {}, {}, {}, fingerprint))
         seconds = time.perf_counter() - start
     return seconds, sum(inside), sum(inside.saves) if kind != "bare" else 0
 
@@ -170,14 +170,14 @@ class Clock(list):
 @contextlib.contextmanager
 def clocked() -> Iterator[Clock]:
     """Clock all that saves or checks."""
-    from rec_runner.loop import loop
+    from rec_runner.loop import finite
+    from rec_runner.loop.loop import Training
 
-    clock = Clock()
-    isfinite = clock.around(np.isfinite)
+    clock, checks = Clock(), finite.FiniteTraining
     with (
-        patch.object(loop, "_save", clock.around(loop._save, save=True)),
-        patch.object(loop.Plan, "broken", clock.around(loop.Plan.broken)),
-        patch.object(loop, "np", _with(loop.np, isfinite=isfinite)),
+        patch.object(Training, "_save", clock.around(Training._save, save=True)),
+        patch.object(checks, "broken", clock.around(checks.broken)),
+        patch.object(finite, "np", _with(np, isfinite=clock.around(np.isfinite))),
     ):
         yield clock
 
@@ -185,15 +185,16 @@ def clocked() -> Iterator[Clock]:
 @contextlib.contextmanager
 def nothing_checked() -> Iterator[list[float]]:
     """The loop without checkpoints and checks."""
-    from rec_runner.loop import loop
+    from rec_runner.loop.finite import FiniteTraining
+    from rec_runner.loop.loop import Training
 
-    def train_window(engine: Any, window: Any, epoch: int, step: int, plan: Any) -> Any:
-        return engine.train(window, step), []
+    def train(checks: Any, window: Any, epoch: int, step: int) -> Any:
+        return checks.engine.train(window, step), []
 
     with (
-        patch.object(loop, "_save", lambda *_: None),
-        patch.object(loop.Plan, "broken", lambda *_: []),
-        patch.object(loop, "_train_window", train_window),
+        patch.object(Training, "_save", lambda *_: None),
+        patch.object(FiniteTraining, "broken", lambda *_: []),
+        patch.object(FiniteTraining, "train", train),
     ):
         yield []
 

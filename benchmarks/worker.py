@@ -95,15 +95,16 @@ class _Tool:
         self._load = lambda *more: load_config(str(config), [*overrides, *more])
         settings = self._load()
         prepare_environment(settings.runner("thread_num"), settings.runner("train_batch_size"))
-        from rec_runner import jobs
+        from rec_runner.infer import infer
+        from rec_runner.train import train
 
-        self._jobs = jobs
+        self._jobs = {"train": train, "infer": infer}
 
     def train(self, epochs: int) -> dict[str, Any]:
         """Rows per second of the first epoch and of each later one."""
         config = self._load(f"runner.epochs={epochs}", "runner.model_save_path=model")
         start = time.perf_counter()
-        self._jobs.train(self.path, config)
+        self._jobs["train"](self.path, config)
         seconds = time.perf_counter() - start
         return _rates(Path("model") / "metrics.jsonl", "train", seconds)
 
@@ -111,7 +112,7 @@ class _Tool:
         """Rows per second of the first checkpoint and of each later one, of the last training."""
         asked = ["runner.infer_load_path=model", "runner.infer_start_epoch=0"]
         config = self._load(*asked, f"runner.cache_dir={cache_dir or 'null'}")
-        self._jobs.infer(self.path, config)
+        self._jobs["infer"](self.path, config)
         return _rates(Path("model") / "infer_metrics.jsonl", "infer", None)
 
 

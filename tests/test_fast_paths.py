@@ -16,8 +16,10 @@ from helpers import CONFIG, TOOLS, override, run_ok
 
 from rec_runner.checkpoint.store import load_weights
 from rec_runner.data import row_cache
-from rec_runner.data.block_source import BlockSource, prefetch
+from rec_runner.data.block_source import BlockSource
+from rec_runner.data.prefetch import prefetch
 from rec_runner.data.row_cache import RowCache
+from rec_runner.data.rows import named_block
 from rec_runner.engine.base import encode_in_pieces, joined_log_odds, step_labels
 from rec_runner.engine.dygraph.blocks import as_tensor, direct_update
 from rec_runner.system.errors import UserError
@@ -50,7 +52,7 @@ def epoch(source: BlockSource, number: int = 0, first: int = 0, stops=((10, 1),)
     """Rows of an epoch in the order of training; every window is checked."""
     order, batch = [], first
     for window in source.windows(number, first, stops):
-        features, labels = window.arrays
+        features, labels = window.arrays["features"], window.arrays["labels"]
         assert window.first_batch == batch
         assert np.array_equal(features[:, 0], labels[:, 0] * 3)
         batch = window.end_batch
@@ -103,9 +105,8 @@ def test_encoded_rows_are_kept_only_where_the_encoding_stays() -> None:
     for keep, calls_wanted in ((True, 10), (False, 20)):
         calls = []
         source = BlockSource(Rows, 32, "rows", None, 100, cache_bytes=1 << 20)
-        assert source.rows == 1000
-        source.encode = lambda rows, calls=calls: (calls.append(1), rows)[1]
-        source.keep_encoded = keep
+        assert source.count() == 32 and source.known_rows == 1000
+        source.encode_with(lambda rows, calls=calls: (calls.append(1), rows)[1], keep=keep)
         epoch(source), epoch(source)
         assert len(calls) == calls_wanted
 
@@ -161,7 +162,7 @@ def cache_of(folder: Path, **changes: object) -> RowCache:
     data = folder / "rows.txt"
     data.write_text("1")
     cache = RowCache(folder / "cache", [str(data)], "settings")
-    for _ in cache.written(Rows().blocks()):
+    for _ in cache.written(named_block(block, "rows.txt") for block in Rows().blocks()):
         pass
     assert cache.load() is not None
     file = cache.path / "manifest.json"
@@ -169,7 +170,7 @@ def cache_of(folder: Path, **changes: object) -> RowCache:
     for key, value in changes.items():
         array, _, name = key.partition("__")
         if name:
-            manifest[array][name] = value
+            manifest["arrays"][array][name] = value
         else:
             manifest[array] = value
     manifest["own_crc32"] = row_cache._own_checksum(manifest)

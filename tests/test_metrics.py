@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from rec_runner.metrics.tasks import TaskMetrics, auc, log_loss, probability
+from rec_runner.metrics.auc import auc, log_loss, probability
+from rec_runner.metrics.tasks import TaskMetrics
 
 
 def draw(rng: np.random.Generator, rows: int, digits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +79,7 @@ def test_tasks_are_kept_apart(rng) -> None:
 def test_no_rows_give_undefined_metrics() -> None:
     metrics = TaskMetrics(["a"])
     assert metrics.result() == {"auc_a": None, "logloss_a": None}
-    assert metrics.running_auc() == {"auc_a": None}
+    assert metrics.running() == {"auc_a": None}
 
 
 def test_running_auc_follows_the_exact_one(rng) -> None:
@@ -87,7 +88,7 @@ def test_running_auc_follows_the_exact_one(rng) -> None:
         labels = rng.random((4000, 2)) < 0.3
         log_odds = (rng.normal(size=(4000, 2)) * scale + labels).astype(np.float32)
         metrics.update(labels, log_odds)
-        running, exact = metrics.running_auc(), metrics.result()
+        running, exact = metrics.running(), metrics.result()
         for name, value in running.items():
             assert value == pytest.approx(exact[name], abs=5e-4)
 
@@ -95,4 +96,4 @@ def test_running_auc_follows_the_exact_one(rng) -> None:
 def test_running_auc_takes_any_number(rng) -> None:
     metrics = TaskMetrics(["a"])
     metrics.update(np.array([[0], [1], [1], [0]]), np.array([[-1e30], [1e30], [12], [-12]], "f4"))
-    assert metrics.running_auc()["auc_a"] == 1.0
+    assert metrics.running()["auc_a"] == 1.0

@@ -107,7 +107,7 @@ def test_it_trains_and_infers(run_: tuple[str, str], trained: dict[Any, Trained]
         assert unexpected == []
     records = trained[run_].records("metrics.jsonl")
     rows = 60 if name == "custom_loader" else make_data.TRAIN_ROWS
-    assert [(r["epoch"], r["path"], r["rows"]) for r in records] == [
+    assert [(r["epoch"], r["graph"], r["rows"]) for r in records] == [
         (epoch, path, rows // 16 * 16) for epoch in range(EPOCHS)
     ]
     assert records[-1]["loss"] < records[0]["loss"]
@@ -148,7 +148,7 @@ def test_both_paths_learn_and_score_alike(name: str, trained: dict[Any, Trained]
     for file in ("metrics.jsonl", "infer_metrics.jsonl"):
         eager, static = (trained[name, path].records(file) for path in PATHS)
         for ours, theirs in zip(eager, static):
-            for key in ours.keys() & theirs.keys() - {"path"}:
+            for key in ours.keys() & theirs.keys() - {"graph"}:
                 assert ours[key] == pytest.approx(theirs[key], abs=1e-4), key
 
 
@@ -462,10 +462,10 @@ def test_an_inference_model_every_epoch(trained: dict[Any, Trained], tmp_path: P
 BROKEN = {
     "no class": ("dygraph_model.py", "class DygraphModel", "class Other", "dygraph",
                  ["dygraph_model.py has no class DygraphModel"]),
-    "no method": ("dygraph_model.py", "def infer_forward", "def score", "dygraph",
-                  ["dygraph_model.py", "DygraphModel has no method infer_forward"]),
-    "no static method": ("static_model.py", "def infer_net", "def score", "static",
-                         ["static_model.py", "StaticModel has no method infer_net"]),
+    "no method": ("dygraph_model.py", "def train_forward", "def fit", "dygraph",
+                  ["dygraph_model.py", "DygraphModel has no method train_forward"]),
+    "no static method": ("static_model.py", "def create_feeds", "def feeds", "static",
+                         ["static_model.py", "StaticModel has no method create_feeds"]),
     "no RecDataset": ("reader.py", "class RecDataset", "class Rows", "dygraph",
                       ["reader.py has no class RecDataset"]),
     "nothing to iterate": ("reader.py", "def __iter__", "def rows", "dygraph",
@@ -477,7 +477,7 @@ BROKEN = {
                            ["static_model.py: StaticModel.net failed", "net.py, line ",
                             "in forward"]),
     "two values": ("dygraph_model.py", 'metrics_list, {"cost": cost}', "metrics_list", "dygraph",
-                   ["DygraphModel.train_forward failed", "expected 3, got 2"]),
+                   ["DygraphModel.train_forward should return a tuple of 3", "a tuple of 2"]),
     "no layer": ("dygraph_model.py", "return Net(", "return str(", "dygraph",
                  ["DygraphModel.create_model failed"]),
     "no dict": ("static_model.py", 'return {"cost": self.cost, "auc": auc, "batch_auc": batch_auc}',
