@@ -8,14 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rec_runner.checkpoint.resume import FolderLock, check_fingerprint, run_fingerprint, versions
-from rec_runner.checkpoint.store import (
-    Checkpoints,
-    Progress,
-    Snapshot,
-    load_weights,
-    write_predictions,
-)
+from rec_runner.checkpoint.lock import FolderLock
+from rec_runner.checkpoint.resume import check_fingerprint, run_fingerprint, versions
+from rec_runner.checkpoint.snapshot import Progress, Snapshot
+from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
 from rec_runner.contract.model_dir import ModelDir, foreign
 from rec_runner.data.block_source import BlockSource
@@ -25,6 +22,7 @@ from rec_runner.engine.base import Engine, has_block_hooks
 from rec_runner.loop import loop
 from rec_runner.loop.meter import Meter
 from rec_runner.metrics.tasks import TaskMetrics
+from rec_runner.report.predictions import write_predictions
 from rec_runner.report.report import Report
 from rec_runner.report.visualdl import Visual
 from rec_runner.system.errors import UserError

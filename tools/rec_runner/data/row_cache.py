@@ -14,8 +14,9 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
+from rec_runner.data.fingerprint import stat_fingerprint
 from rec_runner.system.errors import RunError
-from rec_runner.system.files import atomic_write
+from rec_runner.system.files import sync_file, write_json
 
 _ARRAYS = ("features", "labels")
 _DTYPE = np.dtype(np.float32)
@@ -57,9 +58,8 @@ class RowCache:
     """
 
     def __init__(self, folder: Path, files: Sequence[str], settings: Any) -> None:
-        stats = [(file, os.stat(file)) for file in files]
-        identity = [[str(Path(f).resolve()), s.st_size, s.st_mtime_ns] for f, s in stats]
-        text = json.dumps([identity, settings], sort_keys=True, default=str)
+        fingerprint = [stat_fingerprint(file) for file in files]
+        text = json.dumps([fingerprint, settings], sort_keys=True, default=str)
         self.path = folder / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def load(self) -> CachedRows | None:
@@ -130,14 +130,12 @@ class RowCache:
                         files[-1][1] += len(block[1])
                     yield block
                 for file in (features, labels):
-                    file.flush()
-                    os.fsync(file.fileno())
+                    sync_file(file)
             if fits:
                 count, examples = skipped()
                 manifest = {**entries, "files": files, "skipped": [count, list(examples)]}
                 manifest["own_crc32"] = _own_checksum(manifest)
-                with atomic_write(aside / "manifest.json") as stream:
-                    stream.write(json.dumps(manifest).encode())
+                write_json(aside / "manifest.json", manifest)
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.replace(aside, self.path)
         except OSError as error:

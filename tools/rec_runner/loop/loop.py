@@ -9,7 +9,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot
+from rec_runner.checkpoint.snapshot import Progress, Snapshot
+from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.data.rows import Window
 from rec_runner.data.sources import Source
 from rec_runner.engine.base import Engine, Outcome
