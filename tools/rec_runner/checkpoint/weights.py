@@ -20,7 +20,7 @@ def load_weights(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: no such checkpoint, a damaged one, or a file that is not one.
     """
-    names = (format.WEIGHTS, format.STATIC_WEIGHTS)
+    names: tuple[str, ...] = (format.WEIGHTS, format.STATIC_WEIGHTS)
     if folder.is_file():
         if folder.name not in names:
             raise UserError(
