@@ -115,7 +115,8 @@ def measure(path: str, data: Path, batch: int, rounds: int) -> dict[str, Any]:
 def one_epoch(engine: Any, source: Any, config: Any, kind: str) -> tuple[float, float, int]:
     """Seconds of an epoch, of these inside saving and checking, and checkpoints written."""
     from rec_runner.checkpoint.resume import run_fingerprint
-    from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot
+    from rec_runner.checkpoint.snapshot import Progress, Snapshot
+    from rec_runner.checkpoint.store import Checkpoints
     from rec_runner.loop.loop import Plan, Training
     from rec_runner.report.report import Report
     from rec_runner.system.signals import StopSignal

@@ -10,7 +10,8 @@ from helpers import CONFIG, ROOT
 
 from hyper_parameters import ConfigError, HyperParameters
 from optimizer import schedule_factor
-from rec_runner.config import RUNNER_KEYS, Config, load_config
+from rec_runner.config import Config, load_config
+from rec_runner.keys import RUNNER_KEYS
 from rec_runner.system.errors import UserError
 
 
@@ -415,3 +416,27 @@ def test_schedules() -> None:
     step = hyper(optimizer__schedule="step", optimizer__decay_epochs=2, optimizer__decay_rate=0.1)
     factors = [schedule_factor(step, epoch, 9) for epoch in (0, 1.9, 2, 3.9, 4)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("bad_rows=drop", "should be error or skip, got 'drop'"),
+        ("reader_type=Loader", "should be DataLoader or CustomizeDataLoader, got 'Loader'"),
+        ("valid_share=1", "should lie in [0, 1), got 1"),
+        ("valid_share=-0.1", "should lie in [0, 1), got -0.1"),
+        ("valid_share=.nan", "should lie in [0, 1), got nan"),
+        ("use_fleet=true", "is not supported yet; set -o runner.use_fleet=false"),
+        ("auc_num=2147483648", "should be at most 2147483647, got 2147483648"),
+    ],
+)
+def test_choices_and_ranges_are_those_of_the_table(pair: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(str(CONFIG), [f"runner.{pair}"])
+    assert str(caught.value) == f"{CONFIG}: runner.{pair.split('=')[0]} {said}"
+
+
+def test_every_default_is_allowed_and_every_key_has_a_phase() -> None:
+    for key in RUNNER_KEYS:
+        assert key.default is None or key.fault(key.default) is None, key
+        assert key.phase in ("train", "infer", "both"), key

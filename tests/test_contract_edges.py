@@ -241,7 +241,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     poisoned = write_dir(folder / "poisoned")
     file = poisoned.parent / "data" / "train" / "rows.txt"
     lines = file.read_text().splitlines()
-    lines[BAD_BATCH * 4 + 1] = "1 nan"
+    lines[BAD_BATCH * 4 + 1] = "0 1e30"
     file.write_text("\n".join(lines))
     whole = write_dir(folder / "whole", train_batch_size="absent", infer_batch_size="absent")
     edit(whole.parent / "reader.py", READER[READER.index("\n    def __iter__") :], WHOLE_BATCHES)

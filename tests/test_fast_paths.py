@@ -14,7 +14,7 @@ import paddle
 import pytest
 from helpers import CONFIG, TOOLS, override, run_ok
 
-from rec_runner.checkpoint.store import load_weights
+from rec_runner.checkpoint.weights import load_weights
 from rec_runner.data import row_cache
 from rec_runner.data.block_source import BlockSource
 from rec_runner.data.prefetch import prefetch

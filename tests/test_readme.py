@@ -40,7 +40,7 @@ from census_rows import generate
 from helpers import ROOT, Result, epoch_lines, paddlerec_state
 
 from hyper_parameters import SECTION, HyperParameters
-from rec_runner.config import RUNNER_KEYS
+from rec_runner.keys import RUNNER_KEYS
 from rec_runner.report.visualdl import FOLDER
 
 READMES = ("README.md", "README_EN.md")

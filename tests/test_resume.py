@@ -297,7 +297,7 @@ def test_infer_names_a_damaged_checkpoint_and_refuses_it(base: Base) -> None:
 
 def test_every_bit_of_the_manifest_counts(base: Base) -> None:
     """Any digit of it may have rotted, of the step, the best value, the time."""
-    from rec_runner.checkpoint.store import load_weights
+    from rec_runner.checkpoint.weights import load_weights
     from rec_runner.system.errors import UserError
 
     folder = copy(base, "manifest") / "2"

@@ -18,9 +18,13 @@ from filelock import FileLock
 from helpers import ROOT, TOOLS, Result, make_model_dir, override, run_cases, write_table
 from test_resume import PATHS, assert_same_run
 
-from rec_runner.checkpoint.resume import FolderLock, check_fingerprint, content
+from rec_runner.checkpoint.lock import FolderLock
+from rec_runner.checkpoint.resume import check_fingerprint
 from rec_runner.checkpoint.safe_pickle import load_arrays
-from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot, load_weights
+from rec_runner.checkpoint.snapshot import Progress, Snapshot
+from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.checkpoint.weights import load_weights
+from rec_runner.data.fingerprint import content_fingerprint
 from rec_runner.system.errors import UserError
 
 RUNNER = {
@@ -198,17 +202,17 @@ def test_a_byte_in_the_middle_of_a_file_counts(tmp_path: Path) -> None:
     file = tmp_path / "rows.txt"
     data = bytearray(5 << 20)
     file.write_bytes(data)
-    before = content(file)
+    before = content_fingerprint(file)
     os.utime(file, ns=(1, 1))
-    assert content(file) == before
+    assert content_fingerprint(file) == before
     data[len(data) // 2] = 1
     file.write_bytes(data)
-    assert content(file) != before
+    assert content_fingerprint(file) != before
 
 
 def test_settings_are_compared_by_what_they_mean(tmp_path: Path) -> None:
-    def resolve(facts: Mapping[str, Any]) -> dict[str, Any]:
-        return {"hyper_parameters.size": int(facts.get("hyper_parameters.size", 5))}
+    def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
+        return {"hyper_parameters.size": int(given.get("hyper_parameters.size", 5))}
 
     given = {"hyper_parameters.size": 5}
     check_fingerprint({}, given, tmp_path, resolve)
@@ -227,7 +231,7 @@ def test_the_lock_dies_with_its_process_though_a_forked_child_lives_on(tmp_path:
     script = """if True:
         import os, sys, time
         from pathlib import Path
-        from rec_runner.checkpoint.resume import FolderLock
+        from rec_runner.checkpoint.lock import FolderLock
         with FolderLock(Path(sys.argv[1])):
             child = os.fork()
             if child == 0:

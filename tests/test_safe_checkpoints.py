@@ -23,8 +23,10 @@ import paddle
 import pytest
 from helpers import CONFIG, TOOLS, override, run_cases
 
+from rec_runner.checkpoint.format import own_checksum
 from rec_runner.checkpoint.safe_pickle import load_arrays
-from rec_runner.checkpoint.store import Progress, _own_checksum, load_weights
+from rec_runner.checkpoint.snapshot import Progress
+from rec_runner.checkpoint.weights import load_weights
 from rec_runner.system.errors import UserError
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -280,7 +282,7 @@ def resign(folder: Path) -> None:
     manifest = json.loads((folder / "rec.json").read_text())
     for name in manifest["sha256"]:
         manifest["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    manifest["own_sha256"] = _own_checksum(manifest)
+    manifest["own_sha256"] = own_checksum(manifest)
     (folder / "rec.json").write_text(json.dumps(manifest))
 
 
@@ -308,7 +310,7 @@ def test_a_crafted_manifest_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_signed_manifest_cannot_name_other_files(tmp_path: Path) -> None:
     manifest = {"progress": vars(Progress()), "facts": {}, "saved_at": 1.0}
     manifest["sha256"] = {"/dev/zero": "0"}
-    manifest["own_sha256"] = _own_checksum(manifest)
+    manifest["own_sha256"] = own_checksum(manifest)
     (tmp_path / "rec.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="names files that are not a checkpoint's"):
         load_weights(tmp_path)

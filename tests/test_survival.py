@@ -30,7 +30,7 @@ from helpers import (
 )
 
 from rec_runner.checkpoint.safe_pickle import load_arrays
-from rec_runner.checkpoint.store import load_weights
+from rec_runner.checkpoint.weights import load_weights
 
 PATHS = ("dygraph", "static")
 TRAINER = {"dygraph": "trainer", "static": "static_trainer"}

@@ -150,7 +150,7 @@ def test_the_recipe_of_paddlerec_can_be_brought_back(tmp_path: Path) -> None:
         hyper_parameters__tower_initializer="constant",
     )
     run_ok("trainer", "-m", CONFIG, *options, cwd=tmp_path)
-    from rec_runner.checkpoint.store import load_weights
+    from rec_runner.checkpoint.weights import load_weights
 
     state = load_weights(tmp_path / "out" / "0")
     assert not [name for name in state if name.startswith("encoding")]

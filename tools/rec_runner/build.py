@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from rec_runner.checkpoint.weights import match
 from rec_runner.config import Config
 from rec_runner.contract.guard import foreign
-from rec_runner.contract.hooks import reads_blocks
+from rec_runner.contract.hooks import call_hook, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.engine.base import Engine
 from rec_runner.system.errors import UserError
@@ -130,4 +131,9 @@ def load_weights_into(engine: Engine, weights: Mapping[str, np.ndarray], name: s
     Raises:
         UserError: the checkpoint is of another network, names what differs.
     """
-    engine.load(weights, name)
+    try:
+        state = call_hook(engine.model, "convert_state_dict", weights, default=weights)
+    except UserError as error:
+        raise UserError(f"checkpoint {name}: {error}") from error
+    own = engine.state_dict()
+    engine.set_state_dict(match(state, own, name, whole=engine.whole_checkpoints))

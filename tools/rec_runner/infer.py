@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rec_runner.build import build_engine, load_weights_into, warn_unused
-from rec_runner.checkpoint.store import Checkpoints, load_weights
+from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
 from rec_runner.data.block_source import BlockSource
 from rec_runner.data.loader_source import CustomSource

@@ -10,8 +10,11 @@ from typing import Any, Callable
 import numpy as np
 
 from rec_runner.build import build_engine, load_weights_into, warn_unused
-from rec_runner.checkpoint.resume import FolderLock, check_fingerprint, run_fingerprint, versions
-from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot, load_weights
+from rec_runner.checkpoint.lock import FolderLock
+from rec_runner.checkpoint.resume import check_fingerprint, run_fingerprint, versions
+from rec_runner.checkpoint.snapshot import Progress, Snapshot
+from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.loader_source import CustomSource

@@ -96,12 +96,15 @@ class _Opcodes(dict[int, Callable[..., None]]):
         raise _Refused(f"it uses the opcode {names.get(code, code)}")
 
 
-class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class _ArrayUnpickler(pickle._Unpickler):
     """The standard library's unpickler written in Python.
 
     Unlike the one in C it can be told to refuse opcodes, and no false length or index makes it
     reserve memory.
     """
+
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, data: bytes) -> None:
         super().__init__(BytesIO(data))
@@ -143,7 +146,7 @@ class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
         self.stack[-1].update(zip(keys, values))
 
     dispatch = _Opcodes(
-        {_CODES[n]: pickle._Unpickler.dispatch[_CODES[n]] for n in _ALLOWED_OPCODES.split()}  # type: ignore[attr-defined]  # noqa: E501
+        {_CODES[n]: pickle._Unpickler.dispatch[_CODES[n]] for n in _ALLOWED_OPCODES.split()}
     )
     dispatch[_CODES["BUILD"]] = _load_build
     dispatch[_CODES["SETITEM"]] = _load_setitem

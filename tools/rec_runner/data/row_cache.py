@@ -17,8 +17,9 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from rec_runner.data.rows import Block, take
+from rec_runner.data.fingerprint import stat_fingerprint
 from rec_runner.system.errors import RunError
-from rec_runner.system.files import atomic_write
+from rec_runner.system.files import sync_file, write_json
 
 _DTYPE = np.dtype(np.float32)
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -64,9 +65,8 @@ class RowCache:
     """
 
     def __init__(self, folder: Path, files: Sequence[str], settings: Any) -> None:
-        stats = [(file, os.stat(file)) for file in files]
-        identity = [[str(Path(f).resolve()), s.st_size, s.st_mtime_ns] for f, s in stats]
-        text = json.dumps([identity, settings], sort_keys=True, default=str)
+        fingerprint = [stat_fingerprint(file) for file in files]
+        text = json.dumps([fingerprint, settings], sort_keys=True, default=str)
         self.path = folder / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def load(self) -> CachedRows | None:
@@ -141,14 +141,12 @@ class RowCache:
                         files[-1][1] += block.rows
                     yield block
                 for stream in streams.values():
-                    stream.flush()
-                    os.fsync(stream.fileno())
+                    sync_file(stream)
             if fits:
                 count, examples = skipped()
                 manifest = {"arrays": entries, "files": files, "skipped": [count, list(examples)]}
                 manifest["own_crc32"] = _own_checksum(manifest)
-                with atomic_write(aside / "manifest.json") as stream:
-                    stream.write(json.dumps(manifest).encode())
+                write_json(aside / "manifest.json", manifest)
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.replace(aside, self.path)
         except OSError as error:

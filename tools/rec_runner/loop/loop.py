@@ -17,7 +17,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from rec_runner.checkpoint.store import Checkpoints, Progress, Snapshot
+from rec_runner.checkpoint.snapshot import Progress, Snapshot
+from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.data.rows import Source
 from rec_runner.engine.base import Engine
 from rec_runner.loop.finite import FiniteTraining

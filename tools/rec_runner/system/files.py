@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,8 +30,7 @@ def atomic_write(file: Path) -> Iterator[BinaryIO]:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, "wb") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+            sync_file(stream)
         os.replace(aside, file)
         done = True
     except OSError as error:
@@ -47,7 +47,19 @@ def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
         np.savez(stream, **{name: np.asarray(array) for name, array in arrays.items()})
 
 
-def synced_folder(folder: Path) -> None:
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    with atomic_write(file) as stream:
+        stream.write(json.dumps(value).encode())
+
+
+def sync_file(stream: BinaryIO) -> None:
+    """Flush what was written to a file to disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, where the system can open a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)

@@ -1,0 +1,85 @@
+"""The lock that keeps two runs off one output folder."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rec_runner.checkpoint.format import RUN
+from rec_runner.system.errors import RunError, UserError
+
+ATTEMPTS = 10
+
+
+class FolderLock:
+    """Context that keeps other runs off an output folder; the lock dies with this process.
+
+    Args:
+        folder: ``runner.model_save_path``; made if need be.
+
+    Raises:
+        RunError: the folder cannot be made.
+        UserError: another run has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        try:
+            self._made = not self.folder.exists()
+            self._lock = FileLock(str(self.folder / ".lock"))
+            self._acquire()
+        except Timeout as error:
+            raise UserError(
+                f"another run is writing to {self.folder}; give this one its own folder with "
+                "-o runner.model_save_path=..."
+            ) from error
+        except OSError as error:
+            raise RunError(f"{self.folder} cannot be written to: {error.strerror}") from error
+
+    def _acquire(self) -> None:
+        """Lock the file, anew if a run that ended has just removed it and the folder."""
+        for _ in range(ATTEMPTS):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+            descriptor = _descriptor(self._lock)
+            with suppress(FileNotFoundError):
+                named = os.stat(self.folder / ".lock")
+                if descriptor is None or os.path.samestat(os.fstat(descriptor), named):
+                    _held[self._lock] = descriptor
+                    return
+            self._lock.release()
+        raise Timeout(self._lock.lock_file)
+
+    def __exit__(self, *_: object) -> None:
+        names = {".lock", RUN}
+        with suppress(OSError):
+            if self._made and names.issuperset(os.listdir(self.folder)):  # nothing came of the run
+                (self.folder / RUN).unlink(missing_ok=True)
+                (self.folder / ".lock").unlink()
+                self.folder.rmdir()  # not if another run has come in the meantime
+        _held.pop(self._lock, None)
+        self._lock.release()
+
+
+def _descriptor(lock: FileLock) -> int | None:
+    """The open file of a lock that is held, where this version of filelock tells."""
+    return getattr(getattr(lock, "_context", None), "lock_file_fd", None)
+
+
+def _let_go() -> None:
+    """Close the files of locks in a child process: each keeps its lock while any has it open."""
+    for lock, descriptor in _held.items():
+        if descriptor is not None:
+            os.close(descriptor)  # to release it would take the lock from the parent
+            lock._context.lock_file_fd = None
+    _held.clear()
+
+
+_held: dict[FileLock, int | None] = {}
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_let_go)
