@@ -12,10 +12,10 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 from paddle.io import BatchSampler, DataLoader, IterableDataset, Sampler
-from paddle.io.dataloader.collate import default_collate_fn
 
 from rec_runner.contract.model_dir import foreign
 from rec_runner.data.rows import Window
+from rec_runner.paddle_api.collate import stack_rows
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
@@ -112,7 +112,7 @@ class LoaderSource:
             items = list(itertools.islice(rows, self.batch_size))
             if not items or (self.drop_last and len(items) < self.batch_size):
                 return
-            batch = default_collate_fn(items)
+            batch = stack_rows(items)
             arrays = [batch] if isinstance(batch, np.ndarray) else batch
             yield _tensors(arrays) if paddle.in_dynamic_mode() else arrays
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,6 @@ from rec_runner.data.rows import Window
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
-ENCODE_BYTES = 1 << 20
 BLOCK_HOOKS = ("task_names", "encode", "loss_and_log_odds")
 
 
@@ -200,13 +198,12 @@ class Engine(ABC):
         self.set_state_dict(weights)
         self.set_optimizer_state(optimizer)
 
-    @abstractmethod
-    def reset_metrics(self) -> None:
+    def reset_metrics(self) -> None:  # noqa: B027 - may stay empty
         """Forget what the model's own metrics have seen."""
 
-    @abstractmethod
     def own_metrics(self) -> dict[str, Any]:
         """Values of the model's own metrics, for models without :attr:`task_names`."""
+        return {}
 
     def running_metrics(self) -> dict[str, Any]:
         """The same for a log line in mid-epoch, perhaps less precise but quick."""
@@ -287,49 +284,16 @@ def _alike(saved: np.ndarray, own: np.ndarray, place: str) -> np.ndarray:
     return saved.astype(own.dtype, copy=False)
 
 
+def step_seed(seed: int, step: int) -> int:
+    """Seed of a training step's random operators.
+
+    Seeding every step makes dropout a function of the position in the run alone: both graph paths
+    draw the same masks, and a resumed run draws what the interrupted one would have drawn.
+    """
+    mixed = (seed * 0x9E3779B97F4A7C15 + (step + 1) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) & 0x7FFFFFFF
+
+
 def has_block_hooks(model: Any) -> bool:
     """Whether a model wrapper has the optional hooks of whole blocks."""
     return all(hasattr(model, hook) for hook in BLOCK_HOOKS)
-
-
-def norms(gradients: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Euclidean norm of each array, and as ``all`` of them together."""
-    each = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
-    return {"all": math.hypot(*each.values()), **each}
-
-
-def encode_in_pieces(
-    features: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Apply ``encode`` to rows few enough to stay in the processor's cache: 3 times faster."""
-    rows = max(1, ENCODE_BYTES // features[:1].nbytes)
-    first = encode(features[:rows])
-    if len(features) <= rows:
-        return first
-    out = np.empty((len(features), *first.shape[1:]), first.dtype)
-    out[:rows] = first
-    for start in range(rows, len(features), rows):
-        out[start : start + rows] = encode(features[start : start + rows])
-    return out
-
-
-def step_labels(labels: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Labels ``[n, T]`` as the models want them: float32 ``[T, N, 1]`` for each batch.
-
-    Returns:
-        those of the whole batches, stacked, and those of a last incomplete one, stacked alike.
-    """
-    whole = len(labels) // batch_size * batch_size
-    tasks = labels.shape[1]
-    stacks = [labels[:whole].reshape(-1, batch_size, tasks)]
-    if whole < len(labels):
-        stacks.append(labels[whole:].reshape(1, -1, tasks))
-    return [
-        np.ascontiguousarray(stack.transpose(0, 2, 1), dtype=np.float32)[..., np.newaxis]
-        for stack in stacks
-    ]
-
-
-def joined_log_odds(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """Log-odds ``[T, N, 1]`` of consecutive batches as one array ``[n, T]``."""
-    return np.ascontiguousarray(np.concatenate(pieces, axis=1)[..., 0].T)

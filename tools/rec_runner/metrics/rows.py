@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 
 from rec_runner.metrics.tasks import auc
+from rec_runner.paddle_api.auc import is_roc_auc
 
 BINS = 1 << 12
 
@@ -101,12 +102,7 @@ class ExactAuc(paddle.metric.Auc):
 
 def with_exact_aucs(metrics: list[Any]) -> list[Any]:
     """A model's metrics, each plain ROC ``Auc`` among them replaced by an exact one."""
-    return [
-        ExactAuc(metric.name())
-        if type(metric) is paddle.metric.Auc and metric._curve == "ROC"
-        else metric
-        for metric in metrics
-    ]
+    return [ExactAuc(metric.name()) if is_roc_auc(metric) else metric for metric in metrics]
 
 
 def _array(values: Any) -> np.ndarray:
