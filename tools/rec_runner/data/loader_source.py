@@ -12,11 +12,11 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 from paddle.io import BatchSampler, DataLoader, IterableDataset, Sampler
-from paddle.io.dataloader.collate import default_collate_fn
 
 from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.rows import Source, Window
+from rec_runner.paddle_api.collate import stack_rows
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
@@ -113,7 +113,7 @@ class LoaderSource(Source):
             items = list(itertools.islice(rows, batch_size))
             if not items or (self.drop_last and len(items) < batch_size):
                 return
-            yield default_collate_fn(items)
+            yield stack_rows(items)
 
     def _workers(self, dataset: Any) -> int:
         """Every worker of an IterableDataset reads all rows, unless its code shares them out."""

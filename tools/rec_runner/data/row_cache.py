@@ -16,8 +16,8 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from rec_runner.data.rows import Block, take
 from rec_runner.data.fingerprint import stat_fingerprint
+from rec_runner.data.rows import Block, take
 from rec_runner.system.errors import RunError
 from rec_runner.system.files import sync_file, write_json
 

@@ -1,18 +1,15 @@
-"""What the loop asks of a graph path: train a window, score a window, read and set state."""
+"""What the loop asks of an engine: train a window, score a window, read and set state."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
 from rec_runner.config import Config
-from rec_runner.contract.guard import call
-from rec_runner.contract.hooks import has
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.loader_source import padded
 from rec_runner.data.rows import Window
@@ -21,8 +18,6 @@ from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
 from rec_runner.system.seeds import seed_all
-
-ENCODE_BYTES = 1 << 20
 
 
 class Outcome(NamedTuple):
@@ -183,29 +178,6 @@ class Engine(ABC):
         """The model's own loader of batches, see ``StaticEngine``."""
         raise NotImplementedError
 
-    def load(self, state: Mapping[str, np.ndarray], name: str) -> None:
-        """Set all weights from a checkpoint.
-
-        Raises:
-            UserError: the checkpoint is of another network, names what differs; or a weight is
-                not a number.
-        """
-        try:
-            if has(self.model, "convert_state_dict"):
-                state = call(self.model, "convert_state_dict", state)
-        except UserError as error:
-            raise UserError(f"checkpoint {name}: {error}") from error
-        state = dict(state)
-        own = self.state_dict()
-        for key, value in own.items():
-            if key not in state:
-                raise UserError(f"checkpoint {name} has no {key}, which this config's network has")
-            state[key] = _alike(state[key], value, f"checkpoint {name}: {key}")
-        for key in state:
-            if key not in own and self.whole_checkpoints:
-                raise UserError(f"checkpoint {name} has {key}, which this config's network has not")
-        self.set_state_dict({key: state[key] for key in own})
-
 
 def _succeeds(attempt: Callable[[Window], object], window: Window) -> bool:
     try:
@@ -213,30 +185,6 @@ def _succeeds(attempt: Callable[[Window], object], window: Window) -> bool:
     except UserError:
         return False
     return True
-
-
-def _alike(saved: np.ndarray, own: np.ndarray, place: str) -> np.ndarray:
-    """A saved weight in the type of the network's own; both floating, or the very same.
-
-    Raises:
-        UserError: it does not fit, or holds a NaN.
-    """
-    if saved.shape != own.shape:
-        raise UserError(
-            f"{place} has shape {list(saved.shape)}, this config's network has {list(own.shape)}"
-        )
-    both_float = np.issubdtype(saved.dtype, np.floating) and np.issubdtype(own.dtype, np.floating)
-    if saved.dtype != own.dtype and not both_float:
-        raise UserError(f"{place} holds {saved.dtype}, this config's network has {own.dtype}")
-    if both_float and np.isnan(saved).any():
-        raise UserError(f"{place} holds numbers that are not numbers (NaN)")
-    return saved.astype(own.dtype, copy=False)
-
-
-def norms(gradients: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Euclidean norm of each array, and as ``all`` of them together."""
-    each = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
-    return {"all": math.hypot(*each.values()), **each}
 
 
 def count_scores(metrics: TaskMetrics, window: Window, log_odds: np.ndarray) -> Outcome:
@@ -255,38 +203,11 @@ def count_scores(metrics: TaskMetrics, window: Window, log_odds: np.ndarray) -> 
     return Outcome(np.empty(0), window.batch_rows, {})
 
 
-def encode_in_pieces(
-    features: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Apply ``encode`` to rows few enough to stay in the processor's cache: 3 times faster."""
-    rows = max(1, ENCODE_BYTES // features[:1].nbytes)
-    first = encode(features[:rows])
-    if len(features) <= rows:
-        return first
-    out = np.empty((len(features), *first.shape[1:]), first.dtype)
-    out[:rows] = first
-    for start in range(rows, len(features), rows):
-        out[start : start + rows] = encode(features[start : start + rows])
-    return out
+def step_seed(seed: int, step: int) -> int:
+    """Seed of a training step's random operators.
 
-
-def step_labels(labels: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Labels ``[n, T]`` as the models want them: float32 ``[T, N, 1]`` for each batch.
-
-    Returns:
-        those of the whole batches, stacked, and those of a last incomplete one, stacked alike.
+    Seeding every step makes dropout a function of the position in the run alone: both graph paths
+    draw the same masks, and a resumed run draws what the interrupted one would have drawn.
     """
-    whole = len(labels) // batch_size * batch_size
-    tasks = labels.shape[1]
-    stacks = [labels[:whole].reshape(-1, batch_size, tasks)]
-    if whole < len(labels):
-        stacks.append(labels[whole:].reshape(1, -1, tasks))
-    return [
-        np.ascontiguousarray(stack.transpose(0, 2, 1), dtype=np.float32)[..., np.newaxis]
-        for stack in stacks
-    ]
-
-
-def joined_log_odds(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """Log-odds ``[T, N, 1]`` of consecutive batches as one array ``[n, T]``."""
-    return np.ascontiguousarray(np.concatenate(pieces, axis=1)[..., 0].T)
+    mixed = (seed * 0x9E3779B97F4A7C15 + (step + 1) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) & 0x7FFFFFFF

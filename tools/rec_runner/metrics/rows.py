@@ -11,6 +11,7 @@ import paddle
 from rec_runner.metrics.auc import auc
 from rec_runner.metrics.base import array_of
 from rec_runner.metrics.binned import BinnedAuc
+from rec_runner.paddle_api.auc import is_roc_auc
 
 
 class AucRows:
@@ -104,9 +105,4 @@ class ExactAuc(paddle.metric.Auc):
 
 def with_exact_aucs(metrics: list[Any]) -> list[Any]:
     """A model's metrics, each plain ROC ``Auc`` among them replaced by an exact one."""
-    return [
-        ExactAuc(metric.name())
-        if type(metric) is paddle.metric.Auc and metric._curve == "ROC"
-        else metric
-        for metric in metrics
-    ]
+    return [ExactAuc(metric.name()) if is_roc_auc(metric) else metric for metric in metrics]

@@ -1,1 +1,1 @@
-"""All that these tools know of Paddle's private and version-dependent API."""
+"""All that these tools use of Paddle's private and version-dependent API, a topic to a module."""

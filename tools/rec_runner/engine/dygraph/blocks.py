@@ -8,32 +8,32 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
+from rec_runner.config import Config
 from rec_runner.contract.guard import call, foreign
+from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.rows import Window
-from rec_runner.engine.base import (
-    Outcome,
-    count_scores,
-    encode_in_pieces,
-    joined_log_odds,
-    norms,
-    step_labels,
-)
-from rec_runner.engine.dygraph.contract import DygraphEngine, step_optimizer
+from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
+from rec_runner.engine.base import Outcome, count_scores, step_seed
+from rec_runner.engine.dygraph.base import DygraphBase
 from rec_runner.metrics.tasks import TaskMetrics
-from rec_runner.paddle_api.state import step_seed
+from rec_runner.paddle_api.fused_adam import direct_update
+from rec_runner.paddle_api.slots import step_optimizer
 
 # Paddle 2.6 takes only DLPack capsules, not objects that make them.
 _SHARES_MEMORY = int(paddle.__version__.split(".")[0]) >= 3
 
 
-class BlockDygraphEngine(DygraphEngine):
+class BlockDygraphEngine(DygraphBase):
     """Drives a model that has the hooks of whole blocks: nothing waits between two steps."""
 
     steps_schedule = True
     reads_blocks = True
 
-    def _make_metrics(self) -> None:
-        self.metrics = TaskMetrics(call(self.model, "task_names", self.config))
+    def __init__(
+        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
+    ) -> None:
+        super().__init__(model_dir, config, model, training)
+        self.metrics: TaskMetrics = TaskMetrics(call(model, "task_names", config))
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()
@@ -104,50 +104,3 @@ def as_tensor(array: np.ndarray) -> paddle.Tensor:
     if _SHARES_MEMORY and shareable and paddle.get_device() == "cpu":
         return paddle.utils.dlpack.from_dlpack(array)
     return paddle.to_tensor(array)
-
-
-def direct_update(optimizer: paddle.optimizer.Optimizer) -> Callable[[], None]:
-    """``step`` and ``clear_grad`` of an optimizer that has stepped once, with less in between.
-
-    Paddle's Python around the update operators costs as much as the operators do when layers are
-    small. For Adam and AdamW without clipping the operators are called here directly, with the
-    very arguments that ``paddle.optimizer.Adam._append_optimize_op`` gives them; for anything
-    else this is ``step`` and ``clear_grad``.
-    """
-
-    def whole() -> None:
-        step_optimizer(optimizer)
-
-    decoupled = type(optimizer) is paddle.optimizer.AdamW
-    plain = type(optimizer) is paddle.optimizer.Adam and optimizer.regularization is None
-    known = decoupled or plain
-    if not known or optimizer._grad_clip is not None or not hasattr(optimizer, "_amsgrad"):
-        return whole
-
-    operator = paddle._C_ops.adamw_ if decoupled else paddle._C_ops.adam_
-    decay = (1.0, optimizer._weight_decay, True) if decoupled else ()
-    tail = (optimizer._beta1, optimizer._beta2, optimizer._epsilon, *decay)
-    tail = (*tail, False, 1000, False, False, False)
-    kinds = ("moment1", "moment2", None, "beta1_pow_acc", "beta2_pow_acc")
-    slots = []
-    for parameter in optimizer._parameter_list:
-        if not parameter.trainable:
-            continue
-        if parameter.name not in optimizer._accumulators["moment1"]:
-            return whole  # no gradient has reached it yet; Paddle makes its slots when one does
-        found = [kind and optimizer._get_accumulator_master(kind, parameter) for kind in kinds]
-        slots.append((parameter, found))
-
-    constant = isinstance(optimizer._learning_rate, float)
-
-    def direct() -> None:
-        if not constant:
-            optimizer._create_global_learning_rate()
-        rate = optimizer._global_learning_rate()
-        for parameter, found in slots:
-            gradient = parameter.grad
-            if gradient is not None:
-                operator(parameter, gradient, rate, *found, None, None, *tail)
-                parameter.clear_gradient(False)
-
-    return direct

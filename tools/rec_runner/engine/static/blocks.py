@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -10,22 +10,20 @@ import numpy as np
 import paddle
 from paddle import static
 
+from rec_runner.config import Config
 from rec_runner.contract.guard import call, foreign
+from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.rows import Window
-from rec_runner.engine.base import (
-    Outcome,
-    count_scores,
-    encode_in_pieces,
-    joined_log_odds,
-    norms,
-    step_labels,
-)
-from rec_runner.engine.static.contract import Program, StaticEngine
+from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
+from rec_runner.engine.base import Outcome, count_scores, step_seed
+from rec_runner.engine.static.base import StaticBase
+from rec_runner.engine.static.program import Program
 from rec_runner.metrics.tasks import TaskMetrics
-from rec_runner.paddle_api.state import rename_slots, step_seed
+from rec_runner.paddle_api.executor import RepeatedRun
+from rec_runner.paddle_api.slots import schedule_of, slot_names
 
 
-class BlockStaticEngine(StaticEngine):
+class BlockStaticEngine(StaticBase):
     """Drives a model that has the hooks of whole blocks.
 
     Three programs share the weights: ``encode`` (features to encoded), ``train`` and ``score``
@@ -35,8 +33,14 @@ class BlockStaticEngine(StaticEngine):
     steps_schedule = True
     reads_blocks = True
 
-    def _prepare(self) -> None:
-        self.metrics = TaskMetrics(call(self.model, "task_names", self.config))
+    def __init__(
+        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
+    ) -> None:
+        super().__init__(model_dir, config, model, training)
+        self.metrics: TaskMetrics = TaskMetrics(call(model, "task_names", config))
+        self._build()
+
+    def _build(self) -> None:
         with Program().building(), foreign(self.model, "create_feeds"):
             feature_shape = self.model.create_feeds()[0].shape
         self.encode_program = Program()
@@ -55,7 +59,7 @@ class BlockStaticEngine(StaticEngine):
         self._score_step = self._repeated(self.score_program)
 
     def _repeated(self, program: Program) -> RepeatedRun:
-        return RepeatedRun(self.executor, self.place, self.scope, program)
+        return RepeatedRun(self.executor, self.place, self.scope, program.main, program.fetches)
 
     def _build_steps(self, program: Program, training: bool) -> Any:
         size = self.encode_program.fetches[0].shape[-1]
@@ -66,17 +70,17 @@ class BlockStaticEngine(StaticEngine):
             program.fetches = list(self.model.loss_and_log_odds(encoded, labels))
         return program.fetches[0]
 
-    def _build_training(self) -> None:
+    def _training_program(self) -> Program:
         self.train_program = Program()
         with self.train_program.building():
             loss = self._build_steps(self.train_program, training=True)
-            with foreign(self.model, "make_optimizer"):
-                self.optimizer = self.model.make_optimizer()
+            self.optimizer = call(self.model, "make_optimizer")
             _, pairs = self.optimizer.minimize(loss)
         if self.watches_gradients:
             gradients = {weight.name: gradient for weight, gradient in pairs}
             self.train_program.fetch_gradients(gradients, self._weights)
         self._train_step = self._repeated(self.train_program)
+        return self.train_program
 
     def train(self, window: Window, step: int) -> Outcome:
         schedule = self.schedule()
@@ -94,8 +98,7 @@ class BlockStaticEngine(StaticEngine):
         return Outcome(np.stack(losses), window.batch_rows, {})
 
     def schedule(self) -> paddle.optimizer.lr.LRScheduler | None:
-        rate = self.optimizer._learning_rate
-        return rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
+        return schedule_of(self.optimizer)
 
     def score(self, window: Window) -> Outcome:
         odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
@@ -104,25 +107,8 @@ class BlockStaticEngine(StaticEngine):
     def encode(self, features: np.ndarray) -> np.ndarray:
         return encode_in_pieces(features, lambda rows: self._encode_step.run({"features": rows})[0])
 
-    def optimizer_state(self) -> dict[str, Any]:
-        names = {variable: name for name, variable in self._weights.items()}
-        slots = rename_slots({name: self._get(name) for name in self._slots()}, names, "_", "/")
-        schedule = self.schedule()
-        return {**slots, "schedule": schedule.state_dict()} if schedule else slots
-
-    def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
-        slots = {key: value for key, value in state.items() if key != "schedule"}
-        self._set_slots(slots, self._slots())
-        schedule = self.schedule()
-        if schedule is not None:
-            schedule.set_state_dict(state["schedule"])
-
     def _slots(self) -> list[str]:
-        return [
-            variable.name
-            for slots in self.optimizer._accumulators.values()
-            for variable in slots.values()
-        ]
+        return slot_names(self.optimizer)
 
 
 def _feeds(window: Window) -> Iterator[dict[str, np.ndarray]]:
@@ -131,60 +117,3 @@ def _feeds(window: Window) -> Iterator[dict[str, np.ndarray]]:
     batches = chain.from_iterable(step_labels(labels, window.batch_size))
     for start, batch_labels in zip(starts, batches):
         yield {"encoded": features[start : start + window.batch_size], "labels": batch_labels}
-
-
-class RepeatedRun:
-    """One program, run again and again without what ``Executor.run`` repeats each time.
-
-    Under Paddle 3 ``Executor.run`` prints the whole program to text at every call, to look up
-    the compiled one: 0.35 ms, nearly half a step of 32 rows. Here it is looked up once.
-
-    Args:
-        executor: runs the program where this Paddle has no compiled one to look up.
-        place: where feeds go.
-        scope: holds the weights.
-        program: what to run.
-    """
-
-    def __init__(self, executor: Any, place: Any, scope: Any, program: Program) -> None:
-        self._executor = executor
-        self._place = place
-        self._scope = scope
-        self._program = program
-        self._compiled: Any = None
-
-    def run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Feed arrays by name; the program's fetches come back."""
-        with static.scope_guard(self._scope):
-            if self._compiled is None and not self._look_up(feed):
-                return self._executor.run(
-                    self._program.main, feed=dict(feed), fetch_list=self._program.fetches
-                )
-            for name, array in feed.items():
-                tensor = paddle.base.core.DenseTensor()
-                tensor.set(np.ascontiguousarray(array), self._place, self._zero_copy)
-                paddle.base.core.set_feed_variable(self._scope, tensor, name, 0)
-            if self._schedule is not None:
-                rate = np.array([self._schedule()], np.float32)
-                self._scope.find_var(self._rate).get_tensor().set(rate, self._place)
-            return self._compiled.run(self._names)
-
-    def _look_up(self, feed: Mapping[str, np.ndarray]) -> bool:
-        cache = getattr(self._executor, "_executor_cache", None)
-        if not paddle.framework.in_pir_mode() or not hasattr(cache, "get_pir_program_and_executor"):
-            return False
-        main, self._compiled, _ = cache.get_pir_program_and_executor(
-            self._program.main,
-            dict(feed),
-            self._program.fetches,
-            "feed",
-            "fetch",
-            self._place,
-            self._scope,
-            None,
-        )
-        self._names = list(feed)
-        self._zero_copy = isinstance(self._place, paddle.CPUPlace)
-        self._schedule = getattr(main, "lr_scheduler", None)
-        self._rate = getattr(main, "lr_name", None)
-        return True

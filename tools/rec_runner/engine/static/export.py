@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-import paddle
-
 from rec_runner.config import Config
+from rec_runner.paddle_api.inference_model import by_old_name, save_inference_model
 from rec_runner.system.errors import RunError, UserError
 
 PREFIX = "rec_inference"
-_OLD_NAME = re.compile(r"(\w+?)_(\d+)\.tmp_(\d+)")
 
 
-def chosen(program: Any, config: Config) -> tuple[list[Any], list[Any]]:
-    """What ``save_inference_feed_varnames`` and ``…fetch_varnames`` name.
+def chosen(program: Any, config: Config) -> tuple[list[Any], dict[str, Any]]:
+    """What ``save_inference_feed_varnames`` and ``…fetch_varnames`` name; outputs by these names.
 
     Args:
-        program: what the model builds for inference, see ``static_engine.Program``.
+        program: what the model builds for inference, see ``program.Program``.
         config: the run's config.
 
     Raises:
@@ -33,16 +30,16 @@ def chosen(program: Any, config: Config) -> tuple[list[Any], list[Any]]:
         for name in _names(config, "save_inference_feed_varnames")
     ]
     named = program.named
-    outputs = [
-        _pick(
+    outputs = {
+        name: _pick(
             config,
             "save_inference_fetch_varnames",
             name,
-            named.get(name, _by_old_name(program.main, name)),
+            named.get(name, by_old_name(program.main, name)),
             list(named),
         )
         for name in _names(config, "save_inference_fetch_varnames")
-    ]
+    }
     return inputs, outputs
 
 
@@ -50,7 +47,7 @@ def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
     """Save the part of a program between its :func:`chosen` inputs and outputs.
 
     Args:
-        program: what the model builds for inference, see ``static_engine.Program``.
+        program: what the model builds for inference, see ``program.Program``.
         executor: its executor; the current scope holds the weights.
         config: the run's config.
         folder: where ``rec_inference.*`` go.
@@ -63,9 +60,7 @@ def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
     aside = _aside(folder)
     try:
         shutil.rmtree(aside, ignore_errors=True)
-        paddle.static.save_inference_model(
-            str(aside / PREFIX), inputs, outputs, executor, program=program.main
-        )
+        save_inference_model(aside / PREFIX, inputs, outputs, executor, program.main)
         for file in aside.iterdir():
             os.replace(file, folder / file.name)
         aside.rmdir()
@@ -96,22 +91,3 @@ def _pick(config: Config, key: str, name: str, found: Any, known: list[str]) -> 
             f"{', '.join(known)}"
         )
     return found
-
-
-def _by_old_name(program: Any, name: str) -> Any:
-    """The variable that the old representation calls so.
-
-    There ``sigmoid_0.tmp_1`` is the second result of the first ``sigmoid``; the new one has no
-    names, but its operators stand in the same order.
-    """
-    block = program.global_block()
-    if not paddle.framework.in_pir_mode():
-        return block.vars.get(name)
-    match = _OLD_NAME.fullmatch(name)
-    if match is None:
-        return None
-    operators = [op for op in block.ops if op.name() == f"pd_op.{match[1]}"]
-    place, result = int(match[2]), int(match[3])
-    if place >= len(operators) or result >= operators[place].num_results():
-        return None
-    return operators[place].result(result)

@@ -2,6 +2,7 @@
 
 Every update operator of Paddle, ``adam_`` for instance, reads a weight and its gradient; the old
 representation of programs calls the two ``Param`` and ``Grad``, the new one ``param`` and ``grad``.
+Private: what operators say of their inputs, and ``paddle.base.core.VarDesc``.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from typing import Any
 
 import paddle
 
+from rec_runner.paddle_api.representation import in_new_representation
+
 _OLD = ("Param", "Grad")
 
 
 def optimized_gradients(program: Any) -> dict[str, Any]:
     """Gradients as the optimizer gets them, clipped where it clips, by name of their weight."""
     block = program.global_block()
-    if paddle.framework.in_pir_mode():
+    if in_new_representation():
         updates = [op for op in block.ops if _inputs(op)[:2] == ["param", "grad"]]
         return {op.operand_source(0).name: op.operand_source(1) for op in updates}
     updates = [op for op in block.ops if {"Param", "Grad"} <= set(op.input_names)]

@@ -1,0 +1,88 @@
+"""What both engines of the eager graph share: network, optimizer and their state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import paddle
+
+from rec_runner.config import Config
+from rec_runner.contract.guard import call, check_returned
+from rec_runner.contract.model_dir import ModelDir
+from rec_runner.engine.base import Engine
+from rec_runner.paddle_api.device import select_device
+from rec_runner.paddle_api.slots import rename_slots, schedule_of, slot_names, slots_to_come
+
+
+class DygraphBase(Engine):
+    """Holds the network that ``DygraphModel.create_model`` makes, and its optimizer."""
+
+    graph = "dygraph"
+
+    def __init__(
+        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
+    ) -> None:
+        super().__init__(model_dir, config, model, training)
+        paddle.disable_static()
+        select_device(config)
+        paddle.seed(self.seed)
+        self.net = call(model, "create_model", config)
+        is_layer = isinstance(self.net, paddle.nn.Layer)
+        check_returned(model, "create_model", self.net, is_layer, "a paddle.nn.Layer")
+        self.optimizer: Any = None
+
+    def start_training(self, steps_per_epoch: int | None) -> None:
+        self.config["steps_per_epoch"] = steps_per_epoch
+        self._make_optimizer()
+
+    def _make_optimizer(self) -> None:
+        self.optimizer = call(self.model, "create_optimizer", self.net, self.config)
+        fits = hasattr(self.optimizer, "step")
+        check_returned(self.model, "create_optimizer", self.optimizer, fits, "an optimizer")
+
+    def _gradients(self) -> dict[str, np.ndarray]:
+        """Gradients by weight, sparse ones left out."""
+        found = {name: weight.grad for name, weight in self.net.named_parameters()}
+        dense = {name: g for name, g in found.items() if g is not None and g.is_dense()}
+        return {name: gradient.numpy() for name, gradient in dense.items()}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self.net.state_dict().items()}
+
+    def set_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        own = self.net.state_dict()
+        for name, value in state.items():
+            own[name].set_value(value)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        names = {value.name: name for name, value in self.net.state_dict().items()}
+        # Until its first step an optimizer holds the slots that were set; 2.6 does not give them.
+        state = {**slots_to_come(self.optimizer), **self.optimizer.state_dict()}
+        schedule = state.pop("LR_Scheduler", None)
+        arrays = {key: np.asarray(value) for key, value in state.items()}
+        slots = rename_slots(arrays, names, "_", "/")
+        return {**slots, "schedule": schedule} if schedule else slots
+
+    def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
+        names = {name: value.name for name, value in self.net.state_dict().items()}
+        slots = {key: value for key, value in state.items() if key != "schedule"}
+        theirs: dict[str, Any] = {
+            key: paddle.to_tensor(value)
+            for key, value in rename_slots(slots, names, "/", "_").items()
+        }
+        if "schedule" in state:
+            theirs["LR_Scheduler"] = state["schedule"]
+        if not theirs.keys() >= set(slot_names(self.optimizer)):
+            self._make_optimizer()  # the state is from before those slots were made
+        self.optimizer.set_state_dict(theirs)
+        held = slots_to_come(self.optimizer)
+        for name in set(slot_names(self.optimizer)) & held.keys():
+            del held[name]  # set already; Paddle would take the rest for all that is yet to come
+
+    def schedule(self) -> Any:
+        return schedule_of(self.optimizer)
+
+    def learning_rate(self) -> float | None:
+        return float(self.optimizer.get_lr()) if self.optimizer is not None else None

@@ -1,0 +1,80 @@
+"""Inference models whose outputs have the names that were asked for.
+
+Private: ``paddle.static.pir_io.append_pir_fetch_ops`` of Paddle 3, which gives outputs their names,
+and ``_rename_var`` of old programs, in all versions; how values of either kind are found by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import paddle
+
+from rec_runner.paddle_api.representation import in_new_representation
+
+_OLD_NAME = re.compile(r"(\w+?)_(\d+)\.tmp_(\d+)")
+
+
+def save_inference_model(
+    prefix: Path, inputs: list[Any], outputs: Mapping[str, Any], executor: Any, program: Any
+) -> None:
+    """As ``paddle.static.save_inference_model``, with named outputs.
+
+    Args:
+        prefix: the files' name without suffix.
+        inputs: variables to feed.
+        outputs: variables to fetch, by the name that ``paddle.inference`` shall call them.
+        executor: its current scope holds the weights.
+        program: what holds the variables.
+    """
+
+    def save() -> None:
+        paddle.static.save_inference_model(
+            str(prefix), inputs, list(outputs.values()), executor, program=program
+        )
+
+    if not in_new_representation():
+        save()
+        _rename_outputs(prefix.with_suffix(".pdmodel"), list(outputs))
+        return
+    append = paddle.static.pir_io.append_pir_fetch_ops
+
+    def append_named(program: Any, fetches: Any) -> None:
+        append(program, [(value, name) for (value, _), name in zip(fetches, outputs)])
+
+    with patch.object(paddle.static.pir_io, "append_pir_fetch_ops", append_named):
+        save()
+
+
+def _rename_outputs(file: Path, names: list[str]) -> None:
+    """Rename what a saved program of the old kind fetches, where a name is not another's yet."""
+    program = paddle.static.deserialize_program(file.read_bytes())
+    block = program.global_block()
+    fetched = [op.input("X")[0] for op in block.ops if op.type == "fetch"]
+    for old, new in zip(fetched, names):
+        if old != new and not block.has_var(new) and fetched.count(old) == 1:
+            block._rename_var(old, new)
+    file.write_bytes(program.desc.serialize_to_string())
+
+
+def by_old_name(program: Any, name: str) -> Any:
+    """The variable that the old representation calls so.
+
+    There ``sigmoid_0.tmp_1`` is the second result of the first ``sigmoid``; the new one has no
+    names, but its operators stand in the same order.
+    """
+    block = program.global_block()
+    if not in_new_representation():
+        return block.vars.get(name)
+    match = _OLD_NAME.fullmatch(name)
+    if match is None:
+        return None
+    operators = [op for op in block.ops if op.name() == f"pd_op.{match[1]}"]
+    place, result = int(match[2]), int(match[3])
+    if place >= len(operators) or result >= operators[place].num_results():
+        return None
+    return operators[place].result(result)

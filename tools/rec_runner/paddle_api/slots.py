@@ -1,0 +1,64 @@
+"""What an optimizer holds beside the weights: its slots and its schedule.
+
+Private: ``_accumulators``, ``_accumulators_holder`` and ``_learning_rate`` of ``paddle.optimizer``,
+which Paddle 2.6 to 3.3 have alike; SGD, without slots, has them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import paddle
+
+
+def schedule_of(optimizer: Any) -> paddle.optimizer.lr.LRScheduler | None:
+    """An optimizer's learning-rate schedule, None where its rate is constant."""
+    rate = optimizer._learning_rate
+    return rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
+
+
+def slot_names(optimizer: Any) -> list[str]:
+    """Names of the variables of an optimizer's slots; it makes them at its first steps."""
+    kinds = getattr(optimizer, "_accumulators", {}).values()
+    return [slot.name for slots in kinds for slot in slots.values()]
+
+
+def slots_to_come(optimizer: Any) -> dict[str, Any]:
+    """The optimizer's own dict of values, by name, that its slots take when they are made."""
+    return getattr(optimizer, "_accumulators_holder", {})
+
+
+def step_optimizer(optimizer: Any) -> None:
+    """``step`` and ``clear_grad``; slots that it makes are named alike in every optimizer.
+
+    Paddle numbers them, so that those of an optimizer made anew would not be found again.
+    """
+    with paddle.utils.unique_name.guard():
+        optimizer.step()
+        optimizer.clear_grad()
+
+
+def rename_slots(
+    state: Mapping[str, Any], names: Mapping[str, str], old: str, new: str
+) -> dict[str, Any]:
+    """Rename optimizer slots ``<weight><old><slot>`` to ``<other weight name><new><slot>``.
+
+    Paddle calls a slot after the weight's variable, whose name differs between runs and graph
+    paths; a checkpoint calls it after the weight's place in the network.
+
+    Args:
+        state: slot to array.
+        names: weight's name in ``state`` to its new name.
+        old: what stands between weight and slot in ``state``.
+        new: what shall stand there.
+    """
+    renamed = {}
+    for key, value in state.items():
+        fits = [name for name in names if key.startswith(name + old)]
+        weight = max(fits, key=len, default=None)
+        if weight is None:
+            renamed[key] = value
+        else:
+            renamed[names[weight] + new + key[len(weight) + len(old) :]] = value
+    return renamed
