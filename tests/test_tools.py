@@ -127,7 +127,7 @@ def test_records_beside_the_checkpoints_are_what_was_printed(runs: dict[str, Run
         printed = epoch_lines(run.train_log)
         for line in lines:
             assert line["phase"] == "train"
-            assert line["path"] == path
+            assert line["graph"] == path
             assert line["rows"] == 1000  # no last batch is dropped
             assert line["rows_per_second"] > 0
             for name in (*METRICS, "loss"):
