@@ -1,16 +1,20 @@
-"""The device that a config asks for.
+"""The device that a config asks for, and arrays on it.
 
-Nothing private; places and kinds of device differ between builds and versions of Paddle.
+Nothing private; kinds of device and the sharing of memory differ between versions of Paddle.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import paddle
 
 from rec_runner.config import Config
 from rec_runner.system.errors import UserError
+
+# Paddle 2.6 takes only DLPack capsules, not objects that make them.
+_SHARES_MEMORY = int(paddle.__version__.split(".")[0]) >= 3
 
 
 def select_device(config: Config) -> str:
@@ -50,3 +54,11 @@ def place_of(device: str) -> Any:
         "npu": lambda: paddle.CustomPlace("npu", 0),
     }
     return makers[device]()
+
+
+def as_tensor(array: np.ndarray) -> paddle.Tensor:
+    """A Tensor that shares the array's memory where device and Paddle allow it, else a copy."""
+    shareable = array.flags.c_contiguous and array.flags.writeable
+    if _SHARES_MEMORY and shareable and paddle.get_device() == "cpu":
+        return paddle.utils.dlpack.from_dlpack(array)
+    return paddle.to_tensor(array)

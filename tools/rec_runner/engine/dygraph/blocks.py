@@ -14,11 +14,9 @@ from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.dygraph.base import DygraphBase
+from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
 from rec_runner.paddle_api.slots import step_optimizer
-
-# Paddle 2.6 takes only DLPack capsules, not objects that make them.
-_SHARES_MEMORY = int(paddle.__version__.split(".")[0]) >= 3
 
 
 class BlockDygraphEngine(DygraphBase):
@@ -98,11 +96,3 @@ class BlockDygraphEngine(DygraphBase):
             return encode_in_pieces(
                 features, lambda rows: self.model.encode(self.net, as_tensor(rows)).numpy()
             )
-
-
-def as_tensor(array: np.ndarray) -> paddle.Tensor:
-    """A Tensor that shares the array's memory where device and Paddle allow it, else a copy."""
-    shareable = array.flags.c_contiguous and array.flags.writeable
-    if _SHARES_MEMORY and shareable and paddle.get_device() == "cpu":
-        return paddle.utils.dlpack.from_dlpack(array)
-    return paddle.to_tensor(array)
