@@ -64,7 +64,7 @@ def make_auc(
         curve: ``ROC`` or ``PR``.
         thresholds: one less than the bins.
         steps: how many batches are the latest ones.
-        tags: ``ins_tag_weight``, or None; like in the old representation it counts for nothing.
+        tags: ``ins_tag_weight``, or None.
 
     Returns:
         AUC of all batches, of the latest ones, and the four variables.
