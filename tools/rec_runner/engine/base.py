@@ -60,6 +60,7 @@ class Engine(ABC):
         training: whether to train, or only to score.
 
     Attributes:
+        by_blocks: whether the model's hooks of whole blocks are used.
         task_names: names of the binary tasks whose log-odds the model gives; None where it keeps
             its own metrics.
         whole_checkpoints: refuse checkpoints that hold more than this network.
@@ -69,6 +70,7 @@ class Engine(ABC):
     """
 
     path: str
+    by_blocks = False
     task_names: tuple[str, ...] | None = None
     whole_checkpoints = True
     steps_schedule = False
@@ -84,6 +86,9 @@ class Engine(ABC):
         self.watches_gradients = training and config.runner("use_visual")
         self.gradient_norms: dict[str, float] = {}
         self._left_out = False
+        if self.by_blocks:
+            with foreign(model, "task_names"):
+                self.task_names = tuple(model.task_names(config))
         # Readers and models may draw from either, for negative samples for instance.
         random.seed(self.seed)
         np.random.seed(self.seed % (1 << 32))

@@ -16,6 +16,17 @@ from rec_runner.system.errors import UserError
 # Paddle 2.6 takes only DLPack capsules, not objects that make them.
 _SHARES_MEMORY = int(paddle.__version__.split(".")[0]) >= 3
 
+# Whether a Paddle has a kind of device, and the place of the first of them.
+_DEVICES = {
+    "cpu": (lambda: True, lambda: paddle.CPUPlace()),
+    "gpu": (lambda: paddle.is_compiled_with_cuda(), lambda: paddle.CUDAPlace(0)),
+    "xpu": (lambda: paddle.is_compiled_with_xpu(), lambda: paddle.XPUPlace(0)),
+    "npu": (
+        lambda: "npu" in paddle.device.get_all_custom_device_type(),
+        lambda: paddle.CustomPlace("npu", 0),
+    ),
+}
+
 
 def select_device(config: Config) -> str:
     """Make the device that the config asks for Paddle's current one.
@@ -30,13 +41,7 @@ def select_device(config: Config) -> str:
     if len(wanted) > 1:
         raise UserError(f"runner: only one of use_{' and use_'.join(wanted)} can be true")
     device = wanted[0] if wanted else "cpu"
-    built = {
-        "cpu": lambda: True,
-        "gpu": paddle.is_compiled_with_cuda,
-        "xpu": paddle.is_compiled_with_xpu,
-        "npu": lambda: "npu" in paddle.device.get_all_custom_device_type(),
-    }
-    if not built[device]():
+    if not _DEVICES[device][0]():
         raise UserError(
             f"runner.use_{device} is true, but this paddlepaddle {paddle.__version__} was built "
             f"without {device.upper()} support; set -o runner.use_{device}=false"
@@ -47,13 +52,7 @@ def select_device(config: Config) -> str:
 
 def place_of(device: str) -> Any:
     """Paddle's place object of a device name, for an Executor."""
-    makers = {
-        "cpu": paddle.CPUPlace,
-        "gpu": lambda: paddle.CUDAPlace(0),
-        "xpu": lambda: paddle.XPUPlace(0),
-        "npu": lambda: paddle.CustomPlace("npu", 0),
-    }
-    return makers[device]()
+    return _DEVICES[device][1]()
 
 
 def as_tensor(array: np.ndarray) -> paddle.Tensor:

@@ -26,25 +26,23 @@ class RepeatedRun:
         executor: runs the program where this Paddle has no compiled one to look up.
         place: where feeds go.
         scope: holds the weights.
-        program: what to run.
-        fetches: its variables to fetch.
+        program: what to run, ``main``, and what to fetch of it, ``fetches``.
     """
 
-    def __init__(
-        self, executor: Any, place: Any, scope: Any, program: Any, fetches: list[Any]
-    ) -> None:
+    def __init__(self, executor: Any, place: Any, scope: Any, program: Any) -> None:
         self._executor = executor
         self._place = place
         self._scope = scope
         self._program = program
-        self._fetches = fetches
         self._compiled: Any = None
 
     def run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Feed arrays by name; the program's fetches come back."""
         with static.scope_guard(self._scope):
             if self._compiled is None and not self._look_up(feed):
-                return self._executor.run(self._program, feed=dict(feed), fetch_list=self._fetches)
+                return self._executor.run(
+                    self._program.main, feed=dict(feed), fetch_list=self._program.fetches
+                )
             for name, array in feed.items():
                 tensor = paddle.base.core.DenseTensor()
                 tensor.set(np.ascontiguousarray(array), self._place, self._zero_copy)
@@ -59,9 +57,9 @@ class RepeatedRun:
         if not in_new_representation() or not hasattr(cache, "get_pir_program_and_executor"):
             return False
         main, self._compiled, _ = cache.get_pir_program_and_executor(
-            self._program,
+            self._program.main,
             dict(feed),
-            self._fetches,
+            self._program.fetches,
             "feed",
             "fetch",
             self._place,

@@ -8,8 +8,7 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
-from rec_runner.config import Config
-from rec_runner.contract.model_dir import ModelDir, foreign
+from rec_runner.contract.model_dir import foreign
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, step_seed
@@ -22,14 +21,8 @@ from rec_runner.paddle_api.slots import step_optimizer
 class BlockDygraphEngine(DygraphBase):
     """Drives a model that has the hooks of whole blocks: nothing waits between two steps."""
 
+    by_blocks = True
     steps_schedule = True
-
-    def __init__(
-        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
-    ) -> None:
-        super().__init__(model_dir, config, model, training)
-        with foreign(model, "task_names"):
-            self.task_names = tuple(model.task_names(config))
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()

@@ -44,6 +44,11 @@ class StaticBase(Engine):
         self.train_program: Program | None = None
         self.score_program: Program | None = None
         self._weights: dict[str, str] = {}  # a checkpoint's name of a weight to its variable's
+        self._prepare()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Build the programs that are needed before training, and set :attr:`_weights`."""
 
     def _make_executor(self) -> None:
         self.scope = static.Scope()

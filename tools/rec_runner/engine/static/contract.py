@@ -9,8 +9,7 @@ import numpy as np
 import paddle
 from paddle import static
 
-from rec_runner.config import Config
-from rec_runner.contract.model_dir import ModelDir, describe, foreign
+from rec_runner.contract.model_dir import describe, foreign
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import norms
 from rec_runner.engine.base import Outcome, step_seed
@@ -38,10 +37,7 @@ class StaticEngine(StaticBase):
     old one.
     """
 
-    def __init__(
-        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
-    ) -> None:
-        super().__init__(model_dir, config, model, training)
+    def _prepare(self) -> None:
         # PaddleRec's own checkpoints of training hold more than inference needs.
         self.whole_checkpoints = False
         self._other_ways = [AUC_STATES, OLD] if has_two_representations() else []
