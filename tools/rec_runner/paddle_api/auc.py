@@ -18,8 +18,10 @@ from paddle.utils import unique_name
 from rec_runner.paddle_api.representation import in_new_representation
 
 # Operators that leave a number what it is.
-_SAME_NUMBER = ("cast", "reshape", "reshape2", "squeeze", "squeeze2", "unsqueeze", "unsqueeze2")
-_SAME_NUMBER += ("assign", "share_data", "share_data_")
+_SAME_NUMBER = (
+    *("cast", "reshape", "reshape2", "squeeze", "squeeze2", "unsqueeze", "unsqueeze2"),
+    *("assign", "share_data", "share_data_"),
+)
 
 
 def is_roc_auc(metric: Any) -> bool:

@@ -5,7 +5,7 @@ Nothing private; kinds of device and the sharing of memory differ between versio
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import paddle
@@ -22,7 +22,7 @@ _DEVICES = {
     "gpu": (lambda: paddle.is_compiled_with_cuda(), lambda: paddle.CUDAPlace(0)),
     "xpu": (lambda: paddle.is_compiled_with_xpu(), lambda: paddle.XPUPlace(0)),
     "npu": (
-        lambda: "npu" in paddle.device.get_all_custom_device_type(),
+        lambda: "npu" in (paddle.device.get_all_custom_device_type() or ()),
         lambda: paddle.CustomPlace("npu", 0),
     ),
 }
@@ -59,5 +59,5 @@ def as_tensor(array: np.ndarray) -> paddle.Tensor:
     """A Tensor that shares the array's memory where device and Paddle allow it, else a copy."""
     shareable = array.flags.c_contiguous and array.flags.writeable
     if _SHARES_MEMORY and shareable and paddle.get_device() == "cpu":
-        return paddle.utils.dlpack.from_dlpack(array)
+        return paddle.utils.dlpack.from_dlpack(cast(Any, array))
     return paddle.to_tensor(array)

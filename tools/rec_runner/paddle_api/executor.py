@@ -54,9 +54,10 @@ class RepeatedRun:
 
     def _look_up(self, feed: Mapping[str, np.ndarray]) -> bool:
         cache = getattr(self._executor, "_executor_cache", None)
-        if not in_new_representation() or not hasattr(cache, "get_pir_program_and_executor"):
+        look_up = getattr(cache, "get_pir_program_and_executor", None)
+        if look_up is None or not in_new_representation():
             return False
-        main, self._compiled, _ = cache.get_pir_program_and_executor(
+        main, self._compiled, _ = look_up(
             self._program.main,
             dict(feed),
             self._program.fetches,

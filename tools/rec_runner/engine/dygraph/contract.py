@@ -55,9 +55,8 @@ class DygraphEngine(DygraphBase):
         try:
             self.metrics, values = self._infer(window, self.metrics)
         except UserError as error:
-            return self.leave_out(
-                window, error, lambda whole: self._infer(whole, self._new_metrics()[0])
-            )
+            self.leave_out(window, error, lambda whole: self._infer(whole, self._new_metrics()[0]))
+            return None
         self._last = values or {}
         return Outcome(np.empty(0), None, None, self._last)
 

@@ -54,7 +54,7 @@ class BlockStaticEngine(StaticBase):
     def _build_steps(self, program: Program, training: bool) -> Any:
         size = self.encode_program.fetches[0].shape[-1]
         encoded = static.data("encoded", [None, size], "float32")
-        labels = static.data("labels", [len(self.task_names), None, 1], "float32")
+        labels = static.data("labels", [len(self.task_names or ()), None, 1], "float32")
         with foreign(self.model, "loss_and_log_odds"):
             self.model.build_layer(training)
             program.fetches = list(self.model.loss_and_log_odds(encoded, labels))

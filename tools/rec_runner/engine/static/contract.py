@@ -133,7 +133,8 @@ class StaticEngine(StaticBase):
                 self._built(self._build_score_program)
             return self._outcome(True, run)
         except UserError as error:
-            return self.leave_out(window, error, self._try)
+            self.leave_out(window, error, self._try)
+            return None
 
     def _try(self, window: Window) -> None:
         """Score a batch, and let the ``auc`` operators forget it again."""
@@ -154,7 +155,7 @@ class StaticEngine(StaticBase):
             self._seen.setdefault(name, AucRows()).add(*(next(rest) for _ in inputs))
         if program.gradients:
             self.gradient_norms = norms(dict(zip(program.gradients, rest)))
-        loss = self._last.get(_loss_name(self._last))
+        loss = self._last.get(_loss_name(self._last) or "")
         losses = np.empty(0) if loss is None else np.asarray(loss, np.float32).reshape(-1)
         return Outcome(losses.mean(keepdims=True) if len(losses) else losses, None, None, {})
 
@@ -175,7 +176,7 @@ class StaticEngine(StaticBase):
                     )
             return self._run(program, feed)
 
-    def _run(self, program: Program, feed: Mapping[str, Any]) -> list[np.ndarray]:
+    def _run(self, program: Program, feed: dict[str, Any]) -> list[np.ndarray]:
         with static.scope_guard(self.scope):
             return self.executor.run(program.main, feed=feed, fetch_list=program.fetches)
 
