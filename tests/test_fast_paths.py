@@ -21,7 +21,7 @@ from rec_runner.data.prefetch import prefetch
 from rec_runner.data.row_cache import RowCache
 from rec_runner.data.rows import named_block
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, step_labels
-from rec_runner.engine.dygraph.blocks import as_tensor
+from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
 from rec_runner.system.errors import UserError
 

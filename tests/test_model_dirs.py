@@ -629,3 +629,63 @@ def test_the_best_epoch_is_that_of_the_least_error(tmp_path: Path) -> None:
         (sentence,) = results[name].sentences
         assert said in sentence
     assert "mse" in results["absent"].stderr
+
+
+# What ``paddle.inference``, the library that serves models, says of one, and what it gives.
+PREDICT = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from paddle import inference
+predictions = {}
+for folder, rows in json.loads(sys.argv[1]):
+    model = next(Path(folder).glob("rec_inference.json"), Path(folder, "rec_inference.pdmodel"))
+    config = inference.Config(str(model), str(Path(folder, "rec_inference.pdiparams")))
+    config.disable_glog_info()
+    predictor = inference.create_predictor(config)
+    table = np.loadtxt(rows, np.float32)
+    ids = {f"C{i}": table[:, [i + 1]].astype(np.int64) for i in range(4)}
+    feeds = {**ids, "dense": table[:, 5:], "features": table[:, :4]}
+    for name in predictor.get_input_names():
+        predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(feeds[name]))
+    predictor.run()
+    names = predictor.get_output_names()
+    values = [predictor.get_output_handle(name).copy_to_cpu() for name in names]
+    predictions[folder] = [names, [value.tolist() for value in values]]
+print("predictions", json.dumps(predictions))
+"""
+
+
+def test_exported_outputs_carry_the_names_asked_for(
+    trained: dict[Any, Trained], tmp_path: Path
+) -> None:
+    """In the new representation, with the states of an AUC in it, and in the old one."""
+    slots = [f"C{i}" for i in range(4)]
+    asked = {
+        "slots": ([*slots, "dense"], ["prediction", "sigmoid_0.tmp_0"]),
+        "auc_states": (["features"], ["prediction"]),
+        "old_representation": (["features"], ["prediction"]),
+    }
+    cases, models = [], []
+    for name, (feeds, fetches) in asked.items():
+        config, out = copy(name, tmp_path / name), tmp_path / name / "out"
+        options = override(
+            use_inference="true",
+            save_inference_feed_varnames=f"[{', '.join(feeds)}]",
+            save_inference_fetch_varnames=f"[{', '.join(fetches)}]",
+            model_save_path=out,
+        )
+        cases.append(("train", "static", ["-m", str(config), *options]))
+        rows = tmp_path / name / "data" / "test" / "part-0.txt"
+        models.append((str(out / str(EPOCHS - 1)), str(rows)))
+    for result in run_cases(cases, cwd=tmp_path):
+        assert result.status == 0, result.stderr
+    loaded = run([sys.executable, "-c", PREDICT, json.dumps(models)], cwd=tmp_path)
+    assert loaded.status == 0, loaded.stderr
+    predictions = json.loads(loaded.stdout.split("predictions ")[1])
+    for (name, (_, fetches)), (folder, _) in zip(asked.items(), models):
+        names, values = predictions[folder]
+        assert names == fetches
+        expected = trained[name, "static"].last_batch()["prediction"]
+        for value in values:
+            np.testing.assert_allclose(value, expected, atol=1e-6)

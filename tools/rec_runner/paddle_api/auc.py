@@ -18,8 +18,10 @@ from paddle.utils import unique_name
 from rec_runner.paddle_api.representation import in_new_representation
 
 # Operators that leave a number what it is.
-_SAME_NUMBER = ("cast", "reshape", "reshape2", "squeeze", "squeeze2", "unsqueeze", "unsqueeze2")
-_SAME_NUMBER += ("assign", "share_data", "share_data_")
+_SAME_NUMBER = (
+    *("cast", "reshape", "reshape2", "squeeze", "squeeze2", "unsqueeze", "unsqueeze2"),
+    *("assign", "share_data", "share_data_"),
+)
 
 
 def is_roc_auc(metric: Any) -> bool:
@@ -64,7 +66,7 @@ def make_auc(
         curve: ``ROC`` or ``PR``.
         thresholds: one less than the bins.
         steps: how many batches are the latest ones.
-        tags: ``ins_tag_weight``, or None; like in the old representation it counts for nothing.
+        tags: ``ins_tag_weight``, or None.
 
     Returns:
         AUC of all batches, of the latest ones, and the four variables.

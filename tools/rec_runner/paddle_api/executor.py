@@ -26,25 +26,23 @@ class RepeatedRun:
         executor: runs the program where this Paddle has no compiled one to look up.
         place: where feeds go.
         scope: holds the weights.
-        program: what to run.
-        fetches: its variables to fetch.
+        program: what to run, ``main``, and what to fetch of it, ``fetches``.
     """
 
-    def __init__(
-        self, executor: Any, place: Any, scope: Any, program: Any, fetches: list[Any]
-    ) -> None:
+    def __init__(self, executor: Any, place: Any, scope: Any, program: Any) -> None:
         self._executor = executor
         self._place = place
         self._scope = scope
         self._program = program
-        self._fetches = fetches
         self._compiled: Any = None
 
     def run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Feed arrays by name; the program's fetches come back."""
         with static.scope_guard(self._scope):
             if self._compiled is None and not self._look_up(feed):
-                return self._executor.run(self._program, feed=dict(feed), fetch_list=self._fetches)
+                return self._executor.run(
+                    self._program.main, feed=dict(feed), fetch_list=self._program.fetches
+                )
             for name, array in feed.items():
                 tensor = paddle.base.core.DenseTensor()
                 tensor.set(np.ascontiguousarray(array), self._place, self._zero_copy)
@@ -56,12 +54,13 @@ class RepeatedRun:
 
     def _look_up(self, feed: Mapping[str, np.ndarray]) -> bool:
         cache = getattr(self._executor, "_executor_cache", None)
-        if not in_new_representation() or not hasattr(cache, "get_pir_program_and_executor"):
+        look_up = getattr(cache, "get_pir_program_and_executor", None)
+        if look_up is None or not in_new_representation():
             return False
-        main, self._compiled, _ = cache.get_pir_program_and_executor(
-            self._program,
+        main, self._compiled, _ = look_up(
+            self._program.main,
             dict(feed),
-            self._fetches,
+            self._program.fetches,
             "feed",
             "fetch",
             self._place,

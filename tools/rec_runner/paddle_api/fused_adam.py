@@ -39,7 +39,7 @@ def direct_update(optimizer: Any) -> Callable[[], None]:
     if not _is_plain(optimizer):
         return whole
     decoupled = isinstance(optimizer, paddle.optimizer.AdamW)
-    operator = paddle._C_ops.adamw_ if decoupled else paddle._C_ops.adam_
+    operator: Any = paddle._C_ops.adamw_ if decoupled else paddle._C_ops.adam_
     decay = (1.0, optimizer._weight_decay, True) if decoupled else ()
     tail = (*(getattr(optimizer, name) for name in _SETTINGS), *decay)
     tail = (*tail, False, 1000, False, False, False)

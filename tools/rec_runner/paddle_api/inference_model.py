@@ -51,13 +51,22 @@ def save_inference_model(
 
 
 def _rename_outputs(file: Path, names: list[str]) -> None:
-    """Rename what a saved program of the old kind fetches, where a name is not another's yet."""
+    """Rename what a saved program of the old kind fetches.
+
+    An input's or a weight's name stays theirs; a variable fetched twice keeps its own.
+    """
     program = paddle.static.deserialize_program(file.read_bytes())
     block = program.global_block()
+    fed = [op.output("Out")[0] for op in block.ops if op.type == "feed"]
     fetched = [op.input("X")[0] for op in block.ops if op.type == "fetch"]
     for old, new in zip(fetched, names):
-        if old != new and not block.has_var(new) and fetched.count(old) == 1:
-            block._rename_var(old, new)
+        taken = block.vars.get(new)
+        kept = taken is not None and (taken.persistable or new in fed)
+        if old == new or kept or fetched.count(old) > 1:
+            continue
+        if taken is not None:
+            block._rename_var(new, f"{new}.inner")
+        block._rename_var(old, new)
     file.write_bytes(program.desc.serialize_to_string())
 
 

@@ -8,32 +8,23 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
-from rec_runner.config import Config
-from rec_runner.contract.guard import call, foreign
-from rec_runner.contract.model_dir import ModelDir
+from rec_runner.contract.guard import foreign
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, count_scores, step_seed
 from rec_runner.engine.dygraph.base import DygraphBase
 from rec_runner.metrics.tasks import TaskMetrics
+from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
 from rec_runner.paddle_api.slots import step_optimizer
-
-# Paddle 2.6 takes only DLPack capsules, not objects that make them.
-_SHARES_MEMORY = int(paddle.__version__.split(".")[0]) >= 3
 
 
 class BlockDygraphEngine(DygraphBase):
     """Drives a model that has the hooks of whole blocks: nothing waits between two steps."""
 
-    steps_schedule = True
     reads_blocks = True
-
-    def __init__(
-        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
-    ) -> None:
-        super().__init__(model_dir, config, model, training)
-        self.metrics: TaskMetrics = TaskMetrics(call(model, "task_names", config))
+    metrics: TaskMetrics
+    steps_schedule = True
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()
@@ -96,11 +87,3 @@ class BlockDygraphEngine(DygraphBase):
             return encode_in_pieces(
                 features, lambda rows: self.model.encode(self.net, as_tensor(rows)).numpy()
             )
-
-
-def as_tensor(array: np.ndarray) -> paddle.Tensor:
-    """A Tensor that shares the array's memory where device and Paddle allow it, else a copy."""
-    shareable = array.flags.c_contiguous and array.flags.writeable
-    if _SHARES_MEMORY and shareable and paddle.get_device() == "cpu":
-        return paddle.utils.dlpack.from_dlpack(array)
-    return paddle.to_tensor(array)

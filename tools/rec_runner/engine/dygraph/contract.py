@@ -56,9 +56,10 @@ class DygraphEngine(DygraphBase):
         try:
             metrics, values = self._infer(window, self.metrics.metrics)
         except UserError as error:
-            return self.leave_out(
+            self.leave_out(
                 window, error, lambda whole: self._infer(whole, self._new_metrics().metrics)
             )
+            return None
         self.metrics.metrics, self.metrics.last = metrics, values
         return Outcome(np.empty(0), window.batch_rows, values)
 

@@ -41,9 +41,14 @@ class StaticBase(Engine):
         paddle.enable_static()
         use_representation(old=False)
         self._make_executor()
-        self.train_program: Program | None = None
-        self.score_program: Program | None = None
+        self.train_program: Any = None  # a Program, once there is one
+        self.score_program: Any = None
         self._weights: dict[str, str] = {}  # a checkpoint's name of a weight to its variable's
+        self._prepare()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Build the programs that are needed before training, and set :attr:`_weights`."""
 
     def _make_executor(self) -> None:
         self.scope = static.Scope()

@@ -10,9 +10,7 @@ import numpy as np
 import paddle
 from paddle import static
 
-from rec_runner.config import Config
 from rec_runner.contract.guard import call, foreign
-from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, count_scores, step_seed
@@ -30,17 +28,11 @@ class BlockStaticEngine(StaticBase):
     (encoded features and labels to loss and log-odds).
     """
 
-    steps_schedule = True
     reads_blocks = True
+    metrics: TaskMetrics
+    steps_schedule = True
 
-    def __init__(
-        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
-    ) -> None:
-        super().__init__(model_dir, config, model, training)
-        self.metrics: TaskMetrics = TaskMetrics(call(model, "task_names", config))
-        self._build()
-
-    def _build(self) -> None:
+    def _prepare(self) -> None:
         with Program().building(), foreign(self.model, "create_feeds"):
             feature_shape = self.model.create_feeds()[0].shape
         self.encode_program = Program()
@@ -59,7 +51,7 @@ class BlockStaticEngine(StaticBase):
         self._score_step = self._repeated(self.score_program)
 
     def _repeated(self, program: Program) -> RepeatedRun:
-        return RepeatedRun(self.executor, self.place, self.scope, program.main, program.fetches)
+        return RepeatedRun(self.executor, self.place, self.scope, program)
 
     def _build_steps(self, program: Program, training: bool) -> Any:
         size = self.encode_program.fetches[0].shape[-1]

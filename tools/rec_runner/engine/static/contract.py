@@ -9,10 +9,8 @@ import numpy as np
 import paddle
 from paddle import static
 
-from rec_runner.config import Config
 from rec_runner.contract.guard import describe, foreign
 from rec_runner.contract.hooks import has
-from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import norms
 from rec_runner.engine.base import Outcome, step_seed
@@ -40,10 +38,7 @@ class StaticEngine(StaticBase):
     old one.
     """
 
-    def __init__(
-        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
-    ) -> None:
-        super().__init__(model_dir, config, model, training)
+    def _prepare(self) -> None:
         # PaddleRec's own checkpoints of training hold more than inference needs.
         self.whole_checkpoints = False
         self._other_ways = [AUC_STATES, OLD] if has_two_representations() else []
@@ -138,7 +133,8 @@ class StaticEngine(StaticBase):
                 self._built(self._build_score_program)
             return self._outcome(window, True, run)
         except UserError as error:
-            return self.leave_out(window, error, self._try)
+            self.leave_out(window, error, self._try)
+            return None
 
     def _try(self, window: Window) -> None:
         """Score a batch, and let the ``auc`` operators forget it again."""
@@ -168,7 +164,7 @@ class StaticEngine(StaticBase):
         self.metrics.update(values, aucs)
         if program.gradients:
             self.gradient_norms = norms(dict(zip(program.gradients, rest)))
-        loss = values.get(loss_name(values))
+        loss = values.get(loss_name(values) or "")
         losses = np.empty(0) if loss is None else np.asarray(loss, np.float32).reshape(-1)
         losses = losses.mean(keepdims=True) if len(losses) else losses
         return Outcome(losses, window.batch_rows, {})
@@ -190,7 +186,7 @@ class StaticEngine(StaticBase):
                     )
             return self._run(program, feed)
 
-    def _run(self, program: Program, feed: Mapping[str, Any]) -> list[np.ndarray]:
+    def _run(self, program: Program, feed: dict[str, Any]) -> list[np.ndarray]:
         with static.scope_guard(self.scope):
             return self.executor.run(program.main, feed=feed, fetch_list=program.fetches)
 
