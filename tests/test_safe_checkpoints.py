@@ -26,7 +26,7 @@ from helpers import CONFIG, TOOLS, override, run_cases
 from rec_runner.checkpoint.format import own_checksum
 from rec_runner.checkpoint.safe_pickle import load_arrays
 from rec_runner.checkpoint.snapshot import Progress
-from rec_runner.checkpoint.weights import load_weights
+from rec_runner.checkpoint.weights import load_weights, match
 from rec_runner.system.errors import UserError
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -407,3 +407,27 @@ def test_no_yaml_tag_is_obeyed(tmp_path: Path) -> None:
         assert result.status == 2
         (sentence,) = result.sentences
         assert "is not YAML" in sentence
+
+
+# How weights fit a network ----------------------------------------------------------------------
+
+
+def test_weights_are_matched_by_name_shape_and_type() -> None:
+    own = {"w": np.zeros((2, 3), np.float32), "n": np.zeros(1, np.int64)}
+    state = {"n": np.array([5]), "w": np.arange(6.0).reshape(2, 3), "more": ARRAY}
+    matched = match(state, own, "out/0", whole=False)
+    assert list(matched) == ["w", "n"]
+    assert {name: value.dtype for name, value in matched.items()} == {"w": "float32", "n": "int64"}
+    np.testing.assert_array_equal(matched["w"], state["w"])
+    bad = {
+        "out/0 has more, which this config's network has not": {},
+        "out/0: w has shape [6], this config's network has [2, 3]": {"w": np.zeros(6)},
+        "out/0: n holds int32, this config's network has int64": {"n": np.zeros(1, np.int32)},
+        "out/0: w holds numbers that are not numbers (NaN)": {"w": np.full((2, 3), np.nan)},
+    }
+    for said, change in bad.items():
+        with pytest.raises(UserError) as caught:
+            match({**state, **change}, own, "out/0", whole=True)
+        assert str(caught.value) == f"checkpoint {said}"
+    with pytest.raises(UserError, match="has no w, which"):
+        match({"n": state["n"]}, own, "out/0", whole=True)

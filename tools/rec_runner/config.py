@@ -128,7 +128,7 @@ def _parse(text: str, what: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is no date
-        raise UserError(f"{what} not YAML: {_one_line(error)}") from error
+        raise UserError(f"{what} not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise UserError(f"{what} nested too deeply to be a config") from error
 
@@ -216,7 +216,3 @@ def _check_runner(config: Config) -> None:
 def _bad_value(config: Config, key: Key, value: Any) -> UserError:
     what = f"runner.{key.name} {key.fault(value)}"
     return UserError(f"{config['yaml_path']}: {what}, got {value!r}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -8,13 +8,9 @@ from typing import Any
 
 TRAIN, INFER, BOTH = "train", "infer", "both"
 MOST = (1 << 31) - 1  # for any whole number; static programs keep seeds as int32
-_TYPES: dict[str, Any] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "list": (list, str),
-}
+_TYPES: dict[str, Any]
+_TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": (list, str)}
+_LOADERS = ("DataLoader", "CustomizeDataLoader")  # the reader's rows, or the static model's loader
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Key:
         phase: which tools read it: ``train``, ``infer`` or ``both``.
         meaning: for people.
         least: the smallest number allowed; None allows any.
-        below: numbers have to be less than this one.
+        below: beside ``least``, what numbers have to be less than; None sets no such bound.
         choices: the only values allowed; empty allows any.
     """
 
@@ -48,9 +44,8 @@ class Key:
             return f"should be of type {self.type}"
         if self.choices and value not in self.choices:
             return f"should be {' or '.join(self.choices)}"
-        if self.least is not None and self.below is not None:
-            inside = self.least <= value < self.below
-            return None if inside else f"should lie in [{self.least}, {self.below})"
+        if self.below is not None and not (self.least or 0) <= value < self.below:
+            return f"should lie in [{self.least}, {self.below})"
         if self.least is not None and value < self.least:
             return f"should be at least {self.least}"
         return f"should be at most {MOST}" if self.type == "int" and value > MOST else None
@@ -61,23 +56,9 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("test_data_dir", "str", None, INFER, "folder of test files, relative to the config's"),
     Key("train_reader_path", "str", "reader", BOTH, "module of the training RecDataset"),
     Key("infer_reader_path", "str", "reader", INFER, "module of the test RecDataset"),
-    Key(
-        "reader_type",
-        "str",
-        "DataLoader",
-        BOTH,
-        "who makes batches; CustomizeDataLoader: the static model",
-        choices=("DataLoader", "CustomizeDataLoader"),
-    ),
+    Key("reader_type", "str", "DataLoader", BOTH, "what makes the batches", choices=_LOADERS),
     Key("num_workers", "int", 0, BOTH, "DataLoader workers, for readers without blocks()", least=0),
-    Key(
-        "train_batch_size",
-        "int",
-        None,
-        BOTH,
-        "rows in a training batch; empty: the reader makes whole batches",
-        least=1,
-    ),
+    Key("train_batch_size", "int", None, BOTH, "rows in a batch; empty: reader's batches", least=1),
     Key("infer_batch_size", "int", None, BOTH, "rows in a test batch; empty: training's", least=1),
     Key("epochs", "int", None, TRAIN, "number of training epochs", least=1),
     Key("print_interval", "int", None, BOTH, "a log line every so many batches", least=1),
@@ -91,29 +72,14 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("cache_mb", "int", 1024, BOTH, "MB for parsed rows; more is parsed every epoch", least=0),
     Key("cache_dir", "str", None, BOTH, "folder for parsed rows between runs, memory-mapped"),
     Key("valid_data_dir", "str", None, TRAIN, "folder of files to validate on after each epoch"),
-    Key(
-        "valid_share",
-        "float",
-        0.0,
-        TRAIN,
-        "share of training rows to validate on",
-        least=0,
-        below=1,
-    ),
+    Key("valid_share", "float", 0.0, TRAIN, "share of the rows to validate on", least=0, below=1),
     Key("monitor", "str", "auc", TRAIN, "validation metric that decides which epoch is best"),
     Key("patience", "int", None, TRAIN, "epochs without a better one before stopping", least=1),
     Key("save_steps", "int", 0, TRAIN, "batches between checkpoints in an epoch; 0: none", least=0),
     Key("keep_checkpoints", "int", None, TRAIN, "epochs to keep, best and last included", least=1),
     Key("resume", "bool", False, TRAIN, "go on from the newest whole checkpoint, if there is one"),
     Key("skip_bad_batches", "bool", False, TRAIN, "leave out batches with a NaN or infinite loss"),
-    Key(
-        "bad_rows",
-        "str",
-        "error",
-        BOTH,
-        "what to do with rows that cannot be used",
-        choices=("error", "skip"),
-    ),
+    Key("bad_rows", "str", "error", BOTH, "what to do with bad rows", choices=("error", "skip")),
     Key("bad_rows_cap", "int", 100, BOTH, "how many bad rows of a pass may be skipped", least=1),
     Key("save_predictions", "bool", False, INFER, "write predictions.csv beside the checkpoint"),
     Key("seed", "int", 12345, BOTH, "random seed", least=0),

@@ -46,7 +46,8 @@ class FolderLock:
         for _ in range(ATTEMPTS):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
-            descriptor = _descriptor(self._lock)
+            # The open file, where this version of filelock tells.
+            descriptor = getattr(getattr(self._lock, "_context", None), "lock_file_fd", None)
             with suppress(FileNotFoundError):
                 named = os.stat(self.folder / ".lock")
                 if descriptor is None or os.path.samestat(os.fstat(descriptor), named):
@@ -56,19 +57,14 @@ class FolderLock:
         raise Timeout(self._lock.lock_file)
 
     def __exit__(self, *_: object) -> None:
-        names = {".lock", RUN}
         with suppress(OSError):
-            if self._made and names.issuperset(os.listdir(self.folder)):  # nothing came of the run
+            if self._made and {".lock", RUN}.issuperset(os.listdir(self.folder)):
+                # Nothing came of the run.
                 (self.folder / RUN).unlink(missing_ok=True)
                 (self.folder / ".lock").unlink()
                 self.folder.rmdir()  # not if another run has come in the meantime
         _held.pop(self._lock, None)
         self._lock.release()
-
-
-def _descriptor(lock: FileLock) -> int | None:
-    """The open file of a lock that is held, where this version of filelock tells."""
-    return getattr(getattr(lock, "_context", None), "lock_file_fd", None)
 
 
 def _let_go() -> None:

@@ -75,10 +75,8 @@ def _resolved(
     resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None, fingerprint: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """What hyper-parameters mean; empty where that is not known."""
-    if resolve is None:
-        return {}
     try:
-        return resolve(fingerprint)
+        return resolve(fingerprint) if resolve else {}
     except Exception:  # settings of an older version perhaps: they are compared as given
         return {}
 

@@ -65,10 +65,8 @@ class Checkpoints:
 
     def _places(self) -> list[tuple[int, int]]:
         """Where checkpoints stand in their run, as ``Progress.epoch`` and ``batch``, ascending."""
-        if not self.folder.is_dir():
-            return []
         found = []
-        for entry in self.folder.iterdir():
+        for entry in self.folder.iterdir() if self.folder.is_dir() else ():
             match = _NAME.fullmatch(entry.name)
             if match and format.is_checkpoint(entry):
                 epoch = int(match[1])
