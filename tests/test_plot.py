@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import plot
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from helpers import CONFIG, ROOT, files_below, override, run_ok, run_tool
+from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -22,8 +28,10 @@ from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from rec_runner import plots
-from rec_runner.plots import Run
+from rec_plots import curves, style, write
+from rec_plots.figures import draw
+from rec_plots.runs import Run, read_runs
+from rec_plots.text import TEXT, short_names
 
 PICTURES = ["calibration", "precision_recall", "roc", "scores", "training"]
 
@@ -40,7 +48,7 @@ def make_scores(
 def make_run(rng: np.random.Generator, name: str, tasks: list[str], epochs: int = 4) -> Run:
     """A run with all three phases and predictions."""
     records = []
-    for epoch, phase in itertools.product(range(epochs), plots.PHASES):
+    for epoch, phase in itertools.product(range(epochs), style.PHASES):
         record = {"phase": phase, "epoch": epoch, "loss": 1 / (epoch + 1)}
         record["rows_per_second"] = 9e4 + epoch
         for task in tasks:
@@ -56,16 +64,16 @@ def test_curves_equal_scikit_learns(rng: np.random.Generator, digits: int) -> No
     labels, probabilities = make_scores(rng, digits=digits)
 
     false_rate, true_rate, _ = metrics.roc_curve(labels, probabilities, drop_intermediate=False)
-    np.testing.assert_allclose(plots.roc_curve(labels, probabilities), [false_rate, true_rate])
+    np.testing.assert_allclose(curves.roc_curve(labels, probabilities), [false_rate, true_rate])
 
     precision, recall, _ = metrics.precision_recall_curve(labels, probabilities)
-    ours = plots.precision_recall_curve(labels, probabilities)
+    ours = curves.precision_recall_curve(labels, probabilities)
     np.testing.assert_allclose(ours, [recall[-2::-1], precision[-2::-1]])
     expected = metrics.average_precision_score(labels, probabilities)
-    assert plots.average_precision(*ours) == pytest.approx(expected, abs=1e-12)
+    assert curves.average_precision(*ours) == pytest.approx(expected, abs=1e-12)
 
     observed, predicted = calibration_curve(labels, probabilities, n_bins=10)
-    found = plots.calibration(labels, probabilities)
+    found = curves.calibration(labels, probabilities)
     np.testing.assert_allclose(found.observed, observed)
     np.testing.assert_allclose(found.predicted, predicted)
 
@@ -73,7 +81,7 @@ def test_curves_equal_scikit_learns(rng: np.random.Generator, digits: int) -> No
 def test_calibration_interval_is_wilsons_and_error_is_weighted() -> None:
     labels = np.repeat([True, False, True, False], [3, 5, 1, 1])
     probabilities = np.repeat([0.25, 0.75], [8, 2])
-    found = plots.calibration(labels, probabilities)
+    found = curves.calibration(labels, probabilities)
     for place, (positives, rows) in enumerate([(3, 8), (1, 2)]):
         interval = binomtest(positives, rows).proportion_ci(method="wilson")
         assert found.low[place] == pytest.approx(interval.low, abs=1e-4)
@@ -102,12 +110,12 @@ def inside(extent: Bbox, whole: Bbox) -> bool:
 
 def style_of(language: str) -> AbstractContextManager[None]:
     """The style that the tool draws labels of a language in."""
-    font = plots.chinese_font()
+    font = style.chinese_font()
     if language == "en":
-        return plots.style(fallback=font)
+        return style.context(fallback=font)
     if font is None:
         pytest.skip("no font has Chinese characters, so the tool draws no Chinese labels")
-    return plots.style(font)
+    return style.context(font)
 
 
 @pytest.mark.filterwarnings("error:Glyph")
@@ -120,11 +128,11 @@ def test_nothing_overlaps_or_is_cut(
 ) -> None:
     names = [f"task_number_{task}" for task in range(tasks)]
     folders = [Path(f"output_model_share_bottom_of_run_no_{run}") for run in range(runs)]
-    run_names = plots._short_names(folders)
+    run_names = short_names(folders)
     assert all(len(name) >= 31 for name in run_names)  # the longest that there can be
     all_runs = [make_run(rng, name, names, epochs) for name in run_names]
     with style_of(language):
-        figures = plots.draw(all_runs, language)
+        figures = draw(all_runs, language)
         assert sorted(figures) == PICTURES
         for name, figure in figures.items():
             extents = parts(figure)
@@ -139,8 +147,8 @@ def test_nothing_overlaps_or_is_cut(
 def test_epochs_are_whole_numbers_and_markers_are_whole(
     rng: np.random.Generator, epochs: int
 ) -> None:
-    with plots.style():
-        figure = plots.draw([make_run(rng, "run", ["income"], epochs)], "en")["training"]
+    with style.context():
+        figure = draw([make_run(rng, "run", ["income"], epochs)], "en")["training"]
         figure.draw_without_rendering()
     for axes in figure.axes:
         low, high = axes.get_xlim()
@@ -154,8 +162,8 @@ def test_epochs_are_whole_numbers_and_markers_are_whole(
 
 
 def test_a_task_has_one_colour_everywhere(rng: np.random.Generator) -> None:
-    with plots.style():
-        figures = plots.draw([make_run(rng, "run", ["income", "marital"])], "en")
+    with style.context():
+        figures = draw([make_run(rng, "run", ["income", "marital"])], "en")
     for index, task in enumerate(("income", "marital")):
         colours = set()
         for figure in figures.values():
@@ -163,22 +171,37 @@ def test_a_task_has_one_colour_everywhere(rng: np.random.Generator) -> None:
                 if axes.get_title(loc="left").startswith(task):
                     titles = axes.findobj(lambda artist: isinstance(artist, Text))
                     titles = [title for title in titles if title.get_text().startswith(task)]
-                    lines = [line for line in axes.lines if line.get_color() != plots.FAINT]
+                    lines = [line for line in axes.lines if line.get_color() != style.FAINT]
                     colours |= {to_rgb(artist.get_color()) for artist in (*titles, *lines)}
-        assert colours == {to_rgb(plots.task_colour(index))}
-    assert len({plots.task_colour(task) for task in range(10)}) == 10
-    assert len(set(plots.COLOURS)) == len(plots.COLOURS)
+        assert colours == {to_rgb(style.task_colour(index))}
+    assert len({style.task_colour(task) for task in range(10)}) == 10
+    assert len(set(style.COLOURS)) == len(style.COLOURS)
 
 
 def test_training_picture_draws_what_the_records_say(rng: np.random.Generator) -> None:
     run = make_run(rng, "run", ["income"])
-    with plots.style():
-        panel = plots.draw([run], "en")["training"].axes[0]
+    with style.context():
+        panel = draw([run], "en")["training"].axes[0]
     assert panel.get_title(loc="left") == "income · AUC"
-    for line, phase in zip(panel.lines, plots.PHASES):
+    for line, phase in zip(panel.lines, style.PHASES):
         expected = [r["auc_income"] for r in run.records if r["phase"] == phase]
         assert list(line.get_ydata()) == expected
-        assert line.get_linestyle() == plots.PHASES[phase]
+        assert line.get_linestyle() == style.PHASES[phase]
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_one_epochs_phases_differ_by_their_markers(rng: np.random.Generator, runs: int) -> None:
+    with style.context():
+        all_runs = [make_run(rng, f"run {index}", ["income"], epochs=1) for index in range(runs)]
+        figure = draw(all_runs, "en")["training"]
+    legend = figure.legends[-1].legend_handles  # of the phases; runs have one of their own
+    lines = figure.axes[0].lines
+    for same_run in (legend, *(lines[start : start + 3] for start in range(0, len(lines), 3))):
+        assert [line.get_fillstyle() for line in same_run] == ["left", "full", "full"]
+        colours = [line.get_color() for line in same_run]
+        assert [line.get_markerfacecolor() for line in same_run] == [*colours[:2], "white"]
+        assert all(line.get_marker() not in ("", "None") for line in same_run)
+    assert len(lines) == runs * len(style.PHASES)
 
 
 def test_runs_without_tasks_or_with_one_class_are_drawn(rng: np.random.Generator) -> None:
@@ -189,8 +212,8 @@ def test_runs_without_tasks_or_with_one_class_are_drawn(rng: np.random.Generator
         Run("foreign", [foreign]),
         Run("dull", [undefined], 0, {"click": (labels, probabilities)}),
     ]
-    with plots.style():
-        figures = plots.draw(runs, "en")
+    with style.context():
+        figures = draw(runs, "en")
     assert [axes.get_title(loc="left") for axes in figures["training"].axes][:2] == [
         "acc",
         "loss (all tasks)",
@@ -239,18 +262,18 @@ def test_same_run_gives_the_same_files(
 
 
 def test_auc_of_the_roc_picture_is_the_one_printed(run_folder: Path) -> None:
-    (run,) = plots.read_runs([str(run_folder)], epoch=2)
+    (run,) = read_runs([str(run_folder)], epoch=2)
     lines = (run_folder / "infer_metrics.jsonl").read_text(encoding="utf-8").splitlines()
     printed = json.loads(lines[-1])
     with style_of("en"):
-        roc = plots.draw([run], "en")["roc"]
+        roc = draw([run], "en")["roc"]
     for axes, task in zip(roc.axes, ("income", "marital")):
         assert axes.get_legend().get_texts()[1].get_text() == f"AUC {printed[f'auc_{task}']:.4f}"
 
 
 def test_best_epochs_predictions_are_taken_if_there_are_any(run_folder: Path) -> None:
     best = json.loads((run_folder / "best.json").read_text(encoding="utf-8"))["epoch"]
-    (run,) = plots.read_runs([str(run_folder)])
+    (run,) = read_runs([str(run_folder)])
     assert run.epoch == (best if best in (1, 2) else 2)
 
 
@@ -259,7 +282,7 @@ def test_several_runs_keep_apart_in_the_legends(rng: np.random.Generator, tmp_pa
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "metrics.jsonl").write_text('{"phase": "train", "epoch": 0, "loss": 1.5}\n')
-    runs = plots.read_runs([str(folder) for folder in folders])
+    runs = read_runs([str(folder) for folder in folders])
     assert [run.name for run in runs] == ["a/model", "b/model"]
 
 
@@ -273,7 +296,7 @@ def test_several_runs_keep_apart_in_the_legends(rng: np.random.Generator, tmp_pa
     ],
 )
 def test_long_names_lose_their_middle(folder: str, name: str) -> None:
-    assert plots._short_names([Path(folder)]) == [name]
+    assert short_names([Path(folder)]) == [name]
 
 
 @pytest.mark.filterwarnings("error:Glyph")
@@ -281,7 +304,7 @@ def test_long_names_lose_their_middle(folder: str, name: str) -> None:
 def test_chinese_names_are_drawn_whatever_the_labels_language(
     tmp_path: Path, language: str
 ) -> None:
-    if plots.chinese_font() is None:
+    if style.chinese_font() is None:
         pytest.skip("no font has Chinese characters")
     run = tmp_path / "输出"
     run.mkdir()
@@ -297,15 +320,91 @@ def test_without_a_chinese_font_the_labels_are_english(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     drawn = []
-    monkeypatch.setattr(plots, "chinese_font", lambda: None)
-    monkeypatch.setattr(plots, "draw", lambda runs, lang: drawn.append(lang) or {})
+    monkeypatch.setattr(style, "chinese_font", lambda: None)
+    monkeypatch.setattr(write, "draw", lambda runs, lang: drawn.append(lang) or {})
     assert plot.main([str(run_folder), "--lang", "zh", "--out", str(tmp_path)]) == 0
     assert drawn == ["en"]
     assert "English" in capsys.readouterr().err
 
 
-def test_both_languages_have_all_words() -> None:
-    assert plots.TEXT["zh"].keys() == plots.TEXT["en"].keys()
+def make_font(file: Path, family: str, glyph_of: Callable[[str], str]) -> Path:
+    """A font with a box for each Latin and Chinese character that ``glyph_of`` names a glyph of."""
+    codes = (*range(0x20, 0x7F), *range(0x3000, 0xA000), *range(0xFF00, 0xFFF0))
+    charmap = {code: glyph_of(chr(code)) for code in codes}
+    charmap = {code: glyph for code, glyph in charmap.items() if glyph}
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (500, 700), (500, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    names = [".notdef", *dict.fromkeys(charmap.values())]
+    builder = FontBuilder(unitsPerEm=1000)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap(charmap)
+    builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (600, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(file)
+    return file
+
+
+def script_box(character: str) -> str:
+    """A box for each range of characters, as a last-resort font has them."""
+    return f"box{ord(character) // 0x5000}"
+
+
+def own_glyph(character: str) -> str:
+    """A glyph for each character of the labels and of some more."""
+    return f"uni{ord(character):04X}" if character in "".join(TEXT["zh"].values()) else ""
+
+
+def own_glyph_but_one(character: str) -> str:
+    """The same without a character of one label."""
+    return own_glyph(character) if character != "损" else ""
+
+
+@pytest.mark.parametrize(
+    ("fonts", "expected"),
+    [
+        ({"Last Resort High-Efficiency": script_box}, None),
+        ({"Last Resort High-Efficiency": script_box, "Some Song": own_glyph}, "Some Song"),
+        ({"Some Kanji": own_glyph_but_one}, None),
+        ({"Some Song": own_glyph, "SimHei": own_glyph}, "SimHei"),
+        ({"SimHei": own_glyph_but_one, "Some Song": own_glyph}, "Some Song"),
+    ],
+)
+@pytest.mark.parametrize("in_cache", [True, False])
+def test_chinese_font_has_a_glyph_for_every_label(
+    fonts: dict[str, Callable[[str], str]],
+    expected: str | None,
+    in_cache: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = [make_font(tmp_path / f"{name}.ttf", name, fonts[name]) for name in fonts]
+    broken = tmp_path / "broken.ttf"
+    broken.write_bytes(b"no font")
+    manager = copy.copy(font_manager.fontManager)
+    manager.ttflist = []
+    for file in files if in_cache else ():
+        manager.addfont(file)
+    monkeypatch.setattr(font_manager, "fontManager", manager)
+    found = [str(file) for file in (broken, *files)]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: found)
+    assert style.chinese_font() == expected
+
+
+def test_matplotlibs_own_fonts_are_not_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    manager = copy.copy(font_manager.fontManager)
+    manager.ttflist = [entry for entry in manager.ttflist if Path(entry.fname).parent == own]
+    assert manager.ttflist
+    monkeypatch.setattr(font_manager, "fontManager", manager)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
+    assert style.chinese_font() is None
 
 
 def test_without_matplotlib_one_sentence(run_folder: Path, tmp_path: Path) -> None:
@@ -387,7 +486,7 @@ def test_network_figures_are_what_the_script_draws() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     colours = [colour for _, colour, _ in module.TASKS]
-    assert colours == [plots.task_colour(index) for index in range(len(colours))]
+    assert colours == [style.task_colour(index) for index in range(len(colours))]
     for language, words in module.WORDS.items():
         text = (script.parent / f"network_{language}.svg").read_text(encoding="utf-8")
         assert text == module.network(words)

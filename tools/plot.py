@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from rec_runner.system.errors import UserError
-from rec_runner.system.files import atomic_write
-from rec_runner.system.log import warn
 
 FORMATS = ("png", "svg")
 
@@ -33,8 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        for file in plot(options):
+        from rec_plots.write import write_pictures
+
+        for file in write_pictures(**vars(options)):
             print(file)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        print("error: plots need matplotlib: python -m pip install matplotlib", file=sys.stderr)
+        return UserError.exit_status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -55,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--format",
+        dest="formats",
         nargs="+",
         choices=FORMATS,
         default=list(FORMATS),
@@ -62,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--lang",
+        dest="language",
         choices=("zh", "en"),
         default="zh",
         help="language of the labels (zh; en where no font has Chinese characters)",
@@ -70,49 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         "--epoch", type=int, help="whose predictions to draw (the best, or else the last)"
     )
     return parser
-
-
-def plot(options: argparse.Namespace) -> list[Path]:
-    """Draw and write the pictures.
-
-    Args:
-        options: as the command line gives them.
-
-    Returns:
-        the files written.
-
-    Raises:
-        UserError: bad input, or no matplotlib.
-    """
-    try:
-        from rec_runner import plots
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        raise UserError("plots need matplotlib: python -m pip install matplotlib") from error
-    out = Path(options.out or Path(options.folders[0]) / "plots")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} should be a folder")
-    runs = plots.read_runs(options.folders, options.epoch)
-    font = plots.chinese_font()
-    chinese = options.lang == "zh" and font is not None
-    if options.lang == "zh" and not chinese:
-        warn("no installed font has Chinese characters; the labels are in English")
-    for folder, run in zip(options.folders, runs):
-        if not run.scores:
-            warn(f"{folder}: no predictions; infer writes them with runner.save_predictions=true")
-    written = []
-    # Names of tasks and folders may be Chinese where the labels are English.
-    with plots.style(font) if chinese else plots.style(fallback=font):
-        for name, figure in plots.draw(runs, "zh" if chinese else "en").items():
-            for kind in options.format:
-                file = out / f"{name}.{kind}"
-                # Without a date, the same picture gives the same file.
-                metadata = {"Date": None} if kind == "svg" else {}
-                with atomic_write(file) as stream:
-                    figure.savefig(stream, format=kind, metadata=metadata)
-                written.append(file)
-    return written
 
 
 if __name__ == "__main__":

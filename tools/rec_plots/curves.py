@@ -1,0 +1,92 @@
+"""Numbers behind the pictures of predictions: ROC, precision and recall, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+def roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> Curve:
+    """False and true positive rates, from the highest threshold to the lowest.
+
+    Args:
+        labels: bool ``[n]``, of both classes.
+        probabilities: ``[n]``.
+
+    Returns:
+        two arrays ``[k + 1]`` for k distinct probabilities; both start at 0 and end at 1.
+    """
+    true, false = _counts(labels, probabilities)
+    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
+
+
+def precision_recall_curve(labels: np.ndarray, probabilities: np.ndarray) -> Curve:
+    """Recall and precision, from the highest threshold to the lowest.
+
+    Args:
+        labels: bool ``[n]``, of both classes.
+        probabilities: ``[n]``.
+
+    Returns:
+        two arrays ``[k]`` for k distinct probabilities; recall ends at 1.
+    """
+    true, false = _counts(labels, probabilities)
+    return true / true[-1], true / (true + false)
+
+
+def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Mean precision over recall, each step weighted by the recall it adds."""
+    return float(np.diff(recall, prepend=0.0) @ precision)
+
+
+def _counts(labels: np.ndarray, probabilities: np.ndarray) -> Curve:
+    """True and false positives at every distinct threshold, the highest first."""
+    order = np.argsort(-probabilities, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(probabilities[order]) != 0, True))
+    true = np.cumsum(labels[order])[ends]
+    return true.astype(np.float64), (ends + 1 - true).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Rows by predicted probability, in equally wide bins; empty bins are left out.
+
+    Attributes:
+        predicted: mean probability of each bin.
+        observed: share of positive rows of each bin.
+        low: lower end of Wilson's 95 % interval of ``observed``.
+        high: upper end.
+        error: expected calibration error, mean of ``|observed - predicted|`` over rows.
+    """
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    error: float
+
+
+def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> Calibration:
+    """Compare predicted probabilities with what happened.
+
+    Args:
+        labels: bool ``[n]``, n at least 1.
+        probabilities: ``[n]``, in 0 … 1.
+        bins: number of bins over 0 … 1.
+    """
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    place = np.searchsorted(edges[1:-1], probabilities)
+    count = np.bincount(place, minlength=bins)
+    used = count > 0
+    count = count[used]
+    predicted = np.bincount(place, probabilities, bins)[used] / count
+    observed = np.bincount(place, labels, bins)[used] / count
+    z = 1.96
+    centre = (observed + z * z / (2 * count)) / (1 + z * z / count)
+    spread = observed * (1 - observed) / count + z * z / (4 * count * count)
+    half = z * np.sqrt(spread) / (1 + z * z / count)
+    error = float(np.abs(observed - predicted) @ count / count.sum())
+    return Calibration(predicted, observed, centre - half, centre + half, error)

@@ -1,0 +1,136 @@
+"""What runs left in their folders: records of epochs, and predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+
+from rec_plots.text import short_names
+from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.system.errors import UserError
+
+Record = dict[str, Any]
+Scores = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left in its folder.
+
+    Attributes:
+        name: how legends call it.
+        records: objects of ``metrics.jsonl`` and ``infer_metrics.jsonl``.
+        epoch: epoch of the predictions, None where there are none.
+        scores: task to ``(labels bool [n], probabilities float64 [n])``.
+    """
+
+    name: str
+    records: Sequence[Record]
+    epoch: int | None = None
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks, in the model's order."""
+        names = [k[len("auc_") :] for r in self.records for k in r if k.startswith("auc_")]
+        return list(dict.fromkeys([*names, *self.scores]))
+
+
+def read_runs(folders: Sequence[str], epoch: int | None = None) -> list[Run]:
+    """Read what the tools wrote under checkpoint folders.
+
+    Args:
+        folders: ``runner.model_save_path`` of each run.
+        epoch: whose predictions to read; by default the best epoch's, or without validation the
+            last's, of those that have any.
+
+    Raises:
+        UserError: a folder that holds no run, a damaged file, or no predictions of ``epoch``.
+    """
+    names = short_names([Path(folder) for folder in folders])
+    return [_read_run(Path(folder), name, epoch) for folder, name in zip(folders, names)]
+
+
+def _read_run(folder: Path, name: str, epoch: int | None) -> Run:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected one that a trainer wrote")
+    files = (folder / "metrics.jsonl", folder / "infer_metrics.jsonl")
+    records = [record for file in files if file.is_file() for record in _read_records(file)]
+    scored = [f for f in folder.glob("*/predictions.csv") if f.parent.name.isdecimal()]
+    found = {int(file.parent.name): file for file in scored}
+    if epoch is None and found:
+        best = Checkpoints(str(folder)).best_epoch()
+        epoch = best if best in found else max(found)
+    if epoch is not None and epoch not in found:
+        known = ", ".join(map(str, sorted(found))) or "none"
+        raise UserError(f"{folder}: no predictions of epoch {epoch}; epochs with some: {known}")
+    if not records and not found:
+        raise UserError(f"{folder}: neither metrics.jsonl nor predictions.csv of a run in it")
+    return Run(name, records, epoch, {} if epoch is None else read_predictions(found[epoch]))
+
+
+def _read_records(file: Path) -> list[Record]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{file}, line {number}: not JSON: {error.msg}") from error
+        known = isinstance(record, dict) and "phase" in record
+        if not known or not isinstance(record.get("epoch"), int):
+            raise UserError(f"{file}, line {number}: expected an object with phase and epoch")
+        records.append(record)
+    return records
+
+
+def read_predictions(file: Path) -> dict[str, Scores]:
+    """Read ``label_<task>,probability_<task>,…`` as ``infer`` writes it.
+
+    Returns:
+        task to ``(labels bool [n], probabilities float64 [n])``.
+
+    Raises:
+        UserError: not such a file, or a value that is no label or no probability.
+    """
+    try:
+        table = pyarrow.csv.read_csv(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    tasks = [name[len("label_") :] for name in table.column_names if name.startswith("label_")]
+    if not tasks:
+        raise UserError(f"{file}: expected columns label_<task> and probability_<task>")
+    return {
+        task: (
+            _column(file, table, f"label_{task}", lambda v: (v == 0) | (v == 1), "0 or 1") > 0.5,
+            _column(file, table, f"probability_{task}", lambda v: (v >= 0) & (v <= 1), "0 to 1"),
+        )
+        for task in tasks
+    }
+
+
+def _column(
+    file: Path, table: pyarrow.Table, name: str, accepts: Callable[..., Any], need: str
+) -> np.ndarray:
+    if name not in table.column_names:
+        raise UserError(f"{file}: column {name} is missing")
+    values = table[name].to_numpy()
+    try:
+        numbers = values.astype(np.float64)
+        wrong = np.flatnonzero(~accepts(numbers))
+    except ValueError as error:
+        raise UserError(f"{file}: column {name} should be numbers: {error}") from error
+    if len(wrong):
+        row = wrong[0]
+        raise UserError(f"{file}, line {row + 2}: {name} is {values[row]!s}, expected {need}")
+    return numbers

@@ -1,0 +1,77 @@
+"""What pictures say: the labels in both languages, and names that fit into a legend."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+_WORDS = {  # Chinese, English
+    "training": ("各轮指标", "Metrics by epoch"),
+    "auc": ("AUC", "AUC"),
+    "logloss": ("对数损失", "log loss"),
+    "loss": ("总损失", "loss (all tasks)"),
+    "rows_per_second": ("训练速度（行/秒）", "training speed, rows/s"),
+    "epoch": ("轮次 epoch", "epoch"),
+    "train": ("训练", "training"),
+    "valid": ("验证", "validation"),
+    "infer": ("测试", "test"),
+    "roc": ("ROC 曲线", "ROC"),
+    "fpr": ("假正率", "false positive rate"),
+    "tpr": ("真正率", "true positive rate"),
+    "precision_recall": ("精确率与召回率", "Precision and recall"),
+    "recall": ("召回率", "recall"),
+    "precision": ("精确率", "precision"),
+    "calibration": ("校准曲线", "Calibration"),
+    "predicted": ("预测概率（均值）", "mean predicted probability"),
+    "observed": ("正例所占比例", "share of positive rows"),
+    "scores": ("得分分布", "Scores by label"),
+    "probability": ("预测概率", "predicted probability"),
+    "share": ("占该类行数的比例", "share of the label's rows"),
+    "positive": ("标签 1", "label 1"),
+    "negative": ("标签 0", "label 0"),
+    "chance": ("随机", "chance"),
+    "perfect": ("理想", "perfect"),
+    "rate": ("正例率", "share of positives"),
+    "ap": ("平均精确率", "AP"),
+    "ece": ("校准误差 ECE", "ECE"),
+    "one_class": ("标签只有一类", "labels of one class only"),
+    "no_scores": ("没有预测", "no predictions"),
+    "rows": ("{rows:,} 行", "{rows:,} rows"),
+}
+TEXT = {
+    language: {key: words[place] for key, words in _WORDS.items()}
+    for place, language in enumerate(("zh", "en"))
+}
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The end of each path, as many parts as it takes to tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    depth = 1
+    while len({p[-depth:] for p in parts}) < len(set(parts)):
+        depth += 1
+    return [_cut("/".join(p[-depth:])) for p in parts]
+
+
+def _cut(name: str, longest: int = 32) -> str:
+    """A long name without its middle; a Chinese character is as wide as two letters."""
+    if _width(name) <= longest:
+        return name
+    half = (longest - 1) // 2
+    start, end = half, half
+    while _width(name[:start]) > half:
+        start -= 1
+    while _width(name[-end:]) > half:
+        end -= 1
+    return f"{name[:start]}…{name[-end:]}"
+
+
+def _width(text: str) -> int:
+    """Width in letters."""
+    return sum(1 + is_wide(character) for character in text)
+
+
+def is_wide(character: str) -> bool:
+    """Whether a character is as wide as two letters, as Chinese ones are."""
+    return unicodedata.east_asian_width(character) in "WF"

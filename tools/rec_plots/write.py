@@ -1,0 +1,60 @@
+"""Pictures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rec_plots import style
+from rec_plots.figures import draw
+from rec_plots.runs import read_runs
+from rec_runner.system.errors import UserError
+from rec_runner.system.files import atomic_write
+from rec_runner.system.log import warn
+
+
+def write_pictures(
+    folders: Sequence[str],
+    out: str | None = None,
+    formats: Sequence[str] = ("png", "svg"),
+    language: str = "zh",
+    epoch: int | None = None,
+) -> list[Path]:
+    """Draw runs and write the pictures.
+
+    Args:
+        folders: ``runner.model_save_path`` of each run.
+        out: folder of the pictures; by default ``plots`` in the first run's.
+        formats: kinds of file, ``png`` or ``svg``.
+        language: of the labels, ``zh`` or ``en``; English where no font has Chinese characters.
+        epoch: whose predictions to draw, see :func:`rec_plots.runs.read_runs`.
+
+    Returns:
+        the files written.
+
+    Raises:
+        UserError: bad input, or a file that cannot be written.
+    """
+    target = Path(out or Path(folders[0]) / "plots")
+    if target.exists() and not target.is_dir():
+        raise UserError(f"--out {target} should be a folder")
+    runs = read_runs(folders, epoch)
+    font = style.chinese_font()
+    if language == "zh" and font is None:
+        warn("no installed font has Chinese characters; the labels are in English")
+        language = "en"
+    for folder, run in zip(folders, runs):
+        if not run.scores:
+            warn(f"{folder}: no predictions; infer writes them with runner.save_predictions=true")
+    written = []
+    # Names of tasks and folders may be Chinese where the labels are English.
+    with style.context(font) if language == "zh" else style.context(fallback=font):
+        for name, figure in draw(runs, language).items():
+            for kind in formats:
+                file = target / f"{name}.{kind}"
+                # Without a date, the same picture gives the same file.
+                metadata = {"Date": None} if kind == "svg" else {}
+                with atomic_write(file) as stream:
+                    figure.savefig(stream, format=kind, metadata=metadata)
+                written.append(file)
+    return written
