@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,14 @@ from paddle.io import IterableDataset, get_worker_info
 
 from csv_blocks import BadRows, Block, Layout, read_blocks
 from hyper_parameters import HyperParameters
+
+# Where the encoded columns of Census are expected, and this many come: UCI's own file.
+_ENCODED_COLUMNS, _RAW_COLUMNS = 501, 42
+_HINT = "this looks like the raw Census file, which datasets/census/prepare.py encodes"
+
+# Columns of UCI's own files of Census, and of the encoded ones.
+RAW_COLUMNS, ENCODED_COLUMNS = 42, 501
+RAW_HINT = "this looks like the raw Census file, which datasets/census/prepare.py encodes"
 
 
 class RecDataset(IterableDataset):
@@ -30,6 +39,8 @@ class RecDataset(IterableDataset):
         settings = HyperParameters.from_config(config)
         self.file_list = sorted(file_list)
         self.layout = Layout(settings.feature_size, settings.label_columns)
+        if self.layout.column_num == _ENCODED_COLUMNS:
+            self.layout = replace(self.layout, hints={_RAW_COLUMNS: _HINT})
         skip = config.get("runner.bad_rows") == "skip"
         self.bad_rows_cap = config.get("runner.bad_rows_cap", 100) if skip else 0
         self._bad_rows = BadRows()
