@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
 import gzip
+import io
+import lzma
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
-from helpers import ROOT, sample
+from census_rows import generate
+from helpers import ROOT, make_model_dir, run_cases, sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle.io import DataLoader
@@ -85,6 +93,13 @@ TEXTS = {
     "blank_lines": "\n" + ROWS[0] + "\n\n\r\n" + ROWS[1] + "\n  \n" + ROWS[2] + "\n\n\n",
     "spaces": "\n".join(row.replace(",", " , ") for row in ROWS),
     "plus_signs": "\n".join(ROWS).replace("0.5", "+.5").replace("7", "7."),
+    "header_with_commas": '"marital","a, ""b""",c,"d,e,",""""\r\n' + "\r\n".join(ROWS),
+    "quoted_numbers": "\n".join('"' + row.replace(",", '","') + '"' for row in ROWS),
+    "all_quoted_crlf": "".join(
+        '"' + row.replace(",", '","') + '"\r\n' for row in ("m,i,a,b,c", *ROWS)
+    ),
+    "quoted_and_blanks": "\n".join('"' + row.replace(",", '" ,\t"') + '"' for row in ROWS),
+    "some_quoted": "\n".join(ROWS).replace("0.5", '"0.5"').replace("7,", '" 7 ",') + "\n",
 }
 
 
@@ -216,6 +231,15 @@ BAD_CELLS = {
     "underscore": ("1_0", 4, "not a number"),
     "null_byte": ("1\0", 4, "not a number"),
     "arabic_digit": ("\u0661", 4, "not a number"),
+    "quoted_text": ('"abc"', 4, "'abc' is not a number"),
+    "quoted_nothing": ('""', 2, "'' is not a number"),
+    "quoted_comma": ('"1,5"', 3, "'1,5' is not a number"),
+    "quoted_quote": ('"1""2"', 2, "not a number"),
+    "after_the_quotes": ('"1"2', 4, "not a number"),
+    "quotes_in_midst": ('1"2"', 4, "not a number"),
+    "quotes_twice": ('"1" "2"', 4, "not a number"),
+    "open_quote": ('"12', 4, "line breaks inside quotes are not supported"),
+    "lone_quote": ('1"', 0, "line breaks inside quotes are not supported"),
     "label_2": ("2", 1, "0 or 1"),
     "label_half": ("0.5", 0, "0 or 1"),
     "label_negative": ("-1", 1, "0 or 1"),
@@ -236,7 +260,7 @@ def test_a_bad_value_is_named(tmp_path: Path, name: str, end: str, block_bytes: 
         read(dataset(file))
     message = str(caught.value)
     assert message.startswith(f"{file}:4: column {column} ")
-    assert repr(cell) in message
+    assert repr(cell) in message or cell[0] == '"'
     assert problem in message
     assert len(message.splitlines()) == 1
     assert caught.value.user_error
@@ -340,3 +364,135 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="absent.txt"):
         read(dataset(tmp_path / "absent.txt"))
+
+
+# Quotes, other formats, hints, what is said where nothing is left ---------------------------------
+
+
+def test_a_header_that_pandas_writes_is_passed_over(tmp_path: Path) -> None:
+    """It quotes names with a comma or a quote in them, and nothing else."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["marital", "income", "age, in years", 'so called "wage"', "c"])
+    writer.writerows(row.split(",") for row in ROWS)
+    assert stream.getvalue().startswith('marital,income,"age, in years","so called ""wage""",c\n')
+    file = tmp_path / "rows.txt"
+    file.write_text(stream.getvalue())
+    assert_same(read(dataset(file)), table(VALUES, (1, 0)))
+
+
+def test_the_first_row_of_quoted_numbers_is_no_header(tmp_path: Path) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text('"0","1","0.5","-2","3e2"\n')
+    assert_same(read(dataset(file)), table(VALUES[:1], (1, 0)))
+
+
+def test_quoted_rows_are_read_by_the_fast_parser(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(csv_blocks, "_parse_lines", None)  # fails where it is called
+    file = tmp_path / "rows.txt"
+    file.write_text("".join('"' + row.replace(",", '","') + '"\n' for row in ROWS * 500))
+    assert_same(read(dataset(file)), table(np.tile(VALUES, (500, 1)), (1, 0)))
+
+
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_line_break_inside_quotes_is_named(tmp_path: Path, line: int, block_bytes: None) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text(f"{ROWS[0]}\n" * (line - 1) + 'm,"i\nj",a,b,c\n' + ROWS[1])
+    problem = "value '\"i' has a quote without its other half; line breaks inside quotes"
+    with pytest.raises(csv_blocks.RowError) as caught:
+        read(dataset(file))
+    assert str(caught.value).startswith(f"{file}:{line}: column 1 (from 0): {problem}")
+
+
+FORMATS = {
+    "parquet": (b"PAR1\x15\x04\x15\x10", "a Parquet file"),
+    "parquet_text": (b"PAR1 or so\n", "a Parquet file"),
+    "zip": (b"PK\x03\x04\x14\0\0\0", "a zip archive or an Excel workbook"),
+    "empty_zip": (b"PK\x05\x06" + bytes(18), "a zip archive"),
+    "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)"),
+    "xz": (lzma.compress(b"0,1,1,1,1\n"), "compressed with xz"),
+    "bzip2": (bz2.compress(b"0,1,1,1,1\n"), "compressed with bzip2"),
+    "zstd": (b"\x28\xb5\x2f\xfd\x24\0\x01\0\0", "compressed with zstd"),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_another_format_is_named(
+    tmp_path: Path, name: str, zipped: bool, block_bytes: None
+) -> None:
+    data, what = FORMATS[name]
+    file = tmp_path / "rows.txt"
+    file.write_bytes(gzip.compress(data) if zipped else data)
+    reader = dataset(file, **{"runner.bad_rows": "skip"})
+    with pytest.raises(csv_blocks.RowError) as caught:
+        read(reader)
+    assert str(caught.value).startswith(f"{file}: is {what}")
+    assert str(caught.value).endswith("expected comma-separated text, plain or gzip")
+
+
+def test_real_files_of_other_formats_are_named(tmp_path: Path) -> None:
+    columns = pa.table({"a": [0.0, 1.0]})
+    pyarrow.parquet.write_table(columns, tmp_path / "a.parquet")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("rows.txt", ROWS[0])
+    with pa.CompressedOutputStream(str(tmp_path / "a.zst"), "zstd") as stream:
+        stream.write(ROWS[0].encode())
+    for name, what in (("parquet", "a Parquet"), ("zip", "a zip"), ("zst", "compressed with zstd")):
+        with pytest.raises(csv_blocks.RowError, match=f"a.{name}: is {what}"):
+            read(dataset(tmp_path / f"a.{name}"))
+
+
+@pytest.mark.parametrize("header", ["PAR1,b,c,d,e", "PAR10 é,b,c,d,e", "BZh9,b,c,d,e"])
+def test_a_name_may_begin_as_another_format_does(tmp_path: Path, header: str) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text("\n".join([header, *ROWS]), encoding="utf-8")
+    assert_same(read(dataset(file)), table(VALUES, (1, 0)))
+
+
+def test_raw_census_rows_are_told_from_other_bad_rows(tmp_path: Path) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text("\n".join(generate(3)))
+    hint = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
+    with pytest.raises(csv_blocks.RowError) as caught:
+        read(RecDataset([str(file)], {}))
+    assert str(caught.value).startswith(f"{file}:1: row has 42 columns, expected 501 (")
+    assert str(caught.value).endswith(hint)
+    with pytest.raises(csv_blocks.RowError, match="expected 5 .*features.$"):
+        read(dataset(file))
+    file.write_text("1,2,3")
+    with pytest.raises(csv_blocks.RowError, match="expected 501 .*features.$"):
+        read(RecDataset([str(file)], {}))
+
+
+def test_where_every_row_was_skipped_the_first_reasons_are_told(tmp_path: Path) -> None:
+    """By blocks, and row by row as a reader without them is read."""
+    hyper = {"feature_size": 3, "task_names": ["a", "b"], "label_columns": [1, 0]}
+    runner = {"train_data_dir": "rows", "test_data_dir": "rows", "bad_rows": "skip", "epochs": 1}
+    runner |= {"train_batch_size": 2, "infer_batch_size": 2, "print_interval": 1}
+    cases = []
+    for reader in ("census_reader", "row_reader"):
+        readers = {"train_reader_path": reader, "infer_reader_path": reader}
+        config = make_model_dir(tmp_path / reader, {**runner, **readers}, hyper)
+        file = config.parent / "rows" / "a.txt"
+        file.parent.mkdir()
+        file.write_text("0,1,x,1,1\n0,1,1\n\n0,1,1,1,y\n7,0,1,1,1\n")
+        cases.append(("train", "dygraph", ["-m", str(config)]))
+    (config.parent / "row_reader.py").write_text(
+        "import census_reader, paddle.io\n"
+        "class RecDataset(paddle.io.IterableDataset):\n"
+        "    def __init__(self, file_list, config):\n"
+        "        self.rows = census_reader.RecDataset(file_list, config)\n"
+        "    def __iter__(self):\n"
+        "        return iter(self.rows)\n"
+        "    def skipped_rows(self):\n"
+        "        return self.rows.skipped_rows()\n"
+    )
+    by_blocks, by_rows = run_cases(cases, tmp_path)
+    for result, more in ((by_blocks, ""), (by_rows, " for a batch of 2")):
+        assert result.status == 2, result.stderr
+        (sentence,) = result.sentences
+        assert f"rows holds no rows{more}; 4 bad rows were skipped, such as " in sentence
+        for line, reason in ((1, "column 2 "), (2, "row has 3 columns"), (4, "column 4 ")):
+            assert f"a.txt:{line}: {reason}" in sentence
+        assert "a.txt:5" not in sentence

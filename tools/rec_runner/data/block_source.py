@@ -10,7 +10,7 @@ from typing import Any, Callable, NamedTuple, TypeVar
 import numpy as np
 
 from rec_runner.data.row_cache import RowCache
-from rec_runner.data.rows import Window
+from rec_runner.data.rows import Window, skipped_note
 from rec_runner.system.errors import RunError, UserError
 
 MAX_WINDOW_BYTES = 4 << 20
@@ -196,7 +196,7 @@ class BlockSource:
         if not rows:
             if self._read:
                 raise UserError(f"none of the {self._read} rows of {self.name} is left {self.kept}")
-            raise UserError(f"{self.name} holds no rows")
+            raise UserError(f"{self.name} holds no rows{skipped_note(*self._skipped)}")
         if self._rows not in (None, rows):
             raise RunError(f"{self.name} held {self._rows} rows before and holds {rows} now")
         self._rows, self._cache = rows, kept

@@ -15,7 +15,7 @@ from paddle.io import BatchSampler, DataLoader, IterableDataset, Sampler
 from paddle.io.dataloader.collate import default_collate_fn
 
 from rec_runner.contract.model_dir import foreign
-from rec_runner.data.rows import Window
+from rec_runner.data.rows import Window, skipped_note
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
@@ -80,7 +80,8 @@ class LoaderSource:
         if hasattr(dataset, "skipped_rows"):  # worker processes keep their counts to themselves
             self._skipped = dataset.skipped_rows()
         if batch < 0:
-            raise UserError(f"{self.name} holds no rows for a batch of {self.batch_size}")
+            note = skipped_note(*self._skipped)
+            raise UserError(f"{self.name} holds no rows for a batch of {self.batch_size}{note}")
 
     def _batches(self, dataset: Any, is_stream: bool, epoch: int) -> Iterator[Any]:
         workers = self._workers(dataset)

@@ -41,3 +41,8 @@ class Window(NamedTuple):
         return Window(
             self.first_batch + first, self.batch_size, arrays, rows.stop - rows.start, self.files
         )
+
+
+def skipped_note(count: int, first: Sequence[str]) -> str:
+    """What to add to "holds no rows" where the reader left some out: how many, and why."""
+    return f"; {count} bad rows were skipped, such as {'; '.join(first[:3])}" if count else ""
