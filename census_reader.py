@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,9 @@ from paddle.io import IterableDataset, get_worker_info
 from csv_blocks import BadRows, Block, Layout, read_blocks
 from hyper_parameters import HyperParameters
 
-# Where the encoded columns of Census are expected, and this many come: UCI's own file.
-_ENCODED_COLUMNS, _RAW_COLUMNS = 501, 42
-_HINT = "this looks like the raw Census file, which datasets/census/prepare.py encodes"
-
-# Columns of UCI's own files of Census, and of the encoded ones.
-RAW_COLUMNS, ENCODED_COLUMNS = 42, 501
-RAW_HINT = "this looks like the raw Census file, which datasets/census/prepare.py encodes"
+# The files that UCI gives out have 42 columns, the encoded ones 501.
+_RAW_CENSUS = "this looks like the raw Census file, which datasets/census/prepare.py encodes"
+_HINTS = {(42, 501): _RAW_CENSUS}
 
 
 class RecDataset(IterableDataset):
@@ -38,9 +33,7 @@ class RecDataset(IterableDataset):
         super().__init__()
         settings = HyperParameters.from_config(config)
         self.file_list = sorted(file_list)
-        self.layout = Layout(settings.feature_size, settings.label_columns)
-        if self.layout.column_num == _ENCODED_COLUMNS:
-            self.layout = replace(self.layout, hints={_RAW_COLUMNS: _HINT})
+        self.layout = Layout(settings.feature_size, settings.label_columns, _HINTS)
         skip = config.get("runner.bad_rows") == "skip"
         self.bad_rows_cap = config.get("runner.bad_rows_cap", 100) if skip else 0
         self._bad_rows = BadRows()

@@ -21,10 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from csv_rows import BadRows, Layout, RowError, is_header, parse_row
+from csv_rows import BadRows, Layout, is_header, parse_row
 from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
-
-__all__ = ["BadRows", "Block", "Layout", "RowError", "read_blocks"]
 
 SLOW_BYTES = 64 << 10
 
@@ -119,7 +117,7 @@ def _binary_columns(block: Block, layout: Layout) -> frozenset[int]:
 def _parse(text: Text, layout: Layout, cap: int, digits: frozenset[int] | None = None) -> _Parsed:
     """Rows of a text; of those that cannot be used, at least ``cap`` + 1, are there so many."""
     if text.problem:
-        return _Parsed(_empty(text.file, layout), [f"{text.file}:{text.line}: {text.problem}"])
+        return _Parsed(_block([], text.file, layout), [f"{text.file}:{text.line}: {text.problem}"])
     # Arrow takes "0x1" for an integer, and a byte-order mark in mid-file for nothing.
     plain = not text.data.startswith(BOM)
     for integers in (digits, frozenset()) if digits else (frozenset(),):
@@ -156,18 +154,19 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> Block | N
         layout: the columns expected.
         digits: columns to read as small integers.
     """
-    # Past the quote that ends a cell Arrow would read on, and take "1"2 for 12.
-    quotes = text.data.count(b'"')
+    data, quotes = text.data, text.data.count(b'"')
     if quotes:
-        ends = sum(text.data.count(b'"' + end) for end in (b",", b"\n", b"\r"))
-        if 2 * (ends + text.data.endswith(b'"')) != quotes:
+        data = data.replace(b', "', b',"')
+        # Past the quote that ends a cell Arrow would read on, and take "1"2 for 12.
+        ends = sum(data.count(b'"' + end) for end in (b",", b"\n", b"\r")) + data.endswith(b'"')
+        if 2 * ends != quotes:
             return None
     names, convert_options = _columns(layout.column_num, digits)
     try:
         table = pa.csv.read_csv(
-            pa.BufferReader(text.data),
+            pa.BufferReader(data),
             read_options=pa.csv.ReadOptions(
-                use_threads=False, block_size=len(text.data) + 1, column_names=names
+                use_threads=False, block_size=len(data) + 1, column_names=names
             ),
             parse_options=pa.csv.ParseOptions(quote_char='"' if quotes else False),
             convert_options=convert_options,
@@ -176,7 +175,7 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> Block | N
         return None
     rows = table.combine_chunks().to_batches()
     if not rows:
-        return _empty(text.file, layout)
+        return _block([], text.file, layout)
     features, labels = (
         rows[0].select(columns).to_tensor(row_major=True).to_numpy().astype(np.float32, copy=False)
         for columns in (layout.feature_columns, list(layout.label_columns))
@@ -199,14 +198,11 @@ def _parse_lines(text: Text, layout: Layout, cap: int) -> _Parsed:
                 bad.append(f"{text.file}:{number}: {row}")
             else:
                 rows.append(row)
-    if not rows:
-        return _Parsed(_empty(text.file, layout), bad)
-    matrix = np.stack(rows)
-    labels = np.ascontiguousarray(matrix[:, list(layout.label_columns)])
-    features = np.ascontiguousarray(matrix[:, layout.feature_columns])
-    return _Parsed(Block(features, labels, text.file), bad)
+    return _Parsed(_block(rows, text.file, layout), bad)
 
 
-def _empty(file: str, layout: Layout) -> Block:
-    features = np.empty((0, layout.feature_size), np.float32)
-    return Block(features, np.empty((0, len(layout.label_columns)), np.float32), file)
+def _block(rows: Sequence[np.ndarray], file: str, layout: Layout) -> Block:
+    """A block of rows of all columns; the fast parser makes its own."""
+    matrix = np.array(rows, np.float32).reshape(-1, layout.column_num)
+    features, labels = matrix[:, layout.feature_columns], matrix[:, list(layout.label_columns)]
+    return Block(np.ascontiguousarray(features), np.ascontiguousarray(labels), file)

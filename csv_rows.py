@@ -67,12 +67,12 @@ class Layout:
     Attributes:
         feature_size: number of feature columns: all that are not labels, in file order.
         label_columns: index of each task's label column, counted from 0.
-        hints: what to say besides of a row with this other number of columns.
+        hints: what to say besides of a row of so many columns where so many are expected.
     """
 
     feature_size: int
     label_columns: tuple[int, ...]
-    hints: Mapping[int, str] = field(default_factory=dict)
+    hints: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     @property
     def column_num(self) -> int:
@@ -105,7 +105,7 @@ def parse_row(line: bytes, layout: Layout) -> np.ndarray | str:
         return _bad_value(before.count(b","), cell, problem)
     columns = hidden.count(b",") + 1
     if columns != layout.column_num:
-        hint = layout.hints.get(columns)
+        hint = layout.hints.get((columns, layout.column_num))
         return (
             f"row has {columns} columns, expected {layout.column_num} "
             f"({len(layout.label_columns)} labels and {layout.feature_size} features)"
