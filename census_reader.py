@@ -11,6 +11,10 @@ from paddle.io import IterableDataset, get_worker_info
 from csv_blocks import BadRows, Block, Layout, read_blocks
 from hyper_parameters import HyperParameters
 
+# The files that UCI gives out have 42 columns, the encoded ones 501.
+_RAW_CENSUS = "this looks like the raw Census file, which datasets/census/prepare.py encodes"
+_HINTS = {(42, 501): _RAW_CENSUS}
+
 
 class RecDataset(IterableDataset):
     """Rows of Census, or of a person's own files of the same kind.
@@ -29,7 +33,7 @@ class RecDataset(IterableDataset):
         super().__init__()
         settings = HyperParameters.from_config(config)
         self.file_list = sorted(file_list)
-        self.layout = Layout(settings.feature_size, settings.label_columns)
+        self.layout = Layout(settings.feature_size, settings.label_columns, _HINTS)
         skip = config.get("runner.bad_rows") == "skip"
         self.bad_rows_cap = config.get("runner.bad_rows_cap", 100) if skip else 0
         self._bad_rows = BadRows()

@@ -17,10 +17,15 @@ from unittest.mock import patch
 import numpy as np
 
 import csv_blocks
+import csv_rows
+import csv_text
 
-LAYOUT = csv_blocks.Layout(feature_size=2, label_columns=(2, 0))
+LAYOUT = csv_rows.Layout(feature_size=2, label_columns=(2, 0))
 INFINITY = float("inf")
 _DIGITS = b"0123456789"
+# Signatures of other formats; those of Parquet and bzip2 are letters, which a name may begin with.
+_BINARY = (b"PK\3\4", b"PK\5\6", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"\xfd7zXZ\0", b"(\xb5/\xfd")
+_LETTERS = (b"PAR1", *(b"BZh%d" % level for level in range(1, 10)))
 
 
 class Expected(NamedTuple):
@@ -29,7 +34,7 @@ class Expected(NamedTuple):
     Attributes:
         rows: values of all columns of each usable row.
         bad: numbers of the lines that cannot be used, counted from 1.
-        damaged: it is compressed and cannot be decompressed.
+        damaged: it is compressed and cannot be decompressed, or it is no text.
     """
 
     rows: list[list[float]]
@@ -138,9 +143,56 @@ def lines(data: bytes) -> list[bytes]:
     return [*found, bytes(line)]
 
 
+def cells(line: bytes) -> list[bytes]:
+    """Cells of a line, by RFC 4180 where it keeps to that.
+
+    A quote opens only where a cell begins, after blanks or after another quote, and closes at the
+    next one.
+    """
+    found, cell, quoted, before = [], bytearray(), False, b","
+    for index in range(len(line)):
+        byte = line[index : index + 1]
+        if byte == b"," and not quoted:
+            found.append(_content(bytes(cell)))
+            cell.clear()
+        else:
+            cell += byte
+        if byte == b'"':
+            quoted = not quoted and before in b', \t"' and b'"' in line[index + 1 :]
+        before = byte
+    return [*found, _content(bytes(cell))]
+
+
+def _content(cell: bytes) -> bytes:
+    """What is between the quotes of a cell; all of it if it has none, or anything beside them."""
+    text = cell.strip(b" \t")
+    if text[:1] != b'"':
+        return cell
+    inside, index = bytearray(), 1
+    while index < len(text):
+        byte = text[index : index + 1]
+        if byte != b'"':
+            inside += byte
+        elif text[index + 1 : index + 2] == b'"':
+            inside += byte
+            index += 1
+        else:
+            return bytes(inside) if index == len(text) - 1 else cell
+        index += 1
+    return cell
+
+
+def is_text(data: bytes) -> bool:
+    """Whether these bytes begin like none of the formats that are refused."""
+    if data.startswith(_LETTERS):
+        name, comma, _ = data[:64].partition(b",")
+        return bool(comma) and min(name) >= 32
+    return not data.startswith(_BINARY)
+
+
 def is_header(line: bytes) -> bool:
     """Whether each column has a name that is not a number of any kind."""
-    names = [cell.strip() for cell in line.split(b",")]
+    names = [cell.strip() for cell in cells(line)]
     signed = [name[name[:1] in (b"+", b"-") :].lower() for name in names]
     return (
         len(names) == LAYOUT.column_num
@@ -156,11 +208,13 @@ def expected(data: bytes, longest: int | None = None) -> Expected:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error):
             return Expected([], [], damaged=True)
+    if not is_text(data):
+        return Expected([], [], damaged=True)
     data = data[3:] if data[:3] == b"\xef\xbb\xbf" else data
     rows: list[list[float]] = []
     bad: list[int] = []
     for line_number, line in enumerate(lines(data), start=1):
-        values = [number(cell) for cell in line.split(b",")]
+        values = [number(cell) for cell in cells(line)]
         if line_number == 1 and is_header(line):
             continue
         if longest is not None and len(line) > longest:
@@ -183,7 +237,7 @@ def parse(file: Path, cap: int) -> Parsed:
     Raises:
         RowError: as the parser does.
     """
-    bad_rows = csv_blocks.BadRows(cap)
+    bad_rows = csv_rows.BadRows(cap)
     blocks = list(csv_blocks.read_blocks([file], LAYOUT, bad_rows))
     empty = [np.empty((0, 2), np.float32)]
     features = np.concatenate([*empty, *(block.features for block in blocks)])
@@ -208,10 +262,11 @@ def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None)
     """
     file.write_bytes(data)
     want = expected(data, longest)
-    limits = {"BLOCK_BYTES": block_bytes, "SLOW_BYTES": block_bytes}
+    limits = {"BLOCK_BYTES": block_bytes}
     if longest is not None:
         limits["MAX_LINE_BYTES"] = longest
-    with patch.multiple(csv_blocks, ThreadPoolExecutor=_NoPool, **limits):
+    parser = {"ThreadPoolExecutor": _NoPool, "SLOW_BYTES": block_bytes}
+    with patch.multiple(csv_text, **limits), patch.multiple(csv_blocks, **parser):
         _check_error_mode(file, want)
         _check_skip_mode(file, want)
     return want
@@ -220,7 +275,7 @@ def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None)
 def _check_error_mode(file: Path, want: Expected) -> None:
     try:
         got = parse(file, cap=0)
-    except csv_blocks.RowError as error:
+    except csv_rows.RowError as error:
         message = str(error)
         assert "\n" not in message
         assert len(message) < 1000
@@ -238,7 +293,7 @@ def _check_error_mode(file: Path, want: Expected) -> None:
 def _check_skip_mode(file: Path, want: Expected) -> None:
     try:
         got = parse(file, cap=max(1, len(want.bad)))
-    except csv_blocks.RowError as error:
+    except csv_rows.RowError as error:
         assert want.damaged, f"refused a file with few bad rows: {error}"
         return
     assert not want.damaged
@@ -250,7 +305,7 @@ def _check_skip_mode(file: Path, want: Expected) -> None:
     if len(want.bad) > 1:
         try:
             parse(file, cap=len(want.bad) - 1)
-        except csv_blocks.RowError as error:
+        except csv_rows.RowError as error:
             assert str(error).startswith(f"{file}:{want.bad[-1]}: ")
         else:
             raise AssertionError("skipped more rows than the cap allows")

@@ -15,7 +15,7 @@ import pytest
 from helpers import ROOT
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from row_oracle import check, expected, number
+from row_oracle import cells, check, expected, number
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "800"))
 fuzzed = settings(
@@ -78,13 +78,27 @@ value = st.one_of(
     st.integers(-(10**40), 10**40).map(lambda x: b"%d" % x),
 )
 good_row = st.tuples(label, value, label, value).map(b",".join)
-odd_row = st.lists(st.one_of(value, st.sampled_from(BAD), st.binary(max_size=6)), max_size=6).map(
-    b",".join
-)
-row = st.one_of(good_row, good_row, good_row, odd_row)
+
+
+def quoted(cell: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """The cell, with quotes around it or not."""
+    frames = st.sampled_from([b'"%s"', b'"%s"', b"%s", b' "%s"', b'"%s"\t', b'" %s"'])
+    return st.tuples(frames, cell).map(lambda pair: pair[0] % pair[1])
+
+
+quoted_row = st.tuples(*map(quoted, (label, value, label, value))).map(b",".join)
+quotes = st.text('"",, 10a', max_size=8).map(str.encode)
+odd_cell = st.one_of(value, st.sampled_from(BAD), st.binary(max_size=6), quoted(value), quotes)
+odd_row = st.lists(odd_cell, max_size=6).map(b",".join)
+row = st.one_of(good_row, good_row, quoted_row, good_row, quoted_row, odd_row)
 line_end = st.sampled_from([b"\n", b"\n", b"\r\n", b"\r", b"\n\n", b"\r\r\n", b"\n \t\n"])
 head = st.sampled_from(
-    [b"", b"", b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf" * 2, b"\xef\xbb", b"a,b,c,d\r\n"]
+    [
+        *(b"", b"", b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf" * 2, b"\xef\xbb", b"a,b,c,d\r\n"),
+        *(b'"a","b, ""c""",c ,"d"\n', b'\xef\xbb\xbf"a" ,"b,c", ",",d\r', b'"a\nb",c,d,e\n'),
+        *(b'a"b,"c,d,e\n', b'a "b,c",d,e\n', b'"1","a","b","c"\n', b'"","b",c,d\n', b'""""""\n'),
+        *(b"PAR1", b"PAR1,b,c,d\n", b"PK\3\4", b"BZh91", b"\xfd7zXZ\0", b'"\xef\xbb\xbf0",'),
+    ]
 )
 
 
@@ -173,6 +187,19 @@ def test_a_line_that_is_too_long_costs_no_other_line(
 )
 def test_the_oracle_reads_numbers(text: bytes, value: float | None) -> None:
     assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    "line, found",
+    [
+        (b'"a, b", "c""d" ,"","""",e', [b"a, b", b'c"d', b"", b'"', b"e"]),
+        (b'"1"2,3"4,"5', [b'"1"2', b'3"4', b'"5']),
+        (b'"1" "2",""', [b'"1" "2"', b""]),
+        (b"", [b""]),
+    ],
+)
+def test_the_oracle_reads_quotes(line: bytes, found: list[bytes]) -> None:
+    assert cells(line) == found
 
 
 def test_the_oracle_reads_a_file() -> None:

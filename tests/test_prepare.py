@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -785,3 +786,19 @@ def test_a_full_disk_during_the_download(
     left = files(tmp_path)
     assert all((tmp_path / name).read_bytes() == archive for name in left)
     assert len(left) == (size > len(archive))
+
+
+def test_without_internet_the_way_without_it_is_told(tmp_path: Path) -> None:
+    """By run.sh too, which says what prepare.py says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}/census.zip"
+        run = subprocess.run(
+            ["sh", str(CENSUS / "run.sh"), "--url", closed, "--out-dir", str(tmp_path)],
+            env=environment(PYTHON=sys.executable),
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+    names = "census-income.data and census-income.test"
+    assert sentence(run, 1).endswith(f"; without internet, give --raw-dir a folder with {names}")

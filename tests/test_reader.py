@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
 import gzip
+import io
+import lzma
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
-from helpers import ROOT, sample
+from census_rows import generate
+from helpers import ROOT, make_model_dir, run_cases, sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle.io import DataLoader
 
 import csv_blocks
+import csv_rows
+import csv_text
 from census_reader import RecDataset
 
 ROWS = ["0,1,0.5,-2,3e2", "1,0,7,0.25,1", "1,1,-0.125,1e-3,0"]
@@ -64,7 +74,7 @@ def naive(text: str) -> np.ndarray:
 def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Blocks of the usual size, and tiny ones that end anywhere in a line."""
     if request.param:
-        monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", request.param)
+        monkeypatch.setattr(csv_text, "BLOCK_BYTES", request.param)
     yield
 
 
@@ -84,6 +94,13 @@ TEXTS = {
     "blank_lines": "\n" + ROWS[0] + "\n\n\r\n" + ROWS[1] + "\n  \n" + ROWS[2] + "\n\n\n",
     "spaces": "\n".join(row.replace(",", " , ") for row in ROWS),
     "plus_signs": "\n".join(ROWS).replace("0.5", "+.5").replace("7", "7."),
+    "header_with_commas": '"marital","a, ""b""",c,"d,e,",""""\r\n' + "\r\n".join(ROWS),
+    "quoted_numbers": "\n".join('"' + row.replace(",", '","') + '"' for row in ROWS),
+    "all_quoted_crlf": "".join(
+        '"' + row.replace(",", '","') + '"\r\n' for row in ("m,i,a,b,c", *ROWS)
+    ),
+    "quoted_and_blanks": "\n".join('"' + row.replace(",", '" ,\t"') + '"' for row in ROWS),
+    "some_quoted": "\n".join(ROWS).replace("0.5", '"0.5"').replace("7,", '" 7 ",') + "\n",
 }
 
 
@@ -148,7 +165,7 @@ def test_rows_are_those_of_a_naive_parser(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", size)
+    monkeypatch.setattr(csv_text, "BLOCK_BYTES", size)
     text = "".join(row + end for row, end in zip(rows, ends))
     text = text if final else text.rstrip("\r\n")
     file = tmp_path / "rows.txt"
@@ -190,7 +207,7 @@ def test_iteration_gives_the_rows_of_the_blocks() -> None:
 def test_workers_of_a_data_loader_share_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv_text, "BLOCK_BYTES", 64)
     file = tmp_path / "rows.txt"
     file.write_text("".join(f"{row % 2},0,{row},0,0\n" for row in range(101)))
     loader = DataLoader(dataset(file), batch_size=7, num_workers=2, return_list=True)
@@ -211,11 +228,19 @@ BAD_CELLS = {
     "1e39": ("1e39", 2, "too large"),
     "1e999": ("-1e999", 2, "too large"),
     "hex": ("0x1", 2, "not a number"),
-    "quoted": ('"1"', 4, "not a number"),
     "two_numbers": ("1 2", 4, "not a number"),
     "underscore": ("1_0", 4, "not a number"),
     "null_byte": ("1\0", 4, "not a number"),
     "arabic_digit": ("\u0661", 4, "not a number"),
+    "quoted_text": ('"abc"', 4, "'abc' is not a number"),
+    "quoted_nothing": ('""', 2, "'' is not a number"),
+    "quoted_comma": ('"1,5"', 3, "'1,5' is not a number"),
+    "quoted_quote": ('"1""2"', 2, "not a number"),
+    "after_the_quotes": ('"1"2', 4, "not a number"),
+    "quotes_in_midst": ('1"2"', 4, "not a number"),
+    "quotes_twice": ('"1" "2"', 4, "not a number"),
+    "open_quote": ('"12', 4, "line breaks inside quotes are not supported"),
+    "lone_quote": ('1"', 0, "line breaks inside quotes are not supported"),
     "label_2": ("2", 1, "0 or 1"),
     "label_half": ("0.5", 0, "0 or 1"),
     "label_negative": ("-1", 1, "0 or 1"),
@@ -232,11 +257,11 @@ def test_a_bad_value_is_named(tmp_path: Path, name: str, end: str, block_bytes: 
     cells[column] = cell
     file = tmp_path / "rows.txt"
     file.write_bytes(end.join(["m,i,a,b,c", ROWS[1], "", ",".join(cells), ROWS[2]]).encode())
-    with pytest.raises(csv_blocks.RowError) as caught:
+    with pytest.raises(csv_rows.RowError) as caught:
         read(dataset(file))
     message = str(caught.value)
     assert message.startswith(f"{file}:4: column {column} ")
-    assert repr(cell) in message
+    assert repr(cell) in message or cell[0] == '"'
     assert problem in message
     assert len(message.splitlines()) == 1
     assert caught.value.user_error
@@ -251,7 +276,7 @@ def test_a_wrong_number_of_columns_is_named(
     rows.insert(line - 1, row)
     file = tmp_path / "rows.txt"
     file.write_text("\n".join(rows))
-    with pytest.raises(csv_blocks.RowError) as caught:
+    with pytest.raises(csv_rows.RowError) as caught:
         read(dataset(file))
     message = str(caught.value)
     assert message.startswith(f"{file}:{line}: ")
@@ -267,7 +292,7 @@ def test_a_first_line_that_does_not_name_every_column_is_no_header(
 ) -> None:
     file = tmp_path / "rows.txt"
     file.write_text("\n".join([line, *ROWS]))
-    with pytest.raises(csv_blocks.RowError, match=re.escape(f"{file}:1: ")):
+    with pytest.raises(csv_rows.RowError, match=re.escape(f"{file}:1: ")):
         read(dataset(file))
 
 
@@ -275,19 +300,19 @@ def test_line_numbers_count_blank_lines_after_a_header(tmp_path: Path) -> None:
     file = tmp_path / "rows.txt"
     for end in ("\n", "\r\n", "\r"):
         file.write_bytes(end.join(["m,i,a,b,c", "", "", ROWS[0], "0,1,x,1,1"]).encode())
-        with pytest.raises(csv_blocks.RowError, match=re.escape(f"{file}:5: column 2 ")):
+        with pytest.raises(csv_rows.RowError, match=re.escape(f"{file}:5: column 2 ")):
             read(dataset(file))
 
 
 def test_the_first_bad_row_of_many_blocks_is_the_one_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 50)
+    monkeypatch.setattr(csv_text, "BLOCK_BYTES", 50)
     rows = [ROWS[0]] * 200
     rows[120] = rows[150] = "0,1,bad,0,0"
     file = tmp_path / "rows.txt"
     file.write_text("\n".join(rows))
-    with pytest.raises(csv_blocks.RowError, match=re.escape(f"{file}:121: column 2 ")):
+    with pytest.raises(csv_rows.RowError, match=re.escape(f"{file}:121: column 2 ")):
         read(dataset(file))
 
 
@@ -295,7 +320,7 @@ def test_rows_before_a_bad_one_in_another_file_name_the_right_file(tmp_path: Pat
     good, bad = tmp_path / "a.txt", tmp_path / "b.txt"
     good.write_text("\n".join(ROWS))
     bad.write_text(ROWS[0] + "\n0,1,x,0,0\n")
-    with pytest.raises(csv_blocks.RowError, match=re.escape(f"{bad}:2: column 2 ")):
+    with pytest.raises(csv_rows.RowError, match=re.escape(f"{bad}:2: column 2 ")):
         read(dataset(good, bad))
 
 
@@ -305,17 +330,17 @@ def test_a_truncated_gzip_file_is_named(tmp_path: Path, kept: float, rng) -> Non
     data = gzip.compress(text.encode())
     file = tmp_path / "rows.txt.gz"
     file.write_bytes(data[: int(kept * len(data)) if kept < 1 else int(kept)])
-    with pytest.raises(csv_blocks.RowError) as caught:
+    with pytest.raises(csv_rows.RowError) as caught:
         read(dataset(file))
     assert str(file) in str(caught.value)
     assert "gzip" in str(caught.value)
 
 
 def test_a_line_longer_than_a_block_is_read_whole(tmp_path: Path) -> None:
-    width = 3 * csv_blocks.BLOCK_BYTES // 2  # two bytes a cell
+    width = 3 * csv_text.BLOCK_BYTES // 2  # two bytes a cell
     file = tmp_path / "rows.txt"
     file.write_text(ROWS[0] + "\n" + "1," * width + "1\n")
-    with pytest.raises(csv_blocks.RowError) as caught:
+    with pytest.raises(csv_rows.RowError) as caught:
         read(dataset(file))
     assert str(caught.value).startswith(f"{file}:2: row has {width + 1} columns, expected 5")
 
@@ -323,20 +348,152 @@ def test_a_line_longer_than_a_block_is_read_whole(tmp_path: Path) -> None:
 def test_a_very_long_value_is_shown_short(tmp_path: Path) -> None:
     file = tmp_path / "rows.txt"
     file.write_text(ROWS[0] + "\n0,1,0,0," + "x" * 100_000)
-    with pytest.raises(csv_blocks.RowError, match="column 4") as caught:
+    with pytest.raises(csv_rows.RowError, match="column 4") as caught:
         read(dataset(file))
     assert len(str(caught.value)) < 400
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 1 << 16)
-    monkeypatch.setattr(csv_blocks, "MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr(csv_text, "BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(csv_text, "MAX_LINE_BYTES", 1 << 20)
     file = tmp_path / "rows.txt"
     file.write_text(ROWS[0] + "\n" + "1" * (3 << 20) + "\n" + ROWS[1])
-    with pytest.raises(csv_blocks.RowError, match=re.escape(f"{file}:2: line is longer than 1 MB")):
+    with pytest.raises(csv_rows.RowError, match=re.escape(f"{file}:2: line is longer than 1 MB")):
         read(dataset(file))
 
 
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="absent.txt"):
         read(dataset(tmp_path / "absent.txt"))
+
+
+# Quotes, other formats, hints, what is said where nothing is left ---------------------------------
+
+
+def test_a_header_that_pandas_writes_is_passed_over(tmp_path: Path) -> None:
+    """It quotes names with a comma or a quote in them, and nothing else."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["marital", "income", "age, in years", 'so called "wage"', "c"])
+    writer.writerows(row.split(",") for row in ROWS)
+    assert stream.getvalue().startswith('marital,income,"age, in years","so called ""wage""",c\n')
+    file = tmp_path / "rows.txt"
+    file.write_text(stream.getvalue())
+    assert_same(read(dataset(file)), table(VALUES, (1, 0)))
+
+
+def test_the_first_row_of_quoted_numbers_is_no_header(tmp_path: Path) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text('"0","1","0.5","-2","3e2"\n')
+    assert_same(read(dataset(file)), table(VALUES[:1], (1, 0)))
+
+
+def test_quoted_rows_are_read_by_the_fast_parser(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(csv_blocks, "_parse_lines", None)  # fails where it is called
+    file = tmp_path / "rows.txt"
+    file.write_text("".join('"' + row.replace(",", '","') + '"\n' for row in ROWS * 500))
+    assert_same(read(dataset(file)), table(np.tile(VALUES, (500, 1)), (1, 0)))
+
+
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_line_break_inside_quotes_is_named(tmp_path: Path, line: int, block_bytes: None) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text(f"{ROWS[0]}\n" * (line - 1) + 'm,"i\nj",a,b,c\n' + ROWS[1])
+    problem = "value '\"i' has a quote without its other half; line breaks inside quotes"
+    with pytest.raises(csv_rows.RowError) as caught:
+        read(dataset(file))
+    assert str(caught.value).startswith(f"{file}:{line}: column 1 (from 0): {problem}")
+
+
+FORMATS = {
+    "parquet": (b"PAR1\x15\x04\x15\x10", "a Parquet file"),
+    "parquet_text": (b"PAR1 or so\n", "a Parquet file"),
+    "zip": (b"PK\x03\x04\x14\0\0\0", "a zip archive or an Excel workbook"),
+    "empty_zip": (b"PK\x05\x06" + bytes(18), "a zip archive"),
+    "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)"),
+    "xz": (lzma.compress(b"0,1,1,1,1\n"), "compressed with xz"),
+    "bzip2": (bz2.compress(b"0,1,1,1,1\n"), "compressed with bzip2"),
+    "zstd": (b"\x28\xb5\x2f\xfd\x24\0\x01\0\0", "compressed with zstd"),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_another_format_is_named(
+    tmp_path: Path, name: str, zipped: bool, block_bytes: None
+) -> None:
+    data, what = FORMATS[name]
+    file = tmp_path / "rows.txt"
+    file.write_bytes(gzip.compress(data) if zipped else data)
+    reader = dataset(file, **{"runner.bad_rows": "skip"})
+    with pytest.raises(csv_rows.RowError) as caught:
+        read(reader)
+    assert str(caught.value).startswith(f"{file}: is {what}")
+    assert str(caught.value).endswith("expected comma-separated text, plain or gzip")
+
+
+def test_real_files_of_other_formats_are_named(tmp_path: Path) -> None:
+    columns = pa.table({"a": [0.0, 1.0]})
+    pyarrow.parquet.write_table(columns, tmp_path / "a.parquet")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("rows.txt", ROWS[0])
+    with pa.CompressedOutputStream(str(tmp_path / "a.zst"), "zstd") as stream:
+        stream.write(ROWS[0].encode())
+    for name, what in (("parquet", "a Parquet"), ("zip", "a zip"), ("zst", "compressed with zstd")):
+        with pytest.raises(csv_rows.RowError, match=f"a.{name}: is {what}"):
+            read(dataset(tmp_path / f"a.{name}"))
+
+
+@pytest.mark.parametrize("header", ["PAR1,b,c,d,e", "PAR10 é,b,c,d,e", "BZh9,b,c,d,e"])
+def test_a_name_may_begin_as_another_format_does(tmp_path: Path, header: str) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text("\n".join([header, *ROWS]), encoding="utf-8")
+    assert_same(read(dataset(file)), table(VALUES, (1, 0)))
+
+
+def test_raw_census_rows_are_told_from_other_bad_rows(tmp_path: Path) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text("\n".join(generate(3)))
+    hint = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
+    with pytest.raises(csv_rows.RowError) as caught:
+        read(RecDataset([str(file)], {}))
+    assert str(caught.value).startswith(f"{file}:1: row has 42 columns, expected 501 (")
+    assert str(caught.value).endswith(hint)
+    with pytest.raises(csv_rows.RowError, match="expected 5 .*features.$"):
+        read(dataset(file))
+    file.write_text("1,2,3")
+    with pytest.raises(csv_rows.RowError, match="expected 501 .*features.$"):
+        read(RecDataset([str(file)], {}))
+
+
+def test_where_every_row_was_skipped_the_first_reasons_are_told(tmp_path: Path) -> None:
+    """By blocks, and row by row as a reader without them is read."""
+    hyper = {"feature_size": 3, "task_names": ["a", "b"], "label_columns": [1, 0]}
+    runner = {"train_data_dir": "rows", "test_data_dir": "rows", "bad_rows": "skip", "epochs": 1}
+    runner |= {"train_batch_size": 2, "infer_batch_size": 2, "print_interval": 1}
+    cases = []
+    for reader in ("census_reader", "row_reader"):
+        readers = {"train_reader_path": reader, "infer_reader_path": reader}
+        config = make_model_dir(tmp_path / reader, {**runner, **readers}, hyper)
+        file = config.parent / "rows" / "a.txt"
+        file.parent.mkdir()
+        file.write_text("0,1,x,1,1\n0,1,1\n\n0,1,1,1,y\n7,0,1,1,1\n")
+        cases.append(("train", "dygraph", ["-m", str(config)]))
+    (config.parent / "row_reader.py").write_text(
+        "import census_reader, paddle.io\n"
+        "class RecDataset(paddle.io.IterableDataset):\n"
+        "    def __init__(self, file_list, config):\n"
+        "        self.rows = census_reader.RecDataset(file_list, config)\n"
+        "    def __iter__(self):\n"
+        "        return iter(self.rows)\n"
+        "    def skipped_rows(self):\n"
+        "        return self.rows.skipped_rows()\n"
+    )
+    by_blocks, by_rows = run_cases(cases, tmp_path)
+    for result, more in ((by_blocks, ""), (by_rows, " for a batch of 2")):
+        assert result.status == 2, result.stderr
+        (sentence,) = result.sentences
+        assert f"rows holds no rows{more}; 4 bad rows were skipped, such as " in sentence
+        for line, reason in ((1, "column 2 "), (2, "row has 3 columns"), (4, "column 4 ")):
+            assert f"a.txt:{line}: {reason}" in sentence
+        assert "a.txt:5" not in sentence

@@ -93,6 +93,8 @@ def fetch(
             archive.unlink(missing_ok=True)
             failures.append(f"{url}: {error}{removed}")
             kind = InputError if isinstance(error, InputError) else kind
+    if kind is DownloadError:
+        failures.append(f"without internet, give --raw-dir a folder with {' and '.join(UCI_ROWS)}")
     raise kind("; ".join(failures))
 
 

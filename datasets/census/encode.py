@@ -148,48 +148,34 @@ def first_fault(path: Path, columns: Columns, good: int) -> str | None:
     Returns:
         One sentence with file, line, field and value; None if every row is as expected.
     """
-    number = rows = 0
+    rows = 0
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as stream:
-        lines = _Lines(stream)
-        for number, line in enumerate(lines, start=1):
+        for number, (line, broken) in enumerate(_lines(stream), start=1):
+            if broken:
+                *before, value = line.split(b",")
+                return (
+                    f"{path.name}, line {number}, {_field(len(before))}: the gzip stream breaks "
+                    f"off or is damaged at {_show(value)} ({broken}), expected a whole file"
+                )
             rows += bool(line)  # the CSV reader passes over blank lines
             if line and rows > good and (fault := _fault(line, columns)):
                 return f"{path.name}, line {number}, {fault}"
-    if lines.broken:
-        *before, value = lines.tail.split(b",")
-        field = _field(len(before))
-        return (
-            f"{path.name}, line {number + 1}, {field}: the gzip stream breaks off or is damaged "
-            f"at {_show(value)} ({lines.broken}), expected a whole file"
-        )
     return None
 
 
-class _Lines:
-    """Iterates over the lines of a stream and keeps what precedes a break in it.
-
-    Attributes:
-        tail: the incomplete line before the break.
-        broken: what gzip says of the break; empty if the stream is whole.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-        self.tail = b""
-        self.broken = ""
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            while block := self.stream.read1(BLOCK_BYTES):
-                *lines, self.tail = (self.tail + block).split(b"\n")
-                for line in lines:
-                    yield line.rstrip(b"\r")
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            self.broken = str(error)
-            return
-        if self.tail:
-            yield self.tail.rstrip(b"\r")
+def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, str]]:
+    """Yields lines; the one that a damaged gzip stream breaks off in, with what gzip says of it."""
+    tail, broken = b"", ""
+    try:
+        while block := stream.read1(BLOCK_BYTES):
+            *lines, tail = (tail + block).split(b"\n")
+            for line in lines:
+                yield line.rstrip(b"\r"), ""
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        broken = str(error)
+    if tail or broken:
+        yield tail if broken else tail.rstrip(b"\r"), broken
 
 
 def _fault(line: bytes, columns: Columns) -> str | None:

@@ -61,14 +61,18 @@ def find_raw(folder: Path) -> list[Path]:
     return found
 
 
-def prepare(raw_dir: Path, out_dir: Path, seed: int, header: bool) -> dict[str, int]:
+def prepare(
+    raw_dir: Path | None, urls: Sequence[str] | None, out_dir: Path, seed: int, header: bool
+) -> dict[str, int]:
     """Encodes the raw files and writes the three splits.
 
     Everything is written to a folder aside first and moved into place at the end.
 
     Args:
-        raw_dir: folder with UCI's two raw files.
-        out_dir: folder that gets `SPLITS` and ``columns.txt``.
+        raw_dir: folder with UCI's two raw files; None downloads UCI's archive.
+        urls: addresses of the archive, tried in turn; UCI's own two by default.
+        out_dir: folder that gets `SPLITS` and ``columns.txt``; its folder ``download`` keeps the
+            archive.
         seed: seed of the split into validation and test.
         header: whether to write the column names as the first line of each file.
 
@@ -76,12 +80,24 @@ def prepare(raw_dir: Path, out_dir: Path, seed: int, header: bool) -> dict[str, 
         Number of rows in each of `SPLITS`.
 
     Raises:
-        InputError: the raw files are not as expected; names file, line, field and value.
-        OSError: the output cannot be written.
+        PrepareError: the archive cannot be had, or the raw files are not as expected; names file,
+            line, field and value.
+        OSError: the disk is full, or the folder cannot be written to.
     """
-    raw = find_raw(raw_dir)
+    raw = find_raw(raw_dir) if raw_dir else None
+    if raw is None:
+        # Here, so that --raw-dir needs none of the packages of the download.
+        from download import UCI_URLS, fetch
     with workspace(out_dir) as aside:
-        counts = encode(raw, aside, seed, header)
+        if raw is not None:
+            counts = encode(raw, aside, seed, header)
+        else:
+            counts = fetch(
+                urls or UCI_URLS,
+                out_dir / "download",
+                aside,
+                lambda folder, archive: encode(find_raw(folder), aside, seed, header, archive),
+            )
         put_in_place(aside, out_dir)
     return counts
 
@@ -209,38 +225,6 @@ def _target(out_dir: Path, split: str) -> Path:
     return out_dir / split / f"{split}.txt"
 
 
-def download_and_prepare(
-    urls: Sequence[str] | None, out_dir: Path, seed: int, header: bool
-) -> dict[str, int]:
-    """Downloads UCI's archive and encodes the raw files in it.
-
-    Args:
-        urls: addresses of the archive, tried in turn; UCI's own two by default.
-        out_dir: see `prepare`; its folder ``download`` keeps the archive.
-        seed: see `prepare`.
-        header: see `prepare`.
-
-    Returns:
-        Number of rows in each of `SPLITS`.
-
-    Raises:
-        PrepareError: the archive cannot be had, or its rows are not as expected.
-        OSError: the disk is full, or the folder cannot be written to.
-    """
-    # Here, so that --raw-dir needs none of the packages of the download.
-    from download import UCI_URLS, fetch
-
-    with workspace(out_dir) as aside:
-        counts = fetch(
-            urls or UCI_URLS,
-            out_dir / "download",
-            aside,
-            lambda raw, archive: encode(find_raw(raw), aside, seed, header, archive),
-        )
-        put_in_place(aside, out_dir)
-    return counts
-
-
 def _count(path: Path, columns: Columns, archive: Path | None) -> int:
     """Number of rows in a raw file; says so if it is not UCI's number."""
     rows = count_rows(path, columns)
@@ -306,10 +290,7 @@ def main(argv: list[str] | None = None) -> int:
     before = _versions(args.out_dir)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` clears up
     try:
-        if args.raw_dir:
-            counts = prepare(args.raw_dir, args.out_dir, args.seed, args.header)
-        else:
-            counts = download_and_prepare(args.url, args.out_dir, args.seed, args.header)
+        counts = prepare(args.raw_dir, args.url, args.out_dir, args.seed, args.header)
     except PrepareError as error:
         return _fail(error, error.status)
     except ModuleNotFoundError as error:

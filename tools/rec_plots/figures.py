@@ -16,7 +16,7 @@ from rec_plots import curves, style
 from rec_plots.layout import add_panel, entry, finish, legend_below
 from rec_plots.runs import Run, Scores
 from rec_plots.text import TEXT
-from rec_runner.metrics.tasks import auc
+from rec_runner.metrics.auc import auc
 from rec_runner.report.report import scores
 
 SCORE_BINS = 25

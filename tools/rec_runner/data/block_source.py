@@ -154,7 +154,7 @@ class BlockSource(Source):
         if not rows:
             if self._read:
                 raise UserError(f"none of the {self._read} rows of {self.name} is left {self.kept}")
-            raise UserError(f"{self.name} holds no rows")
+            raise UserError(f"{self.name} holds no rows{self._skipped_note()}")
         if self.known_rows not in (None, rows):
             raise RunError(f"{self.name} held {self.known_rows} rows before and holds {rows} now")
         self.known_rows, self._cache = rows, kept

@@ -67,7 +67,7 @@ class LoaderSource(Source):
         self._skipped = call_hook(dataset, "skipped_rows", default=self._skipped)
         if batch < 0:
             size = f" for a batch of {self.batch_size}" if self.batch_size else ""
-            raise UserError(f"{self.name} holds no rows{size}")
+            raise UserError(f"{self.name} holds no rows{size}{self._skipped_note()}")
 
     def _batches(self, dataset: Any, is_stream: bool, epoch: int) -> Iterator[Any]:
         workers = self._workers(dataset)

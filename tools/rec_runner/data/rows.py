@@ -196,3 +196,8 @@ class Source(ABC):
         """
         skipped, self._skipped = self._skipped, (0, [])
         return skipped
+
+    def _skipped_note(self) -> str:
+        """What to add to "holds no rows" where the reader left some out: how many, and why."""
+        count, first = self._skipped
+        return f"; {count} bad rows were skipped, such as {'; '.join(first[:3])}" if count else ""
