@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,18 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from hyper_parameters import HyperParameters
-from input_encoding import adapt
-from net import ShareBottomLayer, convert_state_dict, multi_task_loss
+from loss import multi_task_loss
+from model_hooks import Config, ModelHooks
+from net import ShareBottomLayer
 from optimizer import make_optimizer
 
-Config = Mapping[str, Any]
 
-
-class DygraphModel:
+class DygraphModel(ModelHooks):
     """PaddleRec's contract first, our tools' optional hooks after it.
 
     ``batch_data`` is ``[features [N, F], label [N, 1] of each task]``, as
     :class:`census_reader.RecDataset` gives it.
     """
-
-    settings = HyperParameters()
 
     def create_model(self, config: Config) -> ShareBottomLayer:
         """The network; the other methods rely on this call having come first."""
@@ -77,24 +74,6 @@ class DygraphModel:
         _update(metrics_list, dy_model.log_odds(dy_model.encoding(features)), labels)
         return metrics_list, None
 
-    @staticmethod
-    def resolved_settings(config: Config) -> dict[str, Any]:
-        """Hook: what a config's hyper-parameters mean, defaults too; a resume compares these."""
-        return HyperParameters.from_config(config).as_config()
-
-    def task_names(self, config: Config) -> tuple[str, ...]:
-        """Hook: names of the binary tasks, in the order of labels and log-odds."""
-        return HyperParameters.from_config(config).task_names
-
-    def adapt(self, blocks: Iterable[np.ndarray], config: Config) -> dict[str, np.ndarray]:
-        """Hook: entries of the state dict learnt from the training features ``[n, F]``."""
-        settings = HyperParameters.from_config(config)
-        return adapt(blocks, settings.numeric_encoding, settings.piecewise_bins)
-
-    def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Hook: keys of a foreign checkpoint made ours."""
-        return convert_state_dict(state, self.settings)
-
     def encode(self, dy_model: ShareBottomLayer, features: Tensor) -> Tensor:
         """Hook: what no training step changes, done once for many batches."""
         return dy_model.encoding(features)
@@ -114,4 +93,4 @@ def _update(metrics: Sequence[paddle.metric.Metric], log_odds: Tensor, labels: T
     positive = F.sigmoid(log_odds).numpy()
     probabilities = np.concatenate([1 - positive, positive], axis=-1)
     for metric, prediction, label in zip(metrics, probabilities, labels.numpy().astype(np.int64)):
-        metric.update(preds=prediction, labels=label)
+        metric.update(prediction, label)

@@ -11,16 +11,15 @@ in Multi-task Learning with Multi-gate Mixture-of-Experts*. This file alone know
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Sequence
 
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from hyper_parameters import HyperParameters
-from input_encoding import InputEncoding, neutral_state
+from input_encoding import InputEncoding
 
 
 class Linear(nn.Linear):
@@ -110,19 +109,9 @@ class ShareBottomLayer(nn.Layer):
 
     @classmethod
     def from_settings(cls, settings: HyperParameters) -> ShareBottomLayer:
-        """The network that a config's ``hyper_parameters`` describe."""
-        return cls(
-            settings.feature_size,
-            settings.task_num,
-            settings.bottom_size,
-            settings.tower_size,
-            settings.bottom_dropout,
-            settings.tower_dropout,
-            settings.initializer,
-            settings.tower_initializer,
-            settings.numeric_encoding,
-            settings.piecewise_bins,
-        )
+        """The network that a config's ``hyper_parameters`` describe; they are called as its own."""
+        names = inspect.signature(cls).parameters
+        return cls(**{name: getattr(settings, name) for name in names})
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """Probabilities of both classes, per task.
@@ -167,27 +156,6 @@ class ShareBottomLayer(nn.Layer):
         return F.dropout(hidden, dropout, training=self.training) if dropout else hidden
 
 
-def multi_task_loss(log_odds: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
-    """Weighted sum over tasks of the mean cross-entropy, from log-odds, never from probabilities.
-
-    (``paddle.nn.functional.cross_entropy`` and ``log_softmax`` cap what a row can cost at 64.)
-
-    Args:
-        log_odds: float32 ``[T, N, 1]``, see :meth:`ShareBottomLayer.log_odds`.
-        labels: float32 ``[T, N, 1]``, 0 or 1.
-        weights: a weight per task; empty weighs every task 1.
-
-    Returns:
-        float32 scalar.
-    """
-    task_num = log_odds.shape[0]
-    if not weights:
-        return F.binary_cross_entropy_with_logits(log_odds, labels) * task_num
-    entropy = F.binary_cross_entropy_with_logits(log_odds, labels, reduction="none")
-    scale = paddle.to_tensor(np.asarray(weights, np.float32).reshape(-1, 1, 1))
-    return (entropy * scale).mean() * task_num
-
-
 def make_initializer(name: str, in_size: int, out_size: int) -> nn.initializer.Initializer:
     """Initializer of a weight whose last two axes are ``[in_size, out_size]``."""
     if name == "constant":
@@ -195,57 +163,6 @@ def make_initializer(name: str, in_size: int, out_size: int) -> nn.initializer.I
     if name == "kaiming":
         return nn.initializer.KaimingUniform(fan_in=in_size)
     return nn.initializer.XavierUniform(fan_in=in_size, fan_out=out_size)
-
-
-def convert_state_dict(
-    state: Mapping[str, np.ndarray], settings: HyperParameters
-) -> dict[str, np.ndarray]:
-    """Make a state dict with PaddleRec's keys of this model ours; one with our keys passes through.
-
-    PaddleRec holds one Linear per task (``tower_0.weight``, ``tower_out_0.weight``, …), the bottom
-    twice (``bottom.weight`` and ``_param_bottom.…``), and feeds it raw columns: the encoding of
-    ``settings`` becomes one that leaves them raw.
-
-    Args:
-        state: name to array.
-        settings: of the network to load it into.
-
-    Returns:
-        name to array, keys of :meth:`ShareBottomLayer.state_dict`.
-
-    Raises:
-        ValueError: an array is missing, or the tasks' shapes differ.
-    """
-    if not {"bottom.weight", "tower_0.weight"} <= state.keys():
-        return dict(state)
-    task_num = sum(re.fullmatch(r"tower_\d+\.weight", key) is not None for key in state)
-    layers = [f"{kind}_{task}" for kind in ("tower", "tower_out") for task in range(task_num)]
-    for layer in ("bottom", *layers):
-        for key in (f"{layer}.weight", f"{layer}.bias"):
-            if key not in state:
-                raise ValueError(f"it has PaddleRec's bottom.weight, but no {key}")
-    kind, bins = settings.numeric_encoding, settings.piecewise_bins
-    weight = state["bottom.weight"]
-    converted = neutral_state(len(weight), kind, bins)
-    if kind == "piecewise_linear":
-        weight = np.concatenate([weight, np.zeros((bins, *weight.shape[1:]), weight.dtype)])
-    converted.update({"bottom.0.weight": weight, "bottom.0.bias": state["bottom.bias"]})
-    for theirs, ours in (("tower", "tower.0"), ("tower_out", "out")):
-        converted[f"{ours}.weight"] = _stacked(state, theirs, "weight", task_num)
-        converted[f"{ours}.bias"] = _stacked(state, theirs, "bias", task_num)[:, np.newaxis]
-    return converted
-
-
-def _stacked(state: Mapping[str, np.ndarray], layer: str, kind: str, task_num: int) -> np.ndarray:
-    arrays = {f"{layer}_{task}.{kind}": state[f"{layer}_{task}.{kind}"] for task in range(task_num)}
-    first, shape = f"{layer}_0.{kind}", np.shape(state[f"{layer}_0.{kind}"])
-    for key, array in arrays.items():
-        if array.shape != shape:
-            raise ValueError(
-                f"{key} has shape {list(array.shape)}, and {first} has {list(shape)}: "
-                "this network's tasks are alike"
-            )
-    return np.stack(list(arrays.values()))
 
 
 def _sizes(value: int | Sequence[int]) -> list[int]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 
 from hyper_parameters import HyperParameters
-from input_encoding import adapt
-from net import ShareBottomLayer, convert_state_dict, multi_task_loss
+from loss import multi_task_loss
+from model_hooks import Config, ModelHooks
+from net import ShareBottomLayer
 from optimizer import make_optimizer
 
 Variable = Any  # paddle.static.Variable, or pir.Value under Paddle 3
-Config = Mapping[str, Any]
 
 
-class StaticModel:
+class StaticModel(ModelHooks):
     """PaddleRec's contract first, our tools' optional hooks after it.
 
     Args:
@@ -29,10 +28,11 @@ class StaticModel:
             the names of a checkpoint from it.
     """
 
+    layer: ShareBottomLayer
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self.settings = HyperParameters.from_config(config)
-        self.layer: ShareBottomLayer | None = None
         self._loss: Variable = None
 
     def create_feeds(self, is_infer: bool = False) -> list[Variable]:
@@ -91,20 +91,3 @@ class StaticModel:
         """Hook: scalar loss, and log-odds of class 1 ``[T, N, 1]``; labels are alike."""
         log_odds = self.layer.log_odds(encoded)
         return multi_task_loss(log_odds, labels, self.settings.loss_weights), log_odds
-
-    @staticmethod
-    def resolved_settings(config: Config) -> dict[str, Any]:
-        """Hook: what a config's hyper-parameters mean, defaults too; a resume compares these."""
-        return HyperParameters.from_config(config).as_config()
-
-    def task_names(self, config: Config) -> tuple[str, ...]:
-        """Hook: names of the binary tasks, in the order of labels and log-odds."""
-        return self.settings.task_names
-
-    def adapt(self, blocks: Iterable[np.ndarray], config: Config) -> dict[str, np.ndarray]:
-        """Hook: entries of the state dict learnt from the training features ``[n, F]``."""
-        return adapt(blocks, self.settings.numeric_encoding, self.settings.piecewise_bins)
-
-    def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Hook: keys of a foreign checkpoint made ours."""
-        return convert_state_dict(state, self.settings)
