@@ -7,6 +7,9 @@
 Caruana 1997, *Multitask Learning*; the baseline of Ma et al. 2018, *Modeling Task Relationships
 in Multi-task Learning with Multi-gate Mixture-of-Experts*. This file alone knows the network;
 ``dygraph_model.py`` and ``static_model.py`` wrap it as it is.
+
+Products are written ``@``: under Paddle 3.3 ``paddle.matmul`` refuses the variables of the old
+program representation, in which PaddleRec's static tools build it.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, in]`` to ``[N, out]``."""
-        return paddle.matmul(x, self.weight) + self.bias
+        return x @ self.weight + self.bias
 
 
 class TaskLinear(nn.Layer):
@@ -50,7 +53,7 @@ class TaskLinear(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, in]`` (shared by the tasks) or ``[T, N, in]`` to ``[T, N, out]``."""
-        return paddle.matmul(x, self.weight) + self.bias
+        return x @ self.weight + self.bias
 
 
 class ShareBottomLayer(nn.Layer):
@@ -149,7 +152,7 @@ class ShareBottomLayer(nn.Layer):
         Returns:
             float32 ``[T, N, 1]``.
         """
-        return paddle.matmul(self.logits(encoded), self._difference)
+        return self.logits(encoded) @ self._difference
 
     def _activate(self, hidden: Tensor, dropout: float) -> Tensor:
         hidden = F.relu(hidden)

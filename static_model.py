@@ -47,14 +47,15 @@ class StaticModel(ModelHooks):
     def net(self, inputs: Sequence[Variable], is_infer: bool = False) -> dict[str, Variable]:
         """Loss and each task's AUC; in inference the probabilities of class 1 too.
 
-        Paddle 3's ``paddle.static.auc`` forgets earlier batches, so that tools which print what
-        they fetch print the AUC of a batch; our tools count all rows.
+        In Paddle 3's new program representation ``paddle.static.auc`` forgets earlier batches: a
+        tool that prints what it fetches then prints the AUC of a batch; ours count all rows.
         """
         self.build_layer(training=not is_infer)
         labels = paddle.stack([label.astype("float32") for label in inputs[1:]])
         self._loss, log_odds = self.loss_and_log_odds(self.encode(inputs[0]), labels)
-        positive = F.sigmoid(log_odds)
-        probabilities = paddle.unbind(paddle.concat([1.0 - positive, positive], axis=-1), axis=0)
+        # Paddle 3.3's sigmoid refuses the variables of the old program representation.
+        both = F.softmax(paddle.concat([paddle.zeros_like(log_odds), log_odds], axis=-1))
+        probabilities = paddle.unbind(both, axis=0)
         fetches = {"cost": self._loss}
         for name, prediction, label in zip(self.settings.task_names, probabilities, inputs[1:]):
             fetches[f"auc_{name}"] = paddle.static.auc(prediction, label)[0]
