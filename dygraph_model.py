@@ -16,6 +16,9 @@ from model_hooks import Config, ModelHooks
 from net import ShareBottomLayer
 from optimizer import make_optimizer
 
+Batch = Sequence[Any]
+Metrics = Sequence[paddle.metric.Metric]
+
 
 class DygraphModel(ModelHooks):
     """PaddleRec's contract first, our tools' optional hooks after it.
@@ -24,12 +27,15 @@ class DygraphModel(ModelHooks):
     :class:`census_reader.RecDataset` gives it.
     """
 
+    _untrained = False
+
     def create_model(self, config: Config) -> ShareBottomLayer:
         """The network; the other methods rely on this call having come first."""
         self.settings = HyperParameters.from_config(config)
+        self._untrained = True
         return ShareBottomLayer.from_settings(self.settings)
 
-    def create_feeds(self, batch_data: Sequence[Any], config: Config) -> tuple[Tensor, Tensor]:
+    def create_feeds(self, batch_data: Batch, config: Config) -> tuple[Tensor, Tensor]:
         """``(features float32 [N, F], labels float32 [T, N, 1])``."""
         features = paddle.to_tensor(batch_data[0], dtype="float32")
         labels = [paddle.to_tensor(label).astype("float32") for label in batch_data[1:]]
@@ -49,26 +55,25 @@ class DygraphModel(ModelHooks):
         return [paddle.metric.Auc("ROC") for _ in names], [f"auc_{name}" for name in names]
 
     def train_forward(
-        self,
-        dy_model: ShareBottomLayer,
-        metrics_list: Sequence[paddle.metric.Metric],
-        batch_data: Sequence[Tensor],
-        config: Config,
-    ) -> tuple[Tensor, Sequence[paddle.metric.Metric], dict[str, Tensor]]:
-        """Loss of a batch; the metrics are updated."""
+        self, dy_model: ShareBottomLayer, metrics_list: Metrics, batch_data: Batch, config: Config
+    ) -> tuple[Tensor, Metrics, dict[str, Tensor]]:
+        """Loss of a batch; the metrics are updated.
+
+        Tools that call this know no hook ``adapt``: a network without input statistics learns
+        them before its first batch.
+        """
+        if self._untrained:
+            self._untrained = False
+            self._adapt_itself(dy_model, config)
         features, labels = self.create_feeds(batch_data, config)
-        log_odds = dy_model.log_odds(dy_model.encoding(features))
-        loss = self.create_loss(log_odds, labels, config)
+        encoded = self.encode(dy_model, features)
+        loss, log_odds = self.loss_and_log_odds(dy_model, encoded, labels, config)
         _update(metrics_list, log_odds, labels)
         return loss, metrics_list, {"loss": loss}
 
     def infer_forward(
-        self,
-        dy_model: ShareBottomLayer,
-        metrics_list: Sequence[paddle.metric.Metric],
-        batch_data: Sequence[Tensor],
-        config: Config,
-    ) -> tuple[Sequence[paddle.metric.Metric], None]:
+        self, dy_model: ShareBottomLayer, metrics_list: Metrics, batch_data: Batch, config: Config
+    ) -> tuple[Metrics, None]:
         """The metrics are updated."""
         features, labels = self.create_feeds(batch_data, config)
         _update(metrics_list, dy_model.log_odds(dy_model.encoding(features)), labels)
@@ -88,8 +93,15 @@ class DygraphModel(ModelHooks):
         log_odds = dy_model.log_odds(encoded)
         return self.create_loss(log_odds, labels, config), log_odds
 
+    def _adapt_itself(self, dy_model: ShareBottomLayer, config: Config) -> None:
+        state = dy_model.state_dict()
+        mean = state.get("encoding.mean")
+        if mean is not None and not mean.numpy().any():  # none came with loaded weights
+            for name, value in self._adapted(config).items():
+                state[name].set_value(value)
 
-def _update(metrics: Sequence[paddle.metric.Metric], log_odds: Tensor, labels: Tensor) -> None:
+
+def _update(metrics: Metrics, log_odds: Tensor, labels: Tensor) -> None:
     positive = F.sigmoid(log_odds).numpy()
     probabilities = np.concatenate([1 - positive, positive], axis=-1)
     for metric, prediction, label in zip(metrics, probabilities, labels.numpy().astype(np.int64)):

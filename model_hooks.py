@@ -1,8 +1,12 @@
-"""The hooks that do not depend on the graph."""
+"""The hooks that do not depend on the graph, and what stands in where no tool calls ``adapt``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import importlib
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,3 +44,38 @@ class ModelHooks:
     def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Hook: keys of a foreign checkpoint made ours."""
         return convert_state_dict(state, self.settings)
+
+    def _adapted(self, config: Config) -> dict[str, np.ndarray]:
+        """What :meth:`adapt` learns from the config's training rows; says so.
+
+        For tools that train by PaddleRec's contract alone. Rows that cannot be read are theirs to
+        report: the network then sees raw columns.
+        """
+        if self.settings.numeric_encoding == "none" or config.get("runner.model_init_path"):
+            return {}
+        try:
+            state = self.adapt(_training_features(config), config)
+            found, size = len(state["encoding.mean"]), self.settings.feature_size
+            if found != size:
+                raise ValueError(f"expected rows of {size} features, found {found or 'none'}")
+            outcome = f"learnt from {config['runner.train_data_dir']}"
+        except Exception as error:
+            state = {}
+            outcome = f"left out, because {type(error).__name__}: {' '.join(str(error).split())}"
+        warnings.warn(
+            f"this trainer does not call the hook adapt: input statistics are {outcome}",
+            stacklevel=1,
+        )
+        return state
+
+
+def _training_features(config: Config) -> Iterator[np.ndarray]:
+    """The training rows' features ``[n, F]``, read by the contract alone."""
+    folder = Path(config["config_abs_dir"], config["runner.train_data_dir"])
+    files = sorted(str(f) for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
+    module = importlib.import_module(config.get("runner.train_reader_path", "reader"))
+    dataset = module.RecDataset(files, config)
+    by_index = not hasattr(dataset, "__iter__")
+    rows = map(dataset.__getitem__, range(len(dataset))) if by_index else iter(dataset)
+    while some := list(islice(rows, 1024)):
+        yield np.stack([row[0] for row in some])

@@ -22,7 +22,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from hyper_parameters import HyperParameters
-from input_encoding import InputEncoding
+from input_encoding import InputEncoding, Statistics
 
 
 class Linear(nn.Linear):
@@ -72,6 +72,7 @@ class ShareBottomLayer(nn.Layer):
         numeric_encoding: ``none``, ``standard`` or ``piecewise_linear``, see
             :class:`input_encoding.InputEncoding`.
         piecewise_bins: bins of ``piecewise_linear``.
+        statistics: of the inputs, as :func:`input_encoding.adapt` gives them; neutral if left out.
 
     Raises:
         ValueError: ``task_num`` is below 1.
@@ -89,11 +90,12 @@ class ShareBottomLayer(nn.Layer):
         tower_initializer: str = "xavier",
         numeric_encoding: str = "none",
         piecewise_bins: int = 128,
+        statistics: Statistics | None = None,
     ) -> None:
         super().__init__()
         if task_num < 1:
             raise ValueError(f"task_num should be at least 1, got {task_num}")
-        self.encoding = InputEncoding(feature_size, numeric_encoding, piecewise_bins)
+        self.encoding = InputEncoding(feature_size, numeric_encoding, piecewise_bins, statistics)
         self.bottom_dropout = bottom_dropout
         self.tower_dropout = tower_dropout
 
@@ -111,10 +113,12 @@ class ShareBottomLayer(nn.Layer):
         self._difference = paddle.to_tensor([[-1.0], [1.0]])
 
     @classmethod
-    def from_settings(cls, settings: HyperParameters) -> ShareBottomLayer:
+    def from_settings(
+        cls, settings: HyperParameters, statistics: Statistics | None = None
+    ) -> ShareBottomLayer:
         """The network that a config's ``hyper_parameters`` describe; they are called as its own."""
-        names = inspect.signature(cls).parameters
-        return cls(**{name: getattr(settings, name) for name in names})
+        names = inspect.signature(cls).parameters.keys() - {"statistics"}
+        return cls(**{name: getattr(settings, name) for name in names}, statistics=statistics)
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """Probabilities of both classes, per task.

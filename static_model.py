@@ -9,6 +9,7 @@ import paddle
 import paddle.nn.functional as F
 
 from hyper_parameters import HyperParameters
+from input_encoding import Statistics
 from loss import multi_task_loss
 from model_hooks import Config, ModelHooks
 from net import ShareBottomLayer
@@ -50,7 +51,7 @@ class StaticModel(ModelHooks):
         In Paddle 3's new program representation ``paddle.static.auc`` forgets earlier batches: a
         tool that prints what it fetches then prints the AUC of a batch; ours count all rows.
         """
-        self.build_layer(training=not is_infer)
+        self.build_layer(not is_infer, None if is_infer else self._adapted(self.config))
         labels = paddle.stack([label.astype("float32") for label in inputs[1:]])
         self._loss, log_odds = self.loss_and_log_odds(self.encode(inputs[0]), labels)
         # Paddle 3.3's sigmoid refuses the variables of the old program representation.
@@ -69,14 +70,14 @@ class StaticModel(ModelHooks):
 
     def create_optimizer(self, strategy: Any = None) -> None:
         """Append the backward pass and the update of the loss that :meth:`net` left."""
-        optimizer = make_optimizer(self.config)
+        optimizer = self.make_optimizer()
         if strategy is not None:
             optimizer = paddle.distributed.fleet.distributed_optimizer(optimizer, strategy)
         optimizer.minimize(self._loss)
 
-    def build_layer(self, training: bool) -> ShareBottomLayer:
+    def build_layer(self, training: bool, statistics: Statistics | None = None) -> ShareBottomLayer:
         """Hook: put the network's parameters into the current program."""
-        self.layer = ShareBottomLayer.from_settings(self.settings)
+        self.layer = ShareBottomLayer.from_settings(self.settings, statistics)
         self.layer.train() if training else self.layer.eval()
         return self.layer
 
