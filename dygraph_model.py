@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,28 +11,31 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from hyper_parameters import HyperParameters
-from input_encoding import adapt
-from net import ShareBottomLayer, convert_state_dict, multi_task_loss
+from loss import multi_task_loss
+from model_hooks import Config, ModelHooks
+from net import ShareBottomLayer
 from optimizer import make_optimizer
 
-Config = Mapping[str, Any]
+Batch = Sequence[Any]
+Metrics = Sequence[paddle.metric.Metric]
 
 
-class DygraphModel:
+class DygraphModel(ModelHooks):
     """PaddleRec's contract first, our tools' optional hooks after it.
 
     ``batch_data`` is ``[features [N, F], label [N, 1] of each task]``, as
     :class:`census_reader.RecDataset` gives it.
     """
 
-    settings = HyperParameters()
+    _untrained = False
 
     def create_model(self, config: Config) -> ShareBottomLayer:
         """The network; the other methods rely on this call having come first."""
         self.settings = HyperParameters.from_config(config)
+        self._untrained = True
         return ShareBottomLayer.from_settings(self.settings)
 
-    def create_feeds(self, batch_data: Sequence[Any], config: Config) -> tuple[Tensor, Tensor]:
+    def create_feeds(self, batch_data: Batch, config: Config) -> tuple[Tensor, Tensor]:
         """``(features float32 [N, F], labels float32 [T, N, 1])``."""
         features = paddle.to_tensor(batch_data[0], dtype="float32")
         labels = [paddle.to_tensor(label).astype("float32") for label in batch_data[1:]]
@@ -52,48 +55,29 @@ class DygraphModel:
         return [paddle.metric.Auc("ROC") for _ in names], [f"auc_{name}" for name in names]
 
     def train_forward(
-        self,
-        dy_model: ShareBottomLayer,
-        metrics_list: Sequence[paddle.metric.Metric],
-        batch_data: Sequence[Tensor],
-        config: Config,
-    ) -> tuple[Tensor, Sequence[paddle.metric.Metric], dict[str, Tensor]]:
-        """Loss of a batch; the metrics are updated."""
+        self, dy_model: ShareBottomLayer, metrics_list: Metrics, batch_data: Batch, config: Config
+    ) -> tuple[Tensor, Metrics, dict[str, Tensor]]:
+        """Loss of a batch; the metrics are updated.
+
+        Tools that call this know no hook ``adapt``: a network without input statistics learns
+        them before its first batch.
+        """
+        if self._untrained:
+            self._untrained = False
+            self._adapt_itself(dy_model, config)
         features, labels = self.create_feeds(batch_data, config)
-        log_odds = dy_model.log_odds(dy_model.encoding(features))
-        loss = self.create_loss(log_odds, labels, config)
+        encoded = self.encode(dy_model, features)
+        loss, log_odds = self.loss_and_log_odds(dy_model, encoded, labels, config)
         _update(metrics_list, log_odds, labels)
         return loss, metrics_list, {"loss": loss}
 
     def infer_forward(
-        self,
-        dy_model: ShareBottomLayer,
-        metrics_list: Sequence[paddle.metric.Metric],
-        batch_data: Sequence[Tensor],
-        config: Config,
-    ) -> tuple[Sequence[paddle.metric.Metric], None]:
+        self, dy_model: ShareBottomLayer, metrics_list: Metrics, batch_data: Batch, config: Config
+    ) -> tuple[Metrics, None]:
         """The metrics are updated."""
         features, labels = self.create_feeds(batch_data, config)
         _update(metrics_list, dy_model.log_odds(dy_model.encoding(features)), labels)
         return metrics_list, None
-
-    @staticmethod
-    def resolved_settings(config: Config) -> dict[str, Any]:
-        """Hook: what a config's hyper-parameters mean, defaults too; a resume compares these."""
-        return HyperParameters.from_config(config).as_config()
-
-    def task_names(self, config: Config) -> tuple[str, ...]:
-        """Hook: names of the binary tasks, in the order of labels and log-odds."""
-        return HyperParameters.from_config(config).task_names
-
-    def adapt(self, blocks: Iterable[np.ndarray], config: Config) -> dict[str, np.ndarray]:
-        """Hook: entries of the state dict learnt from the training features ``[n, F]``."""
-        settings = HyperParameters.from_config(config)
-        return adapt(blocks, settings.numeric_encoding, settings.piecewise_bins)
-
-    def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Hook: keys of a foreign checkpoint made ours."""
-        return convert_state_dict(state, self.settings)
 
     def encode(self, dy_model: ShareBottomLayer, features: Tensor) -> Tensor:
         """Hook: what no training step changes, done once for many batches."""
@@ -109,9 +93,16 @@ class DygraphModel:
         log_odds = dy_model.log_odds(encoded)
         return self.create_loss(log_odds, labels, config), log_odds
 
+    def _adapt_itself(self, dy_model: ShareBottomLayer, config: Config) -> None:
+        state = dy_model.state_dict()
+        mean = state.get("encoding.mean")
+        if mean is not None and not mean.numpy().any():  # none came with loaded weights
+            for name, value in self._adapted(config).items():
+                state[name].set_value(value)
 
-def _update(metrics: Sequence[paddle.metric.Metric], log_odds: Tensor, labels: Tensor) -> None:
+
+def _update(metrics: Metrics, log_odds: Tensor, labels: Tensor) -> None:
     positive = F.sigmoid(log_odds).numpy()
     probabilities = np.concatenate([1 - positive, positive], axis=-1)
     for metric, prediction, label in zip(metrics, probabilities, labels.numpy().astype(np.int64)):
-        metric.update(preds=prediction, labels=label)
+        metric.update(prediction, label)

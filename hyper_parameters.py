@@ -211,7 +211,7 @@ def _convert(key: str, value: Any, item: Any) -> Any:
 
 
 def _scalar(key: str, value: Any, kind: str, need: str) -> Any:
-    types = {"int": int, "float": (int, float), "str": str}[kind]
+    types: Any = {"int": int, "float": (int, float), "str": str}[kind]
     if isinstance(value, bool) or not isinstance(value, types):
         raise ConfigError(f"{SECTION}{key} should be {need}, got {value!r}")
     return float(value) if kind == "float" else value

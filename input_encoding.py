@@ -9,13 +9,16 @@ Before ``adapt`` they are neutral: the network then sees the raw columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+Statistics = Mapping[str, np.ndarray]
+
 SAMPLE_SIZE = 1 << 17
+BIN_NAMES = ("encoding.bin_column", "encoding.bin_start", "encoding.bin_scale")
 
 
 class InputEncoding(nn.Layer):
@@ -26,29 +29,26 @@ class InputEncoding(nn.Layer):
         kind: ``none`` (raw columns), ``standard`` (``(x - mean) * scale`` for numeric columns) or
             ``piecewise_linear`` (standard, and the bins beside it).
         bins: bins B of ``piecewise_linear``; the numeric columns share them.
+        statistics: what :func:`adapt` gave; those that are left out are neutral.
 
     Attributes:
         out_size: columns out: F, or F + B with ``piecewise_linear``.
     """
 
-    def __init__(self, feature_size: int, kind: str, bins: int) -> None:
+    def __init__(
+        self, feature_size: int, kind: str, bins: int, statistics: Statistics | None = None
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.out_size = feature_size + (bins if kind == "piecewise_linear" else 0)
-        if kind != "none":
-            self.mean = self._statistic(feature_size, 0.0)
-            self.scale = self._statistic(feature_size, 1.0)
-        if kind == "piecewise_linear":
-            self.bin_column = self._statistic(bins, 0.0)
-            self.bin_start = self._statistic(bins, 0.0)
-            self.bin_scale = self._statistic(bins, 0.0)
-
-    def _statistic(self, size: int, value: float) -> Tensor:
-        return self.create_parameter(
-            [size],
-            attr=paddle.ParamAttr(trainable=False),
-            default_initializer=nn.initializer.Constant(value),
-        )
+        start = {**neutral_state(feature_size, kind, bins), **(statistics or {})}
+        for name, value in start.items():
+            parameter = self.create_parameter(
+                [len(value)],
+                attr=paddle.ParamAttr(trainable=False),
+                default_initializer=nn.initializer.Assign(value),
+            )
+            self.add_parameter(name.removeprefix("encoding."), parameter)
 
     def forward(self, features: Tensor) -> Tensor:
         """float32 ``[N, F]`` to float32 ``[N, out_size]``."""
@@ -75,8 +75,7 @@ def neutral_state(feature_size: int, kind: str, bins: int) -> dict[str, np.ndarr
         state["encoding.mean"] = np.zeros(feature_size, np.float32)
         state["encoding.scale"] = np.ones(feature_size, np.float32)
     if kind == "piecewise_linear":
-        names = ("encoding.bin_column", "encoding.bin_start", "encoding.bin_scale")
-        state.update({name: np.zeros(bins, np.float32) for name in names})
+        state.update({name: np.zeros(bins, np.float32) for name in BIN_NAMES})
     return state
 
 
@@ -108,12 +107,10 @@ def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.nd
             column.add(features[:, index])
         ones += np.count_nonzero(features == 1, axis=0)
         rows += len(features)
-    size = 0 if ones is None else len(ones)
-    mean, scale = np.zeros(size, np.float32), np.ones(size, np.float32)
+    state = neutral_state(0 if ones is None else len(ones), kind, bins)
     for index, column in columns.items():
-        mean[index] = column.mean
-        scale[index] = 1.0 / column.std if column.std > 0 else 1.0
-    state = {"encoding.mean": mean, "encoding.scale": scale}
+        state["encoding.mean"][index] = column.mean
+        state["encoding.scale"][index] = 1.0 / column.std if column.std > 0 else 1.0
     if kind == "piecewise_linear":
         varying = {index: c for index, c in sorted(columns.items()) if c.std > 0}
         state.update(_bins(varying, bins))
@@ -166,9 +163,7 @@ def _bins(columns: dict[int, _NumericColumn], bins: int) -> dict[str, np.ndarray
     A value that fills a tenth of a column or more, as zero does in amounts, counts once in the
     quantiles, so that the bins go where the values differ.
     """
-    column = np.zeros(bins, np.float32)
-    start = np.zeros(bins, np.float32)
-    scale = np.zeros(bins, np.float32)
+    column, start, scale = np.zeros((3, bins), np.float32)
     values = {index: _thin(c.sample) for index, c in columns.items()}
     wanted = {index: len(np.unique(v)) - 1 for index, v in values.items()}
     used = 0
@@ -184,11 +179,7 @@ def _bins(columns: dict[int, _NumericColumn], bins: int) -> dict[str, np.ndarray
         column[places], start[places] = index, borders[:-1]
         scale[places] = 1.0 / np.diff(borders)
         used += len(borders) - 1
-    return {
-        "encoding.bin_column": column,
-        "encoding.bin_start": start,
-        "encoding.bin_scale": scale,
-    }
+    return dict(zip(BIN_NAMES, (column, start, scale)))
 
 
 def _thin(sample: np.ndarray) -> np.ndarray:

@@ -7,20 +7,22 @@
 Caruana 1997, *Multitask Learning*; the baseline of Ma et al. 2018, *Modeling Task Relationships
 in Multi-task Learning with Multi-gate Mixture-of-Experts*. This file alone knows the network;
 ``dygraph_model.py`` and ``static_model.py`` wrap it as it is.
+
+Products are written ``@``: under Paddle 3.3 ``paddle.matmul`` refuses the variables of the old
+program representation, in which PaddleRec's static tools build it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Sequence
 
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from hyper_parameters import HyperParameters
-from input_encoding import InputEncoding, neutral_state
+from input_encoding import InputEncoding, Statistics
 
 
 class Linear(nn.Linear):
@@ -28,7 +30,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, in]`` to ``[N, out]``."""
-        return paddle.matmul(x, self.weight) + self.bias
+        return x @ self.weight + self.bias
 
 
 class TaskLinear(nn.Layer):
@@ -51,7 +53,7 @@ class TaskLinear(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, in]`` (shared by the tasks) or ``[T, N, in]`` to ``[T, N, out]``."""
-        return paddle.matmul(x, self.weight) + self.bias
+        return x @ self.weight + self.bias
 
 
 class ShareBottomLayer(nn.Layer):
@@ -70,6 +72,7 @@ class ShareBottomLayer(nn.Layer):
         numeric_encoding: ``none``, ``standard`` or ``piecewise_linear``, see
             :class:`input_encoding.InputEncoding`.
         piecewise_bins: bins of ``piecewise_linear``.
+        statistics: of the inputs, as :func:`input_encoding.adapt` gives them; neutral if left out.
 
     Raises:
         ValueError: ``task_num`` is below 1.
@@ -87,11 +90,12 @@ class ShareBottomLayer(nn.Layer):
         tower_initializer: str = "xavier",
         numeric_encoding: str = "none",
         piecewise_bins: int = 128,
+        statistics: Statistics | None = None,
     ) -> None:
         super().__init__()
         if task_num < 1:
             raise ValueError(f"task_num should be at least 1, got {task_num}")
-        self.encoding = InputEncoding(feature_size, numeric_encoding, piecewise_bins)
+        self.encoding = InputEncoding(feature_size, numeric_encoding, piecewise_bins, statistics)
         self.bottom_dropout = bottom_dropout
         self.tower_dropout = tower_dropout
 
@@ -109,20 +113,12 @@ class ShareBottomLayer(nn.Layer):
         self._difference = paddle.to_tensor([[-1.0], [1.0]])
 
     @classmethod
-    def from_settings(cls, settings: HyperParameters) -> ShareBottomLayer:
-        """The network that a config's ``hyper_parameters`` describe."""
-        return cls(
-            settings.feature_size,
-            settings.task_num,
-            settings.bottom_size,
-            settings.tower_size,
-            settings.bottom_dropout,
-            settings.tower_dropout,
-            settings.initializer,
-            settings.tower_initializer,
-            settings.numeric_encoding,
-            settings.piecewise_bins,
-        )
+    def from_settings(
+        cls, settings: HyperParameters, statistics: Statistics | None = None
+    ) -> ShareBottomLayer:
+        """The network that a config's ``hyper_parameters`` describe; they are called as its own."""
+        names = inspect.signature(cls).parameters.keys() - {"statistics"}
+        return cls(**{name: getattr(settings, name) for name in names}, statistics=statistics)
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """Probabilities of both classes, per task.
@@ -160,32 +156,11 @@ class ShareBottomLayer(nn.Layer):
         Returns:
             float32 ``[T, N, 1]``.
         """
-        return paddle.matmul(self.logits(encoded), self._difference)
+        return self.logits(encoded) @ self._difference
 
     def _activate(self, hidden: Tensor, dropout: float) -> Tensor:
         hidden = F.relu(hidden)
         return F.dropout(hidden, dropout, training=self.training) if dropout else hidden
-
-
-def multi_task_loss(log_odds: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
-    """Weighted sum over tasks of the mean cross-entropy, from log-odds, never from probabilities.
-
-    (``paddle.nn.functional.cross_entropy`` and ``log_softmax`` cap what a row can cost at 64.)
-
-    Args:
-        log_odds: float32 ``[T, N, 1]``, see :meth:`ShareBottomLayer.log_odds`.
-        labels: float32 ``[T, N, 1]``, 0 or 1.
-        weights: a weight per task; empty weighs every task 1.
-
-    Returns:
-        float32 scalar.
-    """
-    task_num = log_odds.shape[0]
-    if not weights:
-        return F.binary_cross_entropy_with_logits(log_odds, labels) * task_num
-    entropy = F.binary_cross_entropy_with_logits(log_odds, labels, reduction="none")
-    scale = paddle.to_tensor(np.asarray(weights, np.float32).reshape(-1, 1, 1))
-    return (entropy * scale).mean() * task_num
 
 
 def make_initializer(name: str, in_size: int, out_size: int) -> nn.initializer.Initializer:
@@ -195,57 +170,6 @@ def make_initializer(name: str, in_size: int, out_size: int) -> nn.initializer.I
     if name == "kaiming":
         return nn.initializer.KaimingUniform(fan_in=in_size)
     return nn.initializer.XavierUniform(fan_in=in_size, fan_out=out_size)
-
-
-def convert_state_dict(
-    state: Mapping[str, np.ndarray], settings: HyperParameters
-) -> dict[str, np.ndarray]:
-    """Make a state dict with PaddleRec's keys of this model ours; one with our keys passes through.
-
-    PaddleRec holds one Linear per task (``tower_0.weight``, ``tower_out_0.weight``, …), the bottom
-    twice (``bottom.weight`` and ``_param_bottom.…``), and feeds it raw columns: the encoding of
-    ``settings`` becomes one that leaves them raw.
-
-    Args:
-        state: name to array.
-        settings: of the network to load it into.
-
-    Returns:
-        name to array, keys of :meth:`ShareBottomLayer.state_dict`.
-
-    Raises:
-        ValueError: an array is missing, or the tasks' shapes differ.
-    """
-    if not {"bottom.weight", "tower_0.weight"} <= state.keys():
-        return dict(state)
-    task_num = sum(re.fullmatch(r"tower_\d+\.weight", key) is not None for key in state)
-    layers = [f"{kind}_{task}" for kind in ("tower", "tower_out") for task in range(task_num)]
-    for layer in ("bottom", *layers):
-        for key in (f"{layer}.weight", f"{layer}.bias"):
-            if key not in state:
-                raise ValueError(f"it has PaddleRec's bottom.weight, but no {key}")
-    kind, bins = settings.numeric_encoding, settings.piecewise_bins
-    weight = state["bottom.weight"]
-    converted = neutral_state(len(weight), kind, bins)
-    if kind == "piecewise_linear":
-        weight = np.concatenate([weight, np.zeros((bins, *weight.shape[1:]), weight.dtype)])
-    converted.update({"bottom.0.weight": weight, "bottom.0.bias": state["bottom.bias"]})
-    for theirs, ours in (("tower", "tower.0"), ("tower_out", "out")):
-        converted[f"{ours}.weight"] = _stacked(state, theirs, "weight", task_num)
-        converted[f"{ours}.bias"] = _stacked(state, theirs, "bias", task_num)[:, np.newaxis]
-    return converted
-
-
-def _stacked(state: Mapping[str, np.ndarray], layer: str, kind: str, task_num: int) -> np.ndarray:
-    arrays = {f"{layer}_{task}.{kind}": state[f"{layer}_{task}.{kind}"] for task in range(task_num)}
-    first, shape = f"{layer}_0.{kind}", np.shape(state[f"{layer}_0.{kind}"])
-    for key, array in arrays.items():
-        if array.shape != shape:
-            raise ValueError(
-                f"{key} has shape {list(array.shape)}, and {first} has {list(shape)}: "
-                "this network's tasks are alike"
-            )
-    return np.stack(list(arrays.values()))
 
 
 def _sizes(value: int | Sequence[int]) -> list[int]:

@@ -28,7 +28,7 @@ def make_optimizer(
     clip = None
     if settings.grad_clip_norm:
         clip = paddle.nn.ClipGradByGlobalNorm(settings.grad_clip_norm)
-    common = {"learning_rate": rate, "parameters": parameters, "grad_clip": clip}
+    common: dict[str, Any] = {"learning_rate": rate, "parameters": parameters, "grad_clip": clip}
     decay = settings.weight_decay
     if settings.optimizer == "adamw":
         return paddle.optimizer.AdamW(weight_decay=decay, **common)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 
 from hyper_parameters import HyperParameters
-from input_encoding import adapt
-from net import ShareBottomLayer, convert_state_dict, multi_task_loss
+from input_encoding import Statistics
+from loss import multi_task_loss
+from model_hooks import Config, ModelHooks
+from net import ShareBottomLayer
 from optimizer import make_optimizer
 
 Variable = Any  # paddle.static.Variable, or pir.Value under Paddle 3
-Config = Mapping[str, Any]
 
 
-class StaticModel:
+class StaticModel(ModelHooks):
     """PaddleRec's contract first, our tools' optional hooks after it.
 
     Args:
@@ -29,10 +29,11 @@ class StaticModel:
             the names of a checkpoint from it.
     """
 
+    layer: ShareBottomLayer
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self.settings = HyperParameters.from_config(config)
-        self.layer: ShareBottomLayer | None = None
         self._loss: Variable = None
 
     def create_feeds(self, is_infer: bool = False) -> list[Variable]:
@@ -47,14 +48,15 @@ class StaticModel:
     def net(self, inputs: Sequence[Variable], is_infer: bool = False) -> dict[str, Variable]:
         """Loss and each task's AUC; in inference the probabilities of class 1 too.
 
-        Paddle 3's ``paddle.static.auc`` forgets earlier batches, so that tools which print what
-        they fetch print the AUC of a batch; our tools count all rows.
+        In Paddle 3's new program representation ``paddle.static.auc`` forgets earlier batches: a
+        tool that prints what it fetches then prints the AUC of a batch; ours count all rows.
         """
-        self.build_layer(training=not is_infer)
+        self.build_layer(not is_infer, None if is_infer else self._adapted(self.config))
         labels = paddle.stack([label.astype("float32") for label in inputs[1:]])
         self._loss, log_odds = self.loss_and_log_odds(self.encode(inputs[0]), labels)
-        positive = F.sigmoid(log_odds)
-        probabilities = paddle.unbind(paddle.concat([1.0 - positive, positive], axis=-1), axis=0)
+        # Paddle 3.3's sigmoid refuses the variables of the old program representation.
+        both = F.softmax(paddle.concat([paddle.zeros_like(log_odds), log_odds], axis=-1))
+        probabilities = paddle.unbind(both, axis=0)
         fetches = {"cost": self._loss}
         for name, prediction, label in zip(self.settings.task_names, probabilities, inputs[1:]):
             fetches[f"auc_{name}"] = paddle.static.auc(prediction, label)[0]
@@ -68,14 +70,14 @@ class StaticModel:
 
     def create_optimizer(self, strategy: Any = None) -> None:
         """Append the backward pass and the update of the loss that :meth:`net` left."""
-        optimizer = make_optimizer(self.config)
+        optimizer = self.make_optimizer()
         if strategy is not None:
             optimizer = paddle.distributed.fleet.distributed_optimizer(optimizer, strategy)
         optimizer.minimize(self._loss)
 
-    def build_layer(self, training: bool) -> ShareBottomLayer:
+    def build_layer(self, training: bool, statistics: Statistics | None = None) -> ShareBottomLayer:
         """Hook: put the network's parameters into the current program."""
-        self.layer = ShareBottomLayer.from_settings(self.settings)
+        self.layer = ShareBottomLayer.from_settings(self.settings, statistics)
         self.layer.train() if training else self.layer.eval()
         return self.layer
 
@@ -91,20 +93,3 @@ class StaticModel:
         """Hook: scalar loss, and log-odds of class 1 ``[T, N, 1]``; labels are alike."""
         log_odds = self.layer.log_odds(encoded)
         return multi_task_loss(log_odds, labels, self.settings.loss_weights), log_odds
-
-    @staticmethod
-    def resolved_settings(config: Config) -> dict[str, Any]:
-        """Hook: what a config's hyper-parameters mean, defaults too; a resume compares these."""
-        return HyperParameters.from_config(config).as_config()
-
-    def task_names(self, config: Config) -> tuple[str, ...]:
-        """Hook: names of the binary tasks, in the order of labels and log-odds."""
-        return self.settings.task_names
-
-    def adapt(self, blocks: Iterable[np.ndarray], config: Config) -> dict[str, np.ndarray]:
-        """Hook: entries of the state dict learnt from the training features ``[n, F]``."""
-        return adapt(blocks, self.settings.numeric_encoding, self.settings.piecewise_bins)
-
-    def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Hook: keys of a foreign checkpoint made ours."""
-        return convert_state_dict(state, self.settings)

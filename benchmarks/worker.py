@@ -138,7 +138,8 @@ class _Plain:
         from rec_runner.config import load_config
         from rec_runner.contract.model_dir import ModelDir
 
-        self.config = load_config(str(config), overrides)
+        # A network that starts from loaded weights does not read all rows for its statistics first.
+        self.config = load_config(str(config), [*overrides, "runner.model_init_path=none"])
         model_dir = ModelDir(self.config.model_dir)
         if path == "eager":
             model = model_dir.load("dygraph_model", "DygraphModel")()

@@ -8,7 +8,9 @@ import pytest
 from helpers import numpy_forward, paddlerec_state
 
 from hyper_parameters import HyperParameters
-from net import ShareBottomLayer, convert_state_dict, multi_task_loss
+from loss import multi_task_loss
+from net import ShareBottomLayer
+from paddlerec_weights import convert_state_dict
 
 
 def loss_of(logits: np.ndarray, labels: np.ndarray, weights: list[float] | tuple = ()) -> float:
