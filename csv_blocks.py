@@ -133,8 +133,8 @@ def _parse(text: Text, layout: Layout, cap: int, digits: frozenset[int] | None =
         return first
     line = text.line + count_lines(text.data[:cut])
     second = _parse(text._replace(line=line, data=text.data[cut:]), layout, cap)
-    blocks = zip(first.block[:2], second.block[:2])
-    return _Parsed(Block(*map(np.concatenate, blocks), text.file), first.bad + second.bad)
+    features, labels = map(np.concatenate, zip(first.block[:2], second.block[:2]))
+    return _Parsed(Block(features, labels, text.file), first.bad + second.bad)
 
 
 @lru_cache(maxsize=8)
