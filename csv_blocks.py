@@ -133,8 +133,8 @@ def _parse(text: Text, layout: Layout, cap: int, digits: frozenset[int] | None =
         return first
     line = text.line + count_lines(text.data[:cut])
     second = _parse(text._replace(line=line, data=text.data[cut:]), layout, cap)
-    blocks = zip(first.block[:2], second.block[:2])
-    return _Parsed(Block(*map(np.concatenate, blocks), text.file), first.bad + second.bad)
+    features, labels = map(np.concatenate, zip(first.block[:2], second.block[:2]))
+    return _Parsed(Block(features, labels, text.file), first.bad + second.bad)
 
 
 @lru_cache(maxsize=8)
@@ -154,12 +154,12 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> Block | N
         layout: the columns expected.
         digits: columns to read as small integers.
     """
-    data, quotes = text.data, text.data.count(b'"')
-    if quotes:
+    data, quoted = text.data, b'"' in text.data
+    if quoted:
         data = data.replace(b', "', b',"')
         # Past the quote that ends a cell Arrow would read on, and take "1"2 for 12.
         ends = sum(data.count(b'"' + end) for end in (b",", b"\n", b"\r")) + data.endswith(b'"')
-        if 2 * ends != quotes:
+        if 2 * ends != data.count(b'"'):
             return None
     names, convert_options = _columns(layout.column_num, digits)
     try:
@@ -168,7 +168,7 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> Block | N
             read_options=pa.csv.ReadOptions(
                 use_threads=False, block_size=len(data) + 1, column_names=names
             ),
-            parse_options=pa.csv.ParseOptions(quote_char='"' if quotes else False),
+            parse_options=pa.csv.ParseOptions(quote_char='"' if quoted else False),
             convert_options=convert_options,
         )
     except pa.ArrowInvalid:

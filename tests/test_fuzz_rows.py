@@ -217,25 +217,33 @@ SLOW = {
     "carriage_returns": b"\r" * 2_000_000,
     "nothing_but_bad_rows": b"x\n" * 1_000_000,
     "zeros": b"\0" * 2_000_000,
+    "quotes": b'"' * 12_000_000,
+    "quoted_numbers": b'"1",' * 3_000_000,
+    "open_quote": b'0,"' + b" " * 2_000_000,
 }
 
 
 def test_nothing_takes_long(tmp_path: Path) -> None:
-    """Text on which a careless pattern takes minutes; in a process, which can be killed."""
+    """Text on which a careless pattern takes minutes or gigabytes; in a process of its own."""
     script = "import sys; from pathlib import Path; from row_oracle import parse\n"
+    script += "from resource import RUSAGE_SELF, getrusage\n"
+    script += "before = getrusage(RUSAGE_SELF).ru_maxrss\n"
     script += "for name in sys.argv[1:]:\n  for cap in (0, 100):\n"
-    script += "    try: parse(Path(name), cap)\n    except ValueError as error: print(error)"
+    script += "    try: parse(Path(name), cap)\n    except ValueError as error: print(error)\n"
+    script += "print((getrusage(RUSAGE_SELF).ru_maxrss - before) // 1024)"
     files = []
     for name, data in SLOW.items():
         files.append(tmp_path / name)
         files[-1].write_bytes(data)
     process = _python(script, *map(str, files), timeout=60)
     assert process.returncode == 0, process.stderr
-    refused = [Path(line.split(":")[0]).name for line in process.stdout.splitlines()]
+    *told, megabytes = process.stdout.splitlines()
+    assert int(megabytes) < 300
+    refused = [Path(line.split(":")[0]).name for line in told]
     assert refused == [
         *("digits_then_a_letter", "digits", "spaces", "commas"),
         *("nothing_but_bad_rows", "nothing_but_bad_rows"),  # more than 100 of them
-        "zeros",
+        *("zeros", "quotes", "quoted_numbers", "open_quote"),
     ]
 
 
