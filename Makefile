@@ -1,12 +1,14 @@
 # make quickstart   set up .venv, then train and infer on the sample, both graph paths
-# make test         set up .venv with the test tools, then check the style and run the tests
-# make test-compat  the tests on Paddle 2.6 and 3.3, the four tools under Python 3.9 to 3.13
+# make lint         set up .venv with the test tools, then check style, format and types
+# make test         the same, then run the tests
+# make test-compat  the tests on Paddle 2.6 and 3.3, the four tools under Python 3.9 to 3.13;
+#                   ONLY="py310-paddle26 py39-paddle33" runs these settings alone
 
 PYTHON ?= python3
 BIN := .venv/bin
 CONFIG := config.yaml
 
-.PHONY: quickstart test test-compat clean
+.PHONY: quickstart lint test test-compat clean
 
 quickstart: .venv/.ready
 	$(BIN)/python -u tools/trainer.py -m $(CONFIG)
@@ -14,12 +16,16 @@ quickstart: .venv/.ready
 	$(BIN)/python -u tools/static_trainer.py -m $(CONFIG)
 	$(BIN)/python -u tools/static_infer.py -m $(CONFIG)
 
-test: .venv/.ready-dev
+lint: .venv/.ready-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-compat:
-	$(PYTHON) tests/compat/run.py
+	$(PYTHON) tests/compat/run.py $(if $(ONLY),--only $(ONLY))
 
 .venv/.ready: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -31,4 +37,4 @@ test-compat:
 	touch $@
 
 clean:
-	rm -rf .venv .venv-py* output_* .pytest_cache .ruff_cache
+	rm -rf .venv .venv-py* output_* .pytest_cache .ruff_cache .mypy_cache

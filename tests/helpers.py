@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,30 +25,71 @@ TOOLS = ROOT / "tools"
 CONFIG = ROOT / "config.yaml"
 FEATURE_SIZE = 499
 TASKS = ("income", "marital")
+COMMANDS = {
+    "trainer": ("train", "dygraph"),
+    "infer": ("infer", "dygraph"),
+    "static_trainer": ("train", "static"),
+    "static_infer": ("infer", "static"),
+}
 METRICS = tuple(f"{kind}_{task}" for kind in ("auc", "logloss") for task in TASKS)
 
 # Notices of the libraries, not of ours: "file.py:12: UserWarning: …" and the line of code below it.
 _NOTICE = re.compile(r"^\S+\.py:\d+: \w*Warning: .*\n(  .*\n)?", re.MULTILINE)
 _PAIR = re.compile(r"(\w+): ?(-?\d+\.\d+|undefined)")
 
-# Runs the tools' main for many command lines in one process: importing Paddle takes long.
-_CASES_SCRIPT = """
-import contextlib, io, json, sys, traceback
-from rec_runner.cli import main
+# Imports Paddle once, which takes long, and runs each request of stdin in a child of its own: the
+# tools' main for some command lines. With "out" their ends are written there, else the output of
+# the only one goes to "log" as it comes. Answers with the child's process id, then its status.
+_SERVER = """
+import contextlib, importlib, io, json, os, pkgutil, sys, traceback, zlib
 
-results = []
-for command, path, arguments in json.load(sys.stdin):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = main(command, path, arguments)
-        except SystemExit as stop:
-            status = stop.code
-        except BaseException:
-            traceback.print_exc()
-            status = -1
-    results.append([status, out.getvalue(), err.getvalue()])
-json.dump(results, sys.stdout)
+import rec_runner
+from rec_runner.system.environment import prepare_environment
+
+prepare_environment(None, None)
+for module in pkgutil.walk_packages(rec_runner.__path__, "rec_runner."):
+    if "plots" not in module.name:
+        importlib.import_module(module.name)
+
+answers = os.fdopen(os.dup(1), "w")
+
+def run(command, path, arguments):
+    from rec_runner.cli import main
+
+    try:
+        return main(command, path, arguments)
+    except SystemExit as stop:
+        return stop.code
+    except BaseException:
+        traceback.print_exc()
+        return -1
+
+def run_all(request):
+    os.chdir(request["cwd"])
+    if "log" in request:
+        for stream in (sys.stdout, sys.stderr):
+            log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, stream.fileno())
+            stream.reconfigure(line_buffering=True)
+        return run(*request["cases"][0])
+    results = []
+    for case in request["cases"]:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run(*case)
+        results.append([status, out.getvalue(), err.getvalue()])
+    with open(request["out"], "w", encoding="utf-8") as stream:
+        json.dump(results, stream)
+    return 0
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        answers.close()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.exit(run_all(json.loads(line)))
+    print(child, file=answers, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
 """
 
 
@@ -88,19 +134,99 @@ def run(command: Sequence[str], cwd: Path, stdin: str = "", **environment: str) 
     return Result(process.returncode, process.stdout, process.stderr)
 
 
-def run_ok(tool: str, *arguments: object, cwd: Path) -> str:
-    """Run a tool that has to succeed; its stdout."""
-    result = run_tool(tool, *arguments, cwd=cwd)
+def run_ok(tool: str, *arguments: object, cwd: Path, real: bool = False) -> str:
+    """Run a tool that has to succeed, in a process of its own if ``real``; its stdout."""
+    result = (run_tool if real or tool not in COMMANDS else run_fork)(tool, *arguments, cwd=cwd)
     assert result.status == 0, f"{tool} ended with {result.status}:\n{result.stderr}"
     return result.stdout
 
 
-def run_cases(cases: Iterable[tuple[str, str, Sequence[str]]], cwd: Path) -> list[Result]:
-    """Run ``(command, path, arguments)`` command lines one after another in one process."""
-    command = [sys.executable, "-c", _CASES_SCRIPT]
-    result = run(command, cwd=cwd, stdin=json.dumps(list(cases)), PYTHONPATH=str(TOOLS))
-    assert result.status == 0, result.stderr
-    return [Result(*values) for values in json.loads(result.stdout)]
+class Forks:
+    """Processes that have Paddle at hand from the start, one at a time.
+
+    Where what happens before or while Paddle is imported matters, use :func:`run_tool`.
+    """
+
+    def __init__(self) -> None:
+        self.environment = _settings()
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", _SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TOOLS)},
+        )
+        self.pid = 0
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the process that forks; what it started goes on."""
+        self._server.communicate()
+
+    def start(self, **request: object) -> None:
+        """Start a process: ``cases``, ``cwd`` and either ``out`` or ``log``."""
+        assert self._server.stdin and self._server.stdout
+        print(json.dumps(request), file=self._server.stdin, flush=True)
+        self.pid = int(self._server.stdout.readline())
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL, if it runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for its end, 600 s at most; its status, that of a signal negative."""
+        assert self._server.stdout
+        timer = threading.Timer(600, self.kill)  # of a loaded machine
+        timer.start()
+        try:
+            return int(self._server.stdout.readline())
+        finally:
+            timer.cancel()
+
+
+_forks: list[Forks] = []
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+
+
+def run_cases(
+    cases: Iterable[tuple[str, str, Sequence[object]]], cwd: Path, fresh: bool = False
+) -> list[Result]:
+    """Run ``(command, path, arguments)`` command lines one after another in one process.
+
+    Args:
+        cases: the command lines.
+        cwd: working directory.
+        fresh: in a process with a hash seed of its own.
+    """
+    lines = [(command, path, [*map(str, arguments)]) for command, path, arguments in cases]
+    if fresh or not _forks or _forks[0].environment != _settings():
+        for forks in _forks:
+            forks.close()
+        _forks[:] = [Forks()]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out.json")
+        _forks[0].start(cases=lines, cwd=str(cwd), out=str(out))
+        status = _forks[0].wait()
+        assert status == 0, f"the process of the command lines ended with {status}"
+        return [Result(*values) for values in json.loads(out.read_text(encoding="utf-8"))]
+
+
+def run_fork(tool: str, *arguments: object, cwd: Path) -> Result:
+    """Run a tool as :func:`run_tool` does, but quicker: in a process that has Paddle already."""
+    (result,) = run_cases([(*COMMANDS[tool], arguments)], cwd)
+    return result
 
 
 def override(**values: object) -> list[str]:

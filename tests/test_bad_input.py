@@ -20,6 +20,7 @@ from helpers import (
     make_model_dir,
     override,
     run_cases,
+    run_fork,
     run_tool,
 )
 
@@ -270,7 +271,7 @@ def bad_things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runner = {"epochs": 1, "print_interval": 1, "train_batch_size": 4}
     runner.update(train_data_dir="../rows", train_reader_path="census_reader")
     make_model_dir(tmp / "listed", runner, {"feature_size": 3, "optimizer": ["adam"]})
-    result = run_tool("trainer", "-m", CONFIG, *usual(tmp, tmp / "good"), cwd=tmp)
+    result = run_fork("trainer", "-m", CONFIG, *usual(tmp, tmp / "good"), cwd=tmp)
     assert result.status == 0, result.stderr
     (tmp / "damaged" / "0").mkdir(parents=True)
     data = (tmp / "good" / "0" / "rec.pdparams").read_bytes()
@@ -355,7 +356,7 @@ def test_a_wrong_command_line_is_explained(arguments: list[str], tmp_path: Path)
 def test_an_unknown_runner_key_is_a_warning_with_the_nearest_name(bad_things: Path) -> None:
     options = usual(bad_things, bad_things / "warned")
     wrong = option("runner.print_intervall=5", "runner.qqq=1")
-    result = run_tool("infer", "-m", CONFIG, *options, *wrong, cwd=bad_things)
+    result = run_fork("infer", "-m", CONFIG, *options, *wrong, cwd=bad_things)
     assert result.status == 0
     assert len(result.sentences) == 2
     assert "runner.print_intervall" in result.sentences[0]

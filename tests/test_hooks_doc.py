@@ -12,6 +12,7 @@ import pytest
 from helpers import ROOT, Result, epoch_lines, override, run_cases
 
 PAGE = ROOT / "doc" / "model_directory.md"
+TWIN = ROOT / "doc" / "model_directory_EN.md"
 HOOKS_OF_BLOCKS = ("blocks", "task_log_odds", "task_names", "build_layer")
 ROWS = {"train": 200, "test": 50}
 
@@ -24,10 +25,11 @@ class Example(NamedTuple):
     code: str
 
 
-def examples() -> list[Example]:
-    """All code blocks of the page, in order."""
+def examples(page: Path = PAGE) -> list[Example]:
+    """All code blocks of a page, in order."""
+    added = "(?:，加进类 |, added to class )"
     blocks = re.findall(
-        r"^```\w+\n# (\S+?)(?:，加进类 (\w+))?\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S
+        rf"^```\w+\n# ([\w.]+)(?:{added}(\w+))?\n(.*?)^```", page.read_text("utf-8"), re.M | re.S
     )
     return [Example(*block) for block in blocks]
 
@@ -108,6 +110,18 @@ def test_every_example_names_its_file_and_is_short() -> None:
     for example in examples():
         if example.class_name:
             assert len(example.code.splitlines()) <= 20, example.code
+
+
+def test_the_english_page_has_the_same_code_under_the_same_headings() -> None:
+    def without_comments(page: Path) -> list[Example]:
+        return [e._replace(code=re.sub(" +# .*", "", e.code)) for e in examples(page)]
+
+    def skeleton(page: Path) -> list[tuple[str, ...]]:
+        lines = re.findall(r"^(#{1,3}|\||```\w*)( .*|\w*)$", page.read_text("utf-8"), re.M)
+        return [(mark, *re.findall("`[^`]+`", rest.split(" | ")[0])) for mark, rest in lines]
+
+    assert without_comments(TWIN) == without_comments(PAGE)
+    assert skeleton(TWIN) == skeleton(PAGE)
 
 
 def test_the_contract_alone_is_enough(by_contract: dict[str, list[Result]]) -> None:

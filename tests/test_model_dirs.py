@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from helpers import ROOT, TOOLS, Result, batch_lines, override, run, run_cases, run_tool
+from helpers import (
+    ROOT,
+    TOOLS,
+    Result,
+    batch_lines,
+    override,
+    run,
+    run_cases,
+    run_fork,
+    run_tool,
+)
 from model_dirs import make_data
 from sklearn.metrics import roc_auc_score
 
@@ -59,7 +69,9 @@ def small_batch(name: str) -> int:
     return make_data.TEST_ROWS if name == "static_only" else 7
 
 
-def train_all(folder: Path, names_and_paths: list[tuple[str, str]]) -> dict[Any, Trained]:
+def train_all(
+    folder: Path, names_and_paths: list[tuple[str, str]], fresh: bool = False
+) -> dict[Any, Trained]:
     """Train and infer each, all in one process, where modules of many have the same names."""
     cases, trained = [], {}
     for name, path in names_and_paths:
@@ -80,7 +92,7 @@ def train_all(folder: Path, names_and_paths: list[tuple[str, str]]) -> dict[Any,
             ("infer", path, ["-m", config, *load, *override(**{size: small})]),
         ]
         trained[name, path] = Trained(out, [])
-    results = iter(run_cases(cases, cwd=folder))
+    results = iter(run_cases(cases, cwd=folder, fresh=fresh))
     for run_ in trained.values():
         run_.results.extend(next(results) for _ in range(3))
     return trained
@@ -94,8 +106,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Trained]:
 
 @pytest.fixture(scope="module")
 def again(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Trained]:
-    """The same in the opposite order."""
-    return train_all(tmp_path_factory.mktemp("second"), RUNS[::-1])
+    """The same in the opposite order and under another hash seed."""
+    return train_all(tmp_path_factory.mktemp("second"), RUNS[::-1], fresh=True)
 
 
 @pytest.mark.parametrize("run_", RUNS, ids="-".join)
@@ -246,7 +258,7 @@ def test_a_network_for_whole_batches_leaves_the_rest_out(
 ) -> None:
     config = trained["static_only", "static"].folder.parent / "config.yaml"
     load = override(infer_load_path=trained["static_only", "static"].folder, infer_batch_size=7)
-    result = run_tool("static_infer", "-m", config, *load, cwd=tmp_path)
+    result = run_fork("static_infer", "-m", config, *load, cwd=tmp_path)
     assert result.status == 0
     assert len(result.sentences) == 1  # not one for each epoch
     for word in ("last 3 rows are left out", "batches of 7 rows", "runner.infer_batch_size"):
@@ -321,7 +333,7 @@ def test_workers_of_a_reader_that_shares_nothing_do_not_double_rows(
 ) -> None:
     config = copy("slots", tmp_path / "model")
     options = override(num_workers=3, model_save_path=tmp_path / "out", epochs=1)
-    result = run_tool("trainer", "-m", config, *options, cwd=tmp_path)
+    result = run_fork("trainer", "-m", config, *options, cwd=tmp_path)
     assert result.status == 0
     assert "runner.num_workers 3: 1 is used" in result.sentences[0]
     ours = Trained(tmp_path / "out", []).records("metrics.jsonl")
@@ -407,7 +419,7 @@ def test_static_training_starts_from_what_paddle_saved(tmp_path: Path) -> None:
     options = override(model_init_path=tmp_path, model_save_path=tmp_path / "out", epochs=1) + [
         "hyper_parameters.learning_rate=1e-12"
     ]
-    result = run_tool("static_trainer", "-m", config, *options, cwd=tmp_path)
+    result = run_fork("static_trainer", "-m", config, *options, cwd=tmp_path)
     assert result.status == 0, result.stderr
     ours, theirs = (
         np.load(file, allow_pickle=True)
@@ -441,7 +453,7 @@ def test_an_inference_model_every_epoch(trained: dict[Any, Trained], tmp_path: P
         save_inference_fetch_varnames="[prediction, sigmoid_0.tmp_0]",
         model_save_path=tmp_path / "out",
     )
-    result = run_tool("static_trainer", "-m", config, *options, cwd=tmp_path)
+    result = run_fork("static_trainer", "-m", config, *options, cwd=tmp_path)
     assert result.status == 0, result.stderr
     assert (tmp_path / "out" / "0" / "rec_inference.pdiparams").is_file()
     prefix = tmp_path / "out" / "1" / "rec_inference"

@@ -19,13 +19,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import yaml
-from helpers import CONFIG, ROOT, TOOLS, Result, make_model_dir, override, run_cases, run_tool
+from helpers import (
+    CONFIG,
+    ROOT,
+    TOOLS,
+    Forks,
+    Result,
+    make_model_dir,
+    override,
+    run_cases,
+    run_tool,
+)
 
 from rec_runner.checkpoint.safe_pickle import load_arrays
 
 PATHS = ("dygraph", "static")
 TRAINER = {"dygraph": "trainer", "static": "static_trainer"}
 KILLS = 20
+STARTING = 2  # of them so early that Paddle may not be there yet
 EPOCHS = 24
 # Everything that has a state: dropout, the order of the rows, moments, schedule, patience.
 SETTINGS = {
@@ -115,38 +126,41 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def train_killed(path: str, arguments: Sequence[object], cwd: Path, rng: random.Random) -> Finished:
-    """Train once in peace and once killed ``KILLS`` times."""
+    """Train once in peace and once killed ``KILLS`` times, the first few in starting up."""
     whole, killed = cwd / "whole", cwd / "killed"
-    done = run_tool(
-        TRAINER[path], "-m", CONFIG, *arguments, f"runner.model_save_path={whole}", cwd=cwd
-    )
+    arguments = ["-m", str(CONFIG), *map(str, arguments)]
+    done = run_tool(TRAINER[path], *arguments, f"runner.model_save_path={whole}", cwd=cwd)
     assert done.status == 0, done.stderr
-    command = [sys.executable, "-u", str(TOOLS / f"{TRAINER[path]}.py"), "-m", str(CONFIG)]
-    command += [*map(str, arguments), f"runner.model_save_path={killed}", "runner.resume=true"]
-    logs, kills = [], 0
-    while True:
+    arguments += [f"runner.model_save_path={killed}", "runner.resume=true"]
+    logs = [kill_in_starting(path, arguments, cwd, rng) for _ in range(STARTING)]
+    forks, status = Forks(), -signal.SIGKILL
+    while status == -signal.SIGKILL:
         log = cwd / f"log-{len(logs)}.txt"
-        with open(log, "wb") as stream:
-            process = subprocess.Popen(command, cwd=cwd, stdout=stream, stderr=subprocess.STDOUT)
-            if kills < KILLS:
-                kill_at_random(process, log, rng)
-            process.wait(timeout=100)
+        log.touch()
+        forks.start(cases=[("train", path, arguments)], cwd=str(cwd), log=str(log))
+        if len(logs) < KILLS:
+            kill_at_random(forks, log, rng)
+        status = forks.wait()
         logs.append(log.read_text(encoding="utf-8"))
-        if process.returncode != -signal.SIGKILL:
-            assert process.returncode == 0, logs[-1]
-            return Finished(whole, killed, done.stdout, logs, kills)
-        kills += 1
+    assert status == 0, logs[-1]
+    return Finished(whole, killed, done.stdout, logs, len(logs) - 1)
 
 
-def kill_at_random(process: subprocess.Popen[bytes], log: Path, rng: random.Random) -> None:
-    """SIGKILL while it starts, or some log lines and milliseconds after."""
-    if rng.random() < 0.1:
+def kill_in_starting(path: str, arguments: Sequence[str], cwd: Path, rng: random.Random) -> str:
+    """SIGKILL at any moment up to the first steps; what it had said."""
+    command = [sys.executable, "-u", str(TOOLS / f"{TRAINER[path]}.py"), *arguments]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
         time.sleep(rng.uniform(0.2, 2))
-    else:
-        lines = rng.randint(1, 7)
-        while process.poll() is None and log.read_bytes().count(b" - INFO - ") < lines:
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.03))
+        process.kill()
+        return process.stdout.read()
+
+
+def kill_at_random(process: Forks, log: Path, rng: random.Random) -> None:
+    """SIGKILL some log lines and milliseconds after the start."""
+    lines = rng.randint(1, 7)
+    while process.alive() and log.read_bytes().count(b" - INFO - ") < lines:
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.03))
     process.kill()
 
 

@@ -25,6 +25,7 @@ from helpers import (
     override,
     run,
     run_cases,
+    run_fork,
     run_tool,
     write_table,
 )
@@ -125,7 +126,7 @@ def places(folder: Path) -> list[str]:
 
 def assert_infer_reads(config: Path, folder: Path, epoch: int) -> None:
     chosen = override(infer_load_path=folder, infer_start_epoch=epoch, infer_end_epoch=epoch + 1)
-    result = run_tool("infer", "-m", config, *chosen, cwd=config.parent)
+    result = run_fork("infer", "-m", config, *chosen, cwd=config.parent)
     assert result.status == 0, result.stderr
     assert f"epoch: {epoch} done" in result.stdout
 
@@ -199,7 +200,7 @@ def test_a_second_signal_ends_it_at_once_and_leaves_the_last_checkpoint(config: 
     assert end(process)[0] == 143
     assert "0" in places(folder)
     assert_infer_reads(config, folder, 0)
-    more = run_tool(
+    more = run_fork(
         *("trainer", "-m", config, *override(model_save_path=folder, resume="true")),
         cwd=config.parent,
     )
@@ -279,14 +280,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_costs_no_earlier_checkpoint(config: Path, small_disk: Path) -> None:
     folder = small_disk / "out"
     given = {"model_save_path": folder, "epochs": 100}
-    result = run_tool("trainer", "-m", config, *override(**given), cwd=config.parent)
+    result = run_fork("trainer", "-m", config, *override(**given), cwd=config.parent)
     assert_no_space(result, folder)
     last = max(int(name) for name in places(folder) if "-" not in name)
     assert_infer_reads(config, folder, last)
     for epoch in range(last):
         shutil.rmtree(folder / str(epoch))
     given.update(epochs=last + 2, resume="true")
-    result = run_tool("trainer", "-m", config, *override(**given), cwd=config.parent)
+    result = run_fork("trainer", "-m", config, *override(**given), cwd=config.parent)
     assert result.status == 0, result.stderr
 
 
@@ -344,10 +345,10 @@ def test_no_space_at_any_moment_of_a_save(config: Path) -> None:
 def test_a_read_only_folder_is_named(config: Path, small_disk: Path) -> None:
     folder = small_disk / "out"
     arguments = ["-m", config, *override(model_save_path=folder, keep_checkpoints=1)]
-    assert run_tool("trainer", *arguments, cwd=config.parent).status == 0
+    assert run_fork("trainer", *arguments, cwd=config.parent).status == 0
     assert run(["mount", "-o", "remount,ro", str(small_disk)], config.parent).status == 0
     for more in (["runner.resume=true"], [f"runner.model_save_path={folder}/new"]):
-        result = run_tool("trainer", *arguments, *more, cwd=config.parent)
+        result = run_fork("trainer", *arguments, *more, cwd=config.parent)
         assert result.status == 1
         (sentence,) = result.sentences
         assert f"{folder}" in sentence
@@ -359,7 +360,7 @@ def test_a_folder_that_is_a_file_is_named(config: Path) -> None:
     folder = config.parent / "out"
     folder.write_text("")
     arguments = override(model_save_path=folder)
-    result = run_tool("trainer", "-m", config, *arguments, cwd=config.parent)
+    result = run_fork("trainer", "-m", config, *arguments, cwd=config.parent)
     assert result.status == 1
     (sentence,) = result.sentences
     assert f"{folder} cannot be written to: File exists" in sentence
@@ -381,7 +382,7 @@ def test_a_data_file_that_vanishes_in_mid_epoch_is_named(config: Path, path: str
     missing.write_text(text)
     assert_infer_reads(config, folder, last)
     given.update(epochs=last + 3, resume="true")
-    again = run_tool(TRAINER[path], "-m", config, *override(**given), cwd=config.parent)
+    again = run_fork(TRAINER[path], "-m", config, *override(**given), cwd=config.parent)
     assert again.status == 0, again.stderr
 
 
@@ -403,11 +404,11 @@ def test_an_epoch_whose_validation_fails_is_not_trained_again(config: Path, path
     (config.parent / "valid" / "a.txt").write_text(rows)
 
     lost.update(epochs=epoch + 2, resume="true")
-    again = run_tool(TRAINER[path], "-m", config, *override(**lost), cwd=config.parent)
+    again = run_fork(TRAINER[path], "-m", config, *override(**lost), cwd=config.parent)
     assert again.status == 0, again.stderr
     assert not [line for line in again.stdout.splitlines() if f"epoch: {epoch}, batch_id" in line]
     whole = {**given, "model_save_path": config.parent / "whole", "epochs": epoch + 2}
-    result = run_tool(TRAINER[path], "-m", config, *override(**whole), cwd=config.parent)
+    result = run_fork(TRAINER[path], "-m", config, *override(**whole), cwd=config.parent)
     assert result.status == 0, result.stderr
     last = str(epoch + 1)
     assert_same_weights(config.parent / "out" / last, config.parent / "whole" / last)
@@ -419,7 +420,7 @@ def test_a_value_too_large_for_the_encoding_is_named(config: Path, path: str) ->
         table = np.loadtxt(file, delimiter=",")
         table[:, 2:] *= 1e-3  # standardised by a thousand
         write_table(file, table)
-    result = run_tool(TRAINER[path], "-m", config, cwd=config.parent)
+    result = run_fork(TRAINER[path], "-m", config, cwd=config.parent)
     assert result.status == 0, result.stderr
     table = np.zeros((30, 8))
     table[:, 1] = np.arange(30) % 2
@@ -427,7 +428,7 @@ def test_a_value_too_large_for_the_encoding_is_named(config: Path, path: str) ->
     write_table(config.parent / "huge" / "rows.txt", table)
     scoring = {"test_data_dir": "huge", "infer_load_path": "model_output"}
     infer = {"dygraph": "infer", "static": "static_infer"}[path]
-    result = run_tool(infer, "-m", config, *override(**scoring), cwd=config.parent)
+    result = run_fork(infer, "-m", config, *override(**scoring), cwd=config.parent)
     assert result.status == 1
     said = [line for line in result.sentences if line.startswith("error:")]
     assert len(said) == 1 and "rows.txt: the value 3e+38 of feature 2 " in said[0]
@@ -435,7 +436,7 @@ def test_a_value_too_large_for_the_encoding_is_named(config: Path, path: str) ->
 
 @pytest.mark.parametrize("path", PATHS)
 def test_scores_that_are_not_numbers_are_refused(config: Path, path: str) -> None:
-    result = run_tool("trainer", "-m", config, cwd=config.parent)
+    result = run_fork("trainer", "-m", config, cwd=config.parent)
     assert result.status == 0, result.stderr
     state = load_arrays(config.parent / "model_output" / "2" / "rec.pdparams")
     state["tower.0.bias"] = np.full_like(state["tower.0.bias"], 1e3)
@@ -445,7 +446,7 @@ def test_scores_that_are_not_numbers_are_refused(config: Path, path: str) -> Non
         pickle.dump(state, stream, protocol=4)
     scoring = {"infer_load_path": "changed", "infer_start_epoch": 0, "infer_end_epoch": 1}
     infer = {"dygraph": "infer", "static": "static_infer"}[path]
-    result = run_tool(infer, "-m", config, *override(**scoring), cwd=config.parent)
+    result = run_fork(infer, "-m", config, *override(**scoring), cwd=config.parent)
     assert result.status == 1
     said = [line for line in result.sentences if line.startswith("error:")]
     assert len(said) == 1 and "NaN for row 0 (from 0)" in said[0] and "a.txt" in said[0]
@@ -627,8 +628,8 @@ def test_bad_rows_are_skipped_counted_and_shown_or_end_the_run(config: Path, pat
 def test_infer_tells_of_skipped_rows_too(config: Path) -> None:
     bad, _ = spoil(config)
     given = override(bad_rows="skip", save_steps=0, epochs=1)
-    assert run_tool("trainer", "-m", config, *given, cwd=config.parent).status == 0
-    result = run_tool("infer", "-m", config, *given, cwd=config.parent)
+    assert run_fork("trainer", "-m", config, *given, cwd=config.parent).status == 0
+    result = run_fork("infer", "-m", config, *given, cwd=config.parent)
     assert result.status == 0, result.stderr
     assert f"skipped: {len(bad)}; the first 10:" in result.stdout
 

@@ -62,15 +62,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = elsewhere / "output_model_share_bottom"  # config.yaml's, relative to the folder
     # 360 rows: the last batch holds a single one.
     scoring = override(save_predictions="true", infer_batch_size=359)
-    dygraph = Run(folder, run_ok("trainer", "-m", CONFIG, cwd=elsewhere), {})
-    dygraph.infer_log["dygraph"] = run_ok("infer", "-m", CONFIG, *scoring, cwd=elsewhere)
+    dygraph = Run(folder, run_ok("trainer", "-m", CONFIG, cwd=elsewhere, real=True), {})
+    dygraph.infer_log["dygraph"] = run_ok("infer", "-m", CONFIG, *scoring, cwd=elsewhere, real=True)
     predictions = folder / str(EPOCHS - 1) / "predictions.csv"
     predictions.rename(predictions.with_name("dygraph.csv"))
-    dygraph.infer_log["static"] = run_ok("static_infer", "-m", CONFIG, *scoring, cwd=elsewhere)
+    dygraph.infer_log["static"] = run_ok(
+        "static_infer", "-m", CONFIG, *scoring, cwd=elsewhere, real=True
+    )
 
     folder = tmp_path_factory.mktemp("static") / "output"
     save = override(model_save_path=folder)
-    static = Run(folder, run_ok("static_trainer", "-m", CONFIG.name, *save, cwd=ROOT), {})
+    static = Run(
+        folder, run_ok("static_trainer", "-m", CONFIG.name, *save, cwd=ROOT, real=True), {}
+    )
     load = override(infer_load_path=folder)
     for path in PATHS:
         static.infer_log[path] = run_ok(INFER[path], "-m", CONFIG.name, *load, cwd=ROOT)

@@ -13,8 +13,8 @@ from helpers import (
     epoch_lines,
     override,
     run_cases,
+    run_fork,
     run_ok,
-    run_tool,
     sample,
     write_table,
 )
@@ -112,7 +112,7 @@ def test_validation_rows_of_one_class_are_warned_of_once(tmp_path: Path) -> None
     write_table(tmp_path / "valid" / "rows.txt", rows)
     valid = {"valid_data_dir": tmp_path / "valid", "patience": 1, "epochs": 3}
     options = override(**valid, model_save_path="out")
-    result = run_tool("trainer", "-m", CONFIG, *options, cwd=tmp_path)
+    result = run_fork("trainer", "-m", CONFIG, *options, cwd=tmp_path)
     assert result.status == 0, result.stderr
     (sentence,) = result.sentences
     assert sentence.startswith("warning: auc of the validation rows is undefined")

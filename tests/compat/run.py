@@ -93,6 +93,7 @@ def main() -> int:
     print_table([header, *lines])
     if missing:
         print(f"not run, no interpreter found: Python {', '.join(dict.fromkeys(missing))}")
+    green = green and not (missing and options.only)  # what was asked for by name has to run
     print("green" if green else "RED")
     return 0 if green else 1
 
