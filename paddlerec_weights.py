@@ -11,6 +11,12 @@ from hyper_parameters import HyperParameters
 from input_encoding import neutral_state
 
 
+class WeightsError(ValueError):
+    """PaddleRec's weights, but not of such a network."""
+
+    user_error = True  # one sentence for the user, not a traceback
+
+
 def convert_state_dict(
     state: Mapping[str, np.ndarray], settings: HyperParameters
 ) -> dict[str, np.ndarray]:
@@ -28,7 +34,7 @@ def convert_state_dict(
         name to array, keys of :meth:`net.ShareBottomLayer.state_dict`.
 
     Raises:
-        ValueError: an array is missing, or the tasks' shapes differ.
+        WeightsError: an array is missing, or the tasks' shapes differ.
     """
     if not {"bottom.weight", "tower_0.weight"} <= state.keys():
         return dict(state)
@@ -37,7 +43,7 @@ def convert_state_dict(
     for layer in ("bottom", *layers):
         for key in (f"{layer}.weight", f"{layer}.bias"):
             if key not in state:
-                raise ValueError(f"it has PaddleRec's bottom.weight, but no {key}")
+                raise WeightsError(f"it has PaddleRec's bottom.weight, but no {key}")
     kind, bins = settings.numeric_encoding, settings.piecewise_bins
     weight = state["bottom.weight"]
     converted = neutral_state(len(weight), kind, bins)
@@ -55,7 +61,7 @@ def _stacked(state: Mapping[str, np.ndarray], layer: str, kind: str, task_num: i
     first, shape = f"{layer}_0.{kind}", np.shape(state[f"{layer}_0.{kind}"])
     for key, array in arrays.items():
         if array.shape != shape:
-            raise ValueError(
+            raise WeightsError(
                 f"{key} has shape {list(array.shape)}, and {first} has {list(shape)}: "
                 "this network's tasks are alike"
             )

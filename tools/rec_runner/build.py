@@ -133,7 +133,9 @@ def load_weights_into(engine: Engine, weights: Mapping[str, np.ndarray], name: s
     """
     try:
         state = call_hook(engine.model, "convert_state_dict", weights, default=weights)
-    except UserError as error:
-        raise UserError(f"checkpoint {name}: {error}") from error
+    except Exception as error:
+        if getattr(error, "user_error", False):
+            raise UserError(f"checkpoint {name}: {error}") from error
+        raise
     own = engine.state_dict()
     engine.set_state_dict(match(state, own, name, whole=engine.whole_checkpoints))

@@ -84,7 +84,7 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
                 f"the end is one past the last, so {start + 1} or more was expected"
             )
         # Without an end, at least the first has to be there.
-        epochs = range(start, max([start, *there]) + 1 if end is None else end)
+        epochs = list(range(start, max([start, *there]) + 1 if end is None else end))
     missing = next((epoch for epoch in epochs if epoch not in there), None)
     if missing is not None or not epochs:
         wanted = "any epoch" if missing is None else f"epoch {missing}"
@@ -97,7 +97,7 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     for epoch in stale:
         fate = "is scored" if epoch in epochs else "is left out"
         warn(f"checkpoint {checkpoints.folder / str(epoch)} is an earlier run's and {fate}")
-    return list(epochs)
+    return epochs
 
 
 def _warn_of_other_tasks(fingerprint: Mapping[str, Any], config: Config, folder: Path) -> None:

@@ -195,9 +195,8 @@ class TrainJob:
     def _finish_last_save(self, progress: Progress) -> None:
         """Do what a kill may have kept the last save from, once its checkpoint stood."""
         self.checkpoints.finalize(progress)
-        last = self.checkpoints.folder / str(progress.epoch - 1)
-        if progress.batch == 0 and self.engine.lacks(last):
-            self.engine.finish_epoch(last)
+        if progress.batch == 0:
+            self.engine.finish_epoch(self.folder / str(progress.epoch - 1))
 
     def _finish_epoch(self, epoch: int, last_batch: LastBatch) -> None:
         folder = self.folder / str(epoch)

@@ -57,12 +57,9 @@ class ModelDir:
         """Whether the code that has been loaded from the folder names a key of the config."""
         word = re.compile(rf"{re.escape(key)}\b")
         own = [m for m in list(sys.modules.values()) if _lies_in(m, self.path)]
-        files = [Path(m.__file__) for m in own if getattr(m, "__file__", None)]
-        return any(
-            word.search(file.read_text(encoding="utf-8", errors="replace"))
-            for file in files
-            if file.suffix == ".py"
-        )
+        files = [Path(getattr(module, "__file__", None) or "") for module in own]
+        sources = [file for file in files if file.suffix == ".py"]
+        return any(word.search(f.read_text(encoding="utf-8", errors="replace")) for f in sources)
 
     def load(self, module: str, class_name: str, scores: bool = False) -> Any:
         """A class of one of the folder's modules.

@@ -145,8 +145,8 @@ class RowCache:
             if fits:
                 count, examples = skipped()
                 manifest = {"arrays": entries, "files": files, "skipped": [count, list(examples)]}
-                manifest["own_crc32"] = _own_checksum(manifest)
-                write_json(aside / "manifest.json", manifest)
+                signed = {**manifest, "own_crc32": _own_checksum(manifest)}
+                write_json(aside / "manifest.json", signed)
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.replace(aside, self.path)
         except OSError as error:
@@ -172,7 +172,7 @@ def _append(file: Any, array: np.ndarray, entry: dict[str, Any]) -> None:
 
 def _checksum(array: np.ndarray) -> int:
     """CRC-32 of an array, read in pieces so that a signal need not wait for all of it."""
-    data, checksum = memoryview(array).cast("B"), 0
+    data, checksum = array.data.cast("B"), 0
     for start in range(0, len(data), _PIECE):
         checksum = zlib.crc32(data[start : start + _PIECE], checksum)
     return checksum

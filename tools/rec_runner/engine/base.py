@@ -86,9 +86,9 @@ class Engine(ABC):
 
     @abstractmethod
     def score(self, window: Window) -> Outcome | None:
-        """Score a window without training; None where it was left out, see :meth:`leave_out`."""
+        """Score a window without training; None where an incomplete last batch was left out."""
 
-    def leave_out(
+    def _leave_out(
         self, window: Window, error: UserError, attempt: Callable[[Window], object]
     ) -> None:
         """Leave out a last incomplete batch that a network made for whole ones cannot take.
@@ -171,11 +171,7 @@ class Engine(ABC):
         return None
 
     def finish_epoch(self, folder: Path) -> None:  # noqa: B027 - may stay empty
-        """Add what else the config asks for to an epoch's checkpoint folder."""
-
-    def lacks(self, folder: Path) -> bool:
-        """Whether a checkpoint folder has not all of what :meth:`finish_epoch` adds."""
-        return False
+        """Add what else the config asks for to an epoch's checkpoint folder, unless it is there."""
 
     def data_loader(self) -> Any:
         """The model's own loader of batches, see ``StaticEngine``."""

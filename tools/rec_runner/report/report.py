@@ -125,10 +125,12 @@ class Cost:
     """Time since the last log line, split into reading and the rest."""
 
     def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
         self._start = time.perf_counter()
         self._reading = 0.0
-        self._batches = 0
-        self._rows = 0
+        self._batches = self._rows = 0
 
     def add(self, reading: float, batches: int, rows: int) -> None:
         """Count a window: seconds spent waiting for it, its batches and rows."""
@@ -145,7 +147,7 @@ class Cost:
             f"avg_batch_cost: {seconds / batches:.5f} sec, "
             f"avg_samples: {self._rows / batches:.5f}, ips: {self._rows / seconds:.2f} ins/s"
         )
-        self.__init__()
+        self._restart()
         return text
 
 

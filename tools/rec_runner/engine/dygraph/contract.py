@@ -56,7 +56,7 @@ class DygraphEngine(DygraphBase):
         try:
             metrics, values = self._infer(window, self.metrics.metrics)
         except UserError as error:
-            self.leave_out(
+            self._leave_out(
                 window, error, lambda whole: self._infer(whole, self._new_metrics().metrics)
             )
             return None

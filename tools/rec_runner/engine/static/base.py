@@ -122,11 +122,8 @@ class StaticBase(Engine):
         rates = [name for name in names if is_rate(name)]
         return float(self._get(rates[0]).reshape(-1)[0]) if rates else None
 
-    def lacks(self, folder: Path) -> bool:
-        return self.config.runner("use_inference") and not is_exported(folder)
-
     def finish_epoch(self, folder: Path) -> None:
-        if self.config.runner("use_inference"):
+        if self.config.runner("use_inference") and not is_exported(folder):
             program = self._inference_program()
             with static.scope_guard(self.scope):
                 export(program, self.executor, self.config, folder)

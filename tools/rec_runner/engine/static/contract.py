@@ -133,7 +133,7 @@ class StaticEngine(StaticBase):
                 self._built(self._build_score_program)
             return self._outcome(window, True, run)
         except UserError as error:
-            self.leave_out(window, error, self._try)
+            self._leave_out(window, error, self._try)
             return None
 
     def _try(self, window: Window) -> None:
