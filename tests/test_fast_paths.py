@@ -112,6 +112,44 @@ def test_encoded_rows_are_kept_only_where_the_encoding_stays() -> None:
         assert len(calls) == calls_wanted
 
 
+@pytest.mark.parametrize("disk", [False, True])
+def test_whatever_else_a_reader_names_goes_with_its_rows(tmp_path: Path, disk: bool) -> None:
+    class Weighted(Rows):
+        """Blocks are mappings; a weight is twice the row's number."""
+
+        def blocks(self):
+            for features, labels, file in super().blocks():
+                yield {"features": features, "labels": labels, "weights": 2 * labels, "file": file}
+
+    (tmp_path / "rows.txt").write_text("1")
+    for _ in range(1 + disk):
+        cache = RowCache(tmp_path, [str(tmp_path / "rows.txt")], "settings") if disk else None
+        source = BlockSource(Weighted, 32, "rows", 5, 333, cache_bytes=1 << 20, disk=cache)
+        source.encode_with(lambda features: features + 1, keep=True)
+        for _ in range(2):
+            windows = list(source.windows(1, 0, [(10, 1)]))
+            numbers = np.concatenate([window.arrays["labels"] for window in windows])
+            weights = np.concatenate([window.arrays["weights"] for window in windows])
+            features = np.concatenate([window.arrays["features"] for window in windows])
+            assert np.array_equal(weights, 2 * numbers)
+            assert np.array_equal(features[:, :1], 3 * numbers + 1)
+            assert {window.files for window in windows} == {("rows.txt",)}
+            assert len(numbers) == 1000 and windows[1].part(1, 2).arrays["weights"].shape == (32, 1)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (np.zeros((3, 2)), "it should yield named arrays, and yielded a ndarray"),
+        ({"features": np.zeros((3, 2))}, "features, labels and more"),
+        ((np.zeros((3, 2)), np.zeros((2, 1))), "all equally long"),
+    ],
+)
+def test_a_block_that_is_none_is_said(block: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        named_block(block, "rows.txt")
+
+
 def test_prefetch_passes_errors_on_and_stops_when_its_consumer_does() -> None:
     def failing():
         yield 1

@@ -33,11 +33,10 @@ UNDOCUMENTED = (
 EXCUSED = {
     "os._exit": "documented",
     "pickle._Unpickler": "the unpickler written in Python: only its opcodes can be replaced",
-    "self._lock._context": "filelock tells only there whether a lock holds a file",
+    "lock._context": "filelock tells only there whether a lock holds a file",
+    "self._lock._context": "the same",
 }
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_make"}  # of named tuples
-# What does not hold yet, by test. To be emptied.
-NOT_YET: dict[str, set[str]] = {}
 
 ALL = sorted(
     file
@@ -54,10 +53,9 @@ def name_of(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
 
 
-def hold(found: set[str], test: str) -> None:
-    """No violation but those that are known."""
-    new = sorted(found - NOT_YET.get(test, set()))
-    assert not new, "\n".join(new)
+def hold(found: set[str]) -> None:
+    """No violation."""
+    assert not found, "\n".join(sorted(found))
 
 
 def script(path: str) -> ModuleType:
@@ -84,7 +82,7 @@ def test_each_folder_says_in_a_sentence_what_lives_there_and_is_small() -> None:
             found.add(f"{name}: the docstring of __init__.py is one sentence on one line")
         if len(list(folder.glob("[!_]*.py"))) > MODULES_IN_A_FOLDER:
             found.add(f"{name}: more than {MODULES_IN_A_FOLDER} modules")
-    hold(found, "folders")
+    hold(found)
 
 
 def test_imports_between_rooms_run_one_way(drawing: ModuleType) -> None:
@@ -97,7 +95,7 @@ def test_imports_between_rooms_run_one_way(drawing: ModuleType) -> None:
         for other in others
         if order.index(other) >= order.index(room) and other != drawing.MODEL
     }
-    hold(found, "order")
+    hold(found)
 
 
 def test_tools_and_model_directory_import_nothing_of_each_other() -> None:
@@ -108,7 +106,7 @@ def test_tools_and_model_directory_import_nothing_of_each_other() -> None:
         for module in imported(TREES[file])
         if module.split(".")[0] in tops[file.parent == ROOT] - {"__init__"}
     }
-    hold(found, "sides")
+    hold(found)
 
 
 def test_nothing_private_of_paddle_is_used_outside_its_room() -> None:
@@ -128,7 +126,7 @@ def test_nothing_private_of_paddle_is_used_outside_its_room() -> None:
                 private = re.match(r"_(?!_)", attribute) and attribute not in own
                 if private and f"{owner}.{attribute}" not in EXCUSED:
                     found.add(f"{name_of(file)}: {owner}.{attribute}")
-    hold(found, "paddle")
+    hold(found)
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -179,7 +177,7 @@ def test_modules_classes_and_functions_are_short() -> None:
                 long = sum(not m.name.startswith("_") for m in methods) > PUBLIC_METHODS
             if long and not re.search(r"# long: .", head):
                 found.add(f"{name_of(file)}: {node.name}")
-    hold(found, "long")
+    hold(found)
 
 
 def test_the_picture_is_of_the_sources(drawing: ModuleType) -> None:
@@ -201,7 +199,7 @@ def test_files_that_a_page_names_are_there(page: str) -> None:
     ]
     missing = {name for name in named if not any((folder / name).exists() for folder in folders)}
     assert named
-    hold(missing, "pages")
+    hold(missing)
 
 
 def test_hosted_checks_are_those_of_make() -> None:

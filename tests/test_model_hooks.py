@@ -131,7 +131,7 @@ def test_statistics_that_came_with_weights_are_kept() -> None:
     [
         ({"train_data_dir": "nowhere"}, "FileNotFoundError: .*nowhere"),
         ({"train_reader_path": "no_such_reader"}, "ModuleNotFoundError: .*no_such_reader"),
-        ({"train_data_dir": "tests"}, "RowError: .*py:1: row has 2 columns"),
+        ({"train_data_dir": "tests"}, r"RowError: .*py:1: row has \d+ columns"),
         ({"train_data_dir": "empty"}, "ValueError: expected rows of 499 features, found none"),
     ],
     ids=["no_folder", "no_reader", "no_numbers", "no_rows"],
