@@ -18,9 +18,9 @@ quickstart: .venv/.ready
 	@echo
 	@echo "The model of each epoch is in output_model_share_bottom/, its metrics beside it. What next:"
 	@echo "  . .venv/bin/activate"
-	@echo "  python -u tools/trainer.py -m $(CONFIG) -o runner.valid_share=0.2 runner.patience=3   # keep the best epoch"
 	@echo "  python -u tools/infer.py -m $(CONFIG) -o runner.save_predictions=true   # a score for each row"
-	@echo "  sh datasets/census/run.sh   # the whole data set, for config_bigdata.yaml"
+	@echo "  python -m pip install matplotlib && python tools/plot.py output_model_share_bottom"
+	@echo "  sh datasets/census/run.sh && python -u tools/static_trainer.py -m config_bigdata.yaml"
 	@echo "README.md (README_EN.md in English) has the rest: data of your own, plots, all settings."
 
 lint: .venv/.ready-dev

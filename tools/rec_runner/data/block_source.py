@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from rec_runner.system.errors import RunError, UserError
 MAX_WINDOW_BYTES = 4 << 20
 
 
+@dataclass(eq=False)
 class BlockSource(Source):
     """Rows of a reader that has ``blocks()``, cut into windows of batches.
 
@@ -36,27 +38,17 @@ class BlockSource(Source):
         disk: where parsed rows are kept between runs; None keeps none.
     """
 
-    def __init__(
-        self,
-        make_dataset: Callable[[], Any],
-        batch_size: int,
-        name: str,
-        shuffle_seed: int | None = None,
-        chunk_rows: int = 1 << 15,
-        cache_bytes: int = 0,
-        keep: Callable[[int, int], np.ndarray] | None = None,
-        kept: str = "",
-        disk: RowCache | None = None,
-    ) -> None:
-        self.make_dataset = make_dataset
-        self.batch_size = batch_size
-        self.name = name
-        self.shuffle_seed = shuffle_seed
-        self.chunk_rows = chunk_rows
-        self.cache_bytes = cache_bytes
-        self.keep = keep
-        self.kept = kept
-        self.disk = disk
+    make_dataset: Callable[[], Any]
+    batch_size: int
+    name: str
+    shuffle_seed: int | None = None
+    chunk_rows: int = 1 << 15
+    cache_bytes: int = 0
+    keep: Callable[[int, int], np.ndarray] | None = None
+    kept: str = ""
+    disk: RowCache | None = None
+
+    def __post_init__(self) -> None:
         self._encode: Callable[[np.ndarray], np.ndarray] | None = None
         self._keep_encoded = False
         self._read = 0

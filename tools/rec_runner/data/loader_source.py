@@ -7,6 +7,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Callable
 
 import numpy as np
@@ -21,6 +22,7 @@ from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
 
+@dataclass(eq=False)
 class LoaderSource(Source):
     """Batches of any ``RecDataset``, as ``paddle.io.DataLoader`` makes them.
 
@@ -33,21 +35,12 @@ class LoaderSource(Source):
         shuffle_seed: seed of the order of a map-style reader; None keeps the reader's.
     """
 
-    def __init__(
-        self,
-        make_dataset: Callable[[], Any],
-        batch_size: int | None,
-        name: str,
-        drop_last: bool,
-        num_workers: int,
-        shuffle_seed: int | None = None,
-    ) -> None:
-        self.make_dataset = make_dataset
-        self.batch_size = batch_size
-        self.name = name
-        self.drop_last = drop_last
-        self.num_workers = num_workers
-        self.shuffle_seed = shuffle_seed
+    make_dataset: Callable[[], Any]
+    batch_size: int | None
+    name: str
+    drop_last: bool
+    num_workers: int
+    shuffle_seed: int | None = None
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
@@ -130,6 +123,7 @@ class LoaderSource(Source):
         return 1
 
 
+@dataclass(eq=False)
 class CustomSource(Source):
     """Batches of a loader that the static model itself makes.
 
@@ -141,14 +135,10 @@ class CustomSource(Source):
             rows than the first.
     """
 
-    name = "create_data_loader"
-
-    def __init__(
-        self, make_loader: Callable[[], Iterable[Any]], owner: Any, drop_last: bool
-    ) -> None:
-        self.make_loader = make_loader
-        self.owner = owner
-        self.drop_last = drop_last
+    make_loader: Callable[[], Iterable[Any]]
+    owner: Any
+    drop_last: bool
+    name: str = "create_data_loader"
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()

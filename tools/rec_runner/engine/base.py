@@ -75,6 +75,11 @@ class Engine(ABC):
             self.metrics = TaskMetrics(call(model, "task_names", config))
         # Readers and models may draw from either, for negative samples for instance.
         seed_all(self.seed)
+        self._set_up()
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """Build the network, and the metrics where they are the model's own."""
 
     @abstractmethod
     def start_training(self, steps_per_epoch: int | None) -> None:

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from rec_runner.config import Config
 from rec_runner.contract.guard import call, check_returned
-from rec_runner.contract.model_dir import ModelDir
 from rec_runner.engine.base import Engine
 from rec_runner.paddle_api.device import select_device
 from rec_runner.paddle_api.slots import rename_slots, schedule_of, slot_names, slots_to_come
@@ -21,16 +19,13 @@ class DygraphBase(Engine):
 
     graph = "dygraph"
 
-    def __init__(
-        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
-    ) -> None:
-        super().__init__(model_dir, config, model, training)
+    def _set_up(self) -> None:
         paddle.disable_static()
-        select_device(config)
+        select_device(self.config)
         paddle.seed(self.seed)
-        self.net = call(model, "create_model", config)
+        self.net = call(self.model, "create_model", self.config)
         is_layer = isinstance(self.net, paddle.nn.Layer)
-        check_returned(model, "create_model", self.net, is_layer, "a paddle.nn.Layer")
+        check_returned(self.model, "create_model", self.net, is_layer, "a paddle.nn.Layer")
         self.optimizer: Any = None
 
     def start_training(self, steps_per_epoch: int | None) -> None:

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from rec_runner.config import Config
 from rec_runner.contract.guard import call, check_returned, foreign
-from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import norms
 from rec_runner.engine.base import Outcome, step_seed
@@ -23,11 +21,11 @@ from rec_runner.system.errors import UserError
 class DygraphEngine(DygraphBase):
     """Drives any ``dygraph_model.py`` by the contract alone, a batch at a time."""
 
-    def __init__(
-        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
-    ) -> None:
-        super().__init__(model_dir, config, model, training)
-        self.metrics: ModelMetrics = self._new_metrics()
+    metrics: ModelMetrics
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self.metrics = self._new_metrics()
 
     def _new_metrics(self) -> ModelMetrics:
         with foreign(self.model, "create_metrics"):

@@ -11,8 +11,6 @@ import numpy as np
 import paddle
 from paddle import static
 
-from rec_runner.config import Config
-from rec_runner.contract.model_dir import ModelDir
 from rec_runner.engine.base import Engine
 from rec_runner.engine.static.export import chosen, export, is_exported
 from rec_runner.engine.static.program import Program, build_by_contract
@@ -34,21 +32,13 @@ class StaticBase(Engine):
     graph = "static"
     auc_states = False
 
-    def __init__(
-        self, model_dir: ModelDir, config: Config, model: Any, training: bool = True
-    ) -> None:
-        super().__init__(model_dir, config, model, training)
+    def _set_up(self) -> None:
         paddle.enable_static()
         use_representation(old=False)
         self._make_executor()
         self.train_program: Any = None  # a Program, once there is one
         self.score_program: Any = None
         self._weights: dict[str, str] = {}  # a checkpoint's name of a weight to its variable's
-        self._prepare()
-
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Build the programs that are needed before training, and set :attr:`_weights`."""
 
     def _make_executor(self) -> None:
         self.scope = static.Scope()

@@ -32,7 +32,8 @@ class BlockStaticEngine(StaticBase):
     metrics: TaskMetrics
     steps_schedule = True
 
-    def _prepare(self) -> None:
+    def _set_up(self) -> None:
+        super()._set_up()
         with Program().building(), foreign(self.model, "create_feeds"):
             feature_shape = self.model.create_feeds()[0].shape
         self.encode_program = Program()

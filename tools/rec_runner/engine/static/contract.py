@@ -38,7 +38,8 @@ class StaticEngine(StaticBase):
     old one.
     """
 
-    def _prepare(self) -> None:
+    def _set_up(self) -> None:
+        super()._set_up()
         # PaddleRec's own checkpoints of training hold more than inference needs.
         self.whole_checkpoints = False
         self._other_ways = [AUC_STATES, OLD] if has_two_representations() else []
