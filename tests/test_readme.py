@@ -37,7 +37,7 @@ import numpy as np
 import pytest
 import yaml
 from census_rows import generate
-from helpers import ROOT, Result, epoch_lines, paddlerec_state
+from helpers import ROOT, Result, epoch_lines, paddlerec_state, run
 
 from hyper_parameters import SECTION, HyperParameters
 from rec_runner.keys import RUNNER_KEYS
@@ -470,3 +470,16 @@ def test_every_link_leads_somewhere(readme: str) -> None:
         if not target.startswith("http"):
             assert not file or (ROOT / file).is_file(), target
             assert not anchor or anchor in anchors, target
+
+
+def test_the_inference_model_is_used_as_told(shell: Shell, failures: list[str]) -> None:
+    blocks = {
+        block
+        for readme in READMES
+        for block in re.findall(r"^```python\n(.*?)^```$", text(readme), re.M | re.S)
+    }
+    (block,) = blocks  # the same in both
+    result = run([sys.executable, "-c", block], cwd=shell.folder)
+    assert result.status == 0, result.stderr
+    for task in ("income", "marital"):
+        assert re.search(rf"^probability_{task} \[\S+ \S+\]$", result.stdout, re.M)
