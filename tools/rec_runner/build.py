@@ -14,6 +14,7 @@ from rec_runner.contract.guard import foreign
 from rec_runner.contract.hooks import call_hook, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.engine.base import Engine
+from rec_runner.keys import BOTH, BY_NAME
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
@@ -94,29 +95,29 @@ def warn_unused(graph: str, phase: str, config: Config, engine: Engine, reader: 
         engine: what runs the model.
         reader: class ``RecDataset``, None where the model makes its batches.
     """
-    by_contract, training = not engine.reads_blocks, phase == "train"
-    exports = config.runner("use_inference")
+    by_contract = not engine.reads_blocks
     hooks = by_contract and "is for directories with our hooks of whole blocks"
     no_reader = reader is None and "is not for reader_type CustomizeDataLoader"
-    no_export = training and not exports and "needs runner.use_inference"
+    no_export = not config.runner("use_inference") and "needs runner.use_inference"
     workers = not by_contract and "is for readers without blocks(), here the tool reads by itself"
     unused = {
-        "save_predictions": not training and by_contract and "needs a model with our hooks",
-        "use_inference": training and graph != "static" and "is for the static trainer",
+        "save_predictions": by_contract and "needs a model with our hooks",
+        "use_inference": graph != "static" and "is for the static trainer",
         "save_inference_feed_varnames": no_export,
         "save_inference_fetch_varnames": no_export,
         "cache_dir": hooks,
         "cache_mb": hooks,
-        "shuffle_buffer": training and hooks,
+        "shuffle_buffer": hooks,
         "bad_rows": hooks,
         "bad_rows_cap": hooks,
         "num_workers": no_reader or workers,
-        "shuffle": training and no_reader,
-        "test_data_dir": not training and no_reader,
+        "shuffle": no_reader,
+        "test_data_dir": no_reader,
         "reader_type": graph != "static" and "is for the static tools, this one takes the reader",
     }
     for name, reason in unused.items():
-        if reason and config.is_set(name) and not engine.model_dir.mentions(f"runner.{name}"):
+        given = BY_NAME[name].phase in (phase, BOTH) and config.is_set(name)
+        if reason and given and not engine.model_dir.mentions(f"runner.{name}"):
             warn(f"{config['yaml_path']}: runner.{name} has no effect here: it {reason}")
 
 

@@ -15,6 +15,6 @@ class UserError(Exception):
 
 
 class RunError(UserError):
-    """The world failed in mid-run (disk full, file vanished): one sentence, exit status 1."""
+    """The machine failed a run (disk full, file vanished): one sentence, exit status 1."""
 
     exit_status = 1
