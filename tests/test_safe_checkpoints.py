@@ -308,7 +308,7 @@ def test_a_crafted_manifest_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_signed_manifest_cannot_name_other_files(tmp_path: Path) -> None:
-    manifest = {"progress": vars(Progress()), "facts": {}, "saved_at": 1.0}
+    manifest = {"progress": vars(Progress()), "fingerprint": {}, "saved_at": 1.0}
     manifest["sha256"] = {"/dev/zero": "0"}
     manifest["own_sha256"] = own_checksum(manifest)
     (tmp_path / "rec.json").write_text(json.dumps(manifest))

@@ -63,7 +63,7 @@ def write(folder: Path, snapshot: Snapshot, notes: Mapping[str, Any]) -> None:
     manifest = plain_json(
         {
             "progress": asdict(snapshot.progress),
-            "facts": snapshot.fingerprint,  # the name it has in all checkpoints on disk
+            "fingerprint": snapshot.fingerprint,
             "saved_at": time.time(),
             "sha256": checksums,
             **notes,
@@ -95,7 +95,7 @@ def read(folder: Path, manifest: dict[str, Any]) -> Snapshot:
         read_weights(folder / WEIGHTS),
         load_arrays(folder / OPTIMIZER),
         load_arrays(folder / STATE) if STATE in manifest["sha256"] else {},
-        manifest["facts"],
+        manifest["fingerprint"],
     )
 
 
@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if manifest["own_sha256"] != own_checksum(manifest):
             raise ValueError("its checksum is not the one noted")
         Progress(**manifest["progress"])
-        for name, kind in (("facts", dict), ("sha256", dict), ("saved_at", float)):
+        for name, kind in (("fingerprint", dict), ("sha256", dict), ("saved_at", float)):
             if not isinstance(manifest[name], kind):
                 raise TypeError(f"{name} is not a {kind.__name__}")
         if not manifest["sha256"].keys() <= {WEIGHTS, OPTIMIZER, STATE}:

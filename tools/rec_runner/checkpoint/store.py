@@ -52,7 +52,7 @@ class Checkpoints:
     def fingerprint(self, epoch: int) -> dict[str, Any]:
         """What a checkpoint notes of its run, see ``resume.run_fingerprint``; perhaps nothing."""
         with suppress(UserError):
-            return format.read_manifest(self.folder / str(epoch))["facts"]
+            return format.read_manifest(self.folder / str(epoch))["fingerprint"]
         return {}
 
     def best_epoch(self) -> int | None:
