@@ -168,7 +168,7 @@ def test_an_auc_is_exact_where_bins_are_too_coarse(rng: np.random.Generator) -> 
     """Rare events: all predictions within one of the 4096 bins that Paddle counts in."""
     import paddle
 
-    from rec_runner.metrics.rows import with_exact_aucs
+    from rec_runner.metrics.auc_rows import with_exact_aucs
 
     labels = rng.random(2000) < 0.3
     scores = (1e-4 * rng.random(2000) + 1e-5 * labels).astype(np.float32)

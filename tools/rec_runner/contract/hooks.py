@@ -1,7 +1,7 @@
 """The hooks: methods that a model directory may have beyond PaddleRec's contract.
 
-``doc/model_directory.md`` explains each with an example. This module alone knows which there are,
-whether a directory has one, and how one is called.
+``doc/model_directory.md`` explains each with an example. This module alone knows which there are
+and whether a directory has one; ``guard.py`` knows how its code is called.
 """
 
 from __future__ import annotations

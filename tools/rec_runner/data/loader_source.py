@@ -1,4 +1,7 @@
-"""Batches of any reader that keeps the contract, through Paddle's DataLoader."""
+"""Batches of any reader that keeps the contract, as Paddle's DataLoader makes them.
+
+The DataLoader itself is used where ``runner.num_workers`` asks for worker processes.
+"""
 
 from __future__ import annotations
 

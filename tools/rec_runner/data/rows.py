@@ -6,8 +6,9 @@
     window  consecutive batches of an epoch, handed to an engine at once, so that nothing but
             training happens between them (Keras calls the idea ``steps_per_execution``)
 
-Two sources give windows: ``BlockSource`` of readers that have the ``blocks()`` hook, and
-``LoaderSource`` of any other, a batch a window.
+Three sources give windows: ``BlockSource`` where reader and model have the hooks of whole blocks;
+``LoaderSource`` of any other reader, and ``CustomSource`` of a static model's own loader, a batch a
+window.
 """
 
 from __future__ import annotations

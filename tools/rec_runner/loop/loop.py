@@ -1,12 +1,16 @@
 """The training loop and the evaluation loop, once for both graphs and every model.
 
-for epoch in epochs:
-for window in source.windows(epoch):        # some batches at a time
-outcome = engine.train(window)          # losses; the engine's metrics count the rows
-meter.add(outcome)
-log, save in mid-epoch, stop            # where the plan says so
-evaluate(engine, valid_source)              # where there are rows to validate on
-checkpoints.save(...)                       # then what else belongs beside it
+The training loop, in pseudo-code::
+
+    for epoch in epochs:
+        for window in source.windows(epoch):        # some batches at a time
+            outcome = engine.train(window)          # losses; the engine's metrics count the rows
+            meter.add(outcome)
+            log, save in mid-epoch, stop            # where the plan says so
+        evaluate(engine, valid_source)              # where there are rows to validate on
+        checkpoints.save(...)                       # then what else belongs beside it
+
+A loss or a weight that is not finite is ``finite.py``'s to deal with.
 """
 
 from __future__ import annotations

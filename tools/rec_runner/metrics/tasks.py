@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,21 @@ from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.binned import BinnedAuc
 
 RUNNING_LIMIT = 12.0  # log-odds
-_KINDS = {"auc": auc, "logloss": log_loss}
+
+
+class Kind(NamedTuple):
+    """A metric of a task.
+
+    Attributes:
+        measure: from labels ``[n]`` and log-odds ``[n]`` to its value, None where it is undefined.
+        lower_is_better: its direction.
+    """
+
+    measure: Callable[[np.ndarray, np.ndarray], float | None]
+    lower_is_better: bool
+
+
+KINDS = {"auc": Kind(auc, False), "logloss": Kind(log_loss, True)}
 
 
 class TaskMetrics(Metrics):
@@ -54,9 +68,9 @@ class TaskMetrics(Metrics):
         """``auc_<task>`` of every task, then ``logloss_<task>``; None where undefined."""
         labels, log_odds = self.labels, self.log_odds
         return {
-            f"{kind}_{name}": measure(labels[:, task], log_odds[:, task])
-            for kind, measure in _KINDS.items()
-            for task, name in enumerate(self.task_names)
+            f"{name}_{task_name}": kind.measure(labels[:, task], log_odds[:, task])
+            for name, kind in KINDS.items()
+            for task, task_name in enumerate(self.task_names)
         }
 
     def running(self) -> dict[str, float | None]:
@@ -68,8 +82,9 @@ class TaskMetrics(Metrics):
         return {f"auc_{name}": b.value() for name, b in zip(self.task_names, self._binned)}
 
     def lower_is_better(self, name: str) -> bool:
-        """A task's name tells nothing; the kind stands before it."""
-        return name.partition("_")[0] != "auc"
+        """As its kind, which stands before the task; what is none is the loss."""
+        kinds = [kind for key, kind in KINDS.items() if f"{name}_".startswith(f"{key}_")]
+        return kinds[0].lower_is_better if kinds else True
 
     def last_batch(self, rows: int) -> dict[str, np.ndarray]:
         """Its ``labels`` and ``log_odds``, ``[rows, T]``."""

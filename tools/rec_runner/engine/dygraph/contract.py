@@ -13,7 +13,7 @@ from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import norms
 from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.dygraph.base import DygraphBase
-from rec_runner.metrics.own import ModelMetrics
+from rec_runner.metrics.model_metrics import ModelMetrics
 from rec_runner.paddle_api.slots import step_optimizer
 from rec_runner.system.errors import UserError
 

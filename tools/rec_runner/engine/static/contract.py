@@ -16,7 +16,7 @@ from rec_runner.engine.arrays import norms
 from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.static.base import StaticBase, is_rate
 from rec_runner.engine.static.program import Program
-from rec_runner.metrics.own import FetchedMetrics, loss_name
+from rec_runner.metrics.model_metrics import FetchedMetrics, loss_name
 from rec_runner.paddle_api.representation import (
     has_two_representations,
     type_name,
