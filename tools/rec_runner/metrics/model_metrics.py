@@ -9,8 +9,8 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
-from rec_runner.metrics.base import MAX_SHOWN, Metrics, array_of, plain, sounds_like_error
 from rec_runner.metrics.auc_rows import AucRows, ExactAuc, with_exact_aucs
+from rec_runner.metrics.base import MAX_SHOWN, Metrics, array_of, plain, sounds_like_error
 
 _SCORES = tuple(getattr(paddle.metric, n) for n in ("Auc", "Accuracy", "Precision", "Recall"))
 Counters = Mapping[str, np.ndarray]
