@@ -1,4 +1,4 @@
-"""What the benchmarks share: rows to run on, tools as processes, spread, tables, JSON, machine."""
+"""What the benchmarks share: rows to run on, tools as processes, spread, tables, results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -21,7 +22,7 @@ from typing import Any, Callable, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools"
 HERE = Path(__file__).resolve().parent
-UCI_TRAIN_ROWS = 199_523
+PATHS = ("eager", "static")
 PACKAGES = ("paddlepaddle", "numpy", "pyarrow", "scikit-learn", "torch")
 
 
@@ -34,61 +35,51 @@ class Data(NamedTuple):
 
     Attributes:
         train: training rows.
-        valid: validation rows, or None: a tenth of the training rows then.
+        valid: validation rows; if there is no such folder, a tenth of the training rows.
         test: test rows.
         label: what the rows are, without a path of this machine.
     """
 
     train: Path
-    valid: Path | None
+    valid: Path
     test: Path
     label: str
 
     def overrides(self) -> list[str]:
         """``key=value`` of the tools' ``-o`` for these folders."""
         pairs = [f"runner.train_data_dir={self.train}", f"runner.test_data_dir={self.test}"]
-        if self.valid is not None:
+        if self.valid.is_dir():
             return [*pairs, f"runner.valid_data_dir={self.valid}"]
         return [*pairs, "runner.valid_data_dir=null", "runner.valid_share=0.1"]
 
 
-def find_data(root: Path | None, scratch: Path) -> Data:
+def find_data(root: Path | None) -> Data:
     """The rows to run on.
 
     Args:
-        root: folder with ``train_all``, ``test_all`` and perhaps ``valid_all``; None looks into
-            ``datasets/census``, then encodes the raw rows of ``../shared/census``, and otherwise
-            takes the sample in ``data``.
-        scratch: folder for rows that have to be encoded first.
+        root: folder with ``train_all``, ``test_all`` and perhaps ``valid_all``, or its
+            ``train_all``; by default ``datasets/census``, and where that is not prepared the
+            sample in ``data``.
 
     Raises:
-        BenchmarkError: ``root`` lacks a folder, or the rows could not be encoded.
+        BenchmarkError: the folder lacks one of them.
     """
-    prepared, shared = ROOT / "datasets" / "census", ROOT.parent / "shared" / "census"
-    label = "a part of UCI's rows" if root is None else f"rows of {root.resolve().name}"
-    if root is None and (prepared / "train_all").is_dir():
-        root = prepared
-    elif root is None and (shared / "census-income.data.gz").exists():
-        script = prepared / "prepare.py"
-        run([sys.executable, script, "--raw-dir", shared, "--out-dir", scratch])
-        root, label = scratch, "a part of UCI's rows (shared/census)"
-    if root is None:
-        sample = ROOT / "data"
-        train, valid, test = sample / "train", None, sample / "test"
-        label = "the synthetic sample in data"
-    else:
+    census, names = ROOT / "datasets" / "census", ("train_all", "valid_all", "test_all")
+    if root is not None:
         root = root.resolve()
-        train, test = root / "train_all", root / "test_all"
-        valid = root / "valid_all" if (root / "valid_all").is_dir() else None
-    for folder in (train, test):
+        root = root.parent if root.name == "train_all" else root
+        label = f"rows of {root.name}"
+    elif (census / "train_all").is_dir():
+        root, label = census, "rows of UCI's Census-Income"
+    else:
+        root, names, label = ROOT / "data", ("train", "valid", "test"), "the synthetic sample"
+    folders = [root / name for name in names]
+    for folder in (folders[0], folders[2]):
         if not folder.is_dir():
             raise BenchmarkError(f"{folder} is not a folder of encoded rows")
-    rows = count_rows(train)
-    label = "all of UCI's rows" if rows == UCI_TRAIN_ROWS else label
-    counts = [f"{rows:,} to train on"]
-    counts += [f"{count_rows(valid):,} to validate on"] if valid else []
-    counts += [f"{count_rows(test):,} to test on"]
-    return Data(train, valid, test, f"{label}: {', '.join(counts)}")
+    uses = zip(folders, ("train on", "validate on", "test on"))
+    counts = [f"{count_rows(folder):,} to {use}" for folder, use in uses if folder.is_dir()]
+    return Data(*folders, f"{label}: {', '.join(counts)}")
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -106,74 +97,76 @@ def count_rows(folder: Path) -> int:
     return rows
 
 
+def standard_rows(config: Any, *keys: str) -> list[tuple[Any, Any]]:
+    """Features and labels of folders, for a side that wants all of them in memory.
+
+    Args:
+        config: a loaded config.
+        keys: its keys of the folders. Columns that hold more than 0 and 1 are standardised by
+            what they hold in the first.
+
+    Returns:
+        for each folder float64 ``[n, F]`` and float32 ``[n, T]``.
+    """
+    import numpy as np
+
+    from csv_blocks import Layout, read_blocks
+    from hyper_parameters import HyperParameters
+
+    settings = HyperParameters.from_config(config)
+    layout = Layout(settings.feature_size, settings.label_columns)
+    found = []
+    for key in keys:
+        blocks = list(read_blocks(data_files(config.model_dir / config.required(key)), layout))
+        columns = list(zip(*blocks))[:2]
+        found.append([np.concatenate(arrays) for arrays in columns])
+    first = found[0][0]
+    numeric = ((first != 0) & (first != 1)).any(axis=0)
+    mean = np.where(numeric, first.mean(axis=0, dtype=np.float64), 0.0)
+    deviation = first.std(axis=0, dtype=np.float64)
+    scale = np.where(numeric & (deviation > 0), deviation, 1.0)
+    return [((features - mean) / scale, labels) for features, labels in found]
+
+
 class Ended(NamedTuple):
     """How a process ended: wall seconds with its start-up, and its peak memory."""
 
     seconds: float
     peak_mb: float
-    stdout: str
-
-
-def child_environment() -> dict[str, str]:
-    """This process's environment, the repository's modules importable."""
-    paths = [str(TOOLS), str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def run(command: Sequence[Any], cwd: Path | None = None) -> Ended:
     """Run a command to its end.
 
     Its peak memory is its own: Linux counts from the parent's peak, which is why the benchmarks'
-    main processes import nothing large.
+    main processes import nothing large before.
 
     Raises:
         BenchmarkError: it failed; gives the last line that it wrote to stderr.
     """
     command = [str(part) for part in command]
     start = time.perf_counter()
-    with subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=child_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=errors)
         try:
-            stdout, stderr, usage = _communicate(process)
-        except BaseException:
-            process.kill()
-            raise
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        lines = stderr.strip().splitlines() or ["nothing on stderr"]
-        name = " ".join(Path(part).name for part in command[1:4])
-        raise BenchmarkError(f"{name} ended with {process.returncode}: {lines[-1]}")
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            process.kill()  # where waiting was broken off
+        seconds = time.perf_counter() - start
+        if status:
+            errors.seek(0)
+            lines = errors.read().strip().splitlines() or ["nothing on stderr"]
+            name = " ".join(Path(part).name for part in command[1:4])
+            code = os.waitstatus_to_exitcode(status)
+            raise BenchmarkError(f"{name} ended with {code}: {lines[-1]}")
     kilobyte = 1 if sys.platform == "darwin" else 1024
-    return Ended(seconds, usage.ru_maxrss * kilobyte / 2**20, stdout)
-
-
-def _communicate(process: subprocess.Popen[str]) -> tuple[str, str, Any]:
-    """Output of a process and, by ``wait4``, what it used."""
-    texts: dict[str, str] = {}
-    streams = {"out": process.stdout, "err": process.stderr}
-    threads = [
-        threading.Thread(target=lambda n=name, s=stream: texts.update({n: s.read()}), daemon=True)
-        for name, stream in streams.items()
-    ]
-    for thread in threads:
-        thread.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    for thread in threads:
-        thread.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return texts["out"], texts["err"], usage
+    return Ended(seconds, usage.ru_maxrss * kilobyte / 2**20)
 
 
 def run_tool(tool: str, config: Path, overrides: Sequence[str], cwd: Path) -> Ended:
     """Run ``tools/<tool>.py`` in a working directory of its own."""
-    pairs = ["-o", *overrides] if overrides else []
-    return run([sys.executable, "-u", TOOLS / f"{tool}.py", "-m", config, *pairs], cwd=cwd)
+    command = [sys.executable, "-u", TOOLS / f"{tool}.py", "-m", config, "-o", *overrides]
+    return run(command, cwd=cwd)
 
 
 def read_records(file: Path) -> list[dict[str, Any]]:
@@ -192,17 +185,12 @@ def spread(values: Iterable[float]) -> dict[str, Any]:
     }
 
 
-def show_spread(found: Mapping[str, Any] | None, digits: int | None = None) -> str:
-    """``median (min–max)``; by default with about three digits. A single value stands alone."""
+def show_spread(found: Mapping[str, Any] | None, digits: int = 2) -> str:
+    """``median (min–max)``; a single value stands alone."""
     if found is None:
         return "–"
-    if digits is None:
-        size = abs(found["median"])
-        digits = 0 if size >= 100 else 1 if size >= 10 else 2
-    texts = [f"{found[name]:,.{digits}f}" for name in ("median", "min", "max")]
-    if len(found["values"]) == 1:
-        return texts[0]
-    return f"{texts[0]} ({texts[1]}–{texts[2]})"
+    median, least, most = (f"{found[name]:,.{digits}f}" for name in ("median", "min", "max"))
+    return median if len(found["values"]) == 1 else f"{median} ({least}–{most})"
 
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -213,37 +201,28 @@ def mean_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others are numbers."""
-    rows = [columns, *rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-    lines = [
-        "| " + " | ".join(_aligned(cell, w, i) for i, (cell, w) in enumerate(zip(row, widths)))
-        for row in rows
-    ]
-    rule = "| " + " | ".join("-" * (w - (i > 0)) + ":" * (i > 0) for i, w in enumerate(widths))
-    return "\n".join(f"{line} |" for line in [lines[0], rule, *lines[1:]]) + "\n"
-
-
-def _aligned(cell: str, width: int, index: int) -> str:
-    return cell.rjust(width) if index else cell.ljust(width)
+    lines = [columns, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    text = ""
+    for first, *others in lines:
+        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        text += f"| {' | '.join(cells)} |\n"
+    return text
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores and the versions that decide the figures."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        names = [line for line in cpuinfo.splitlines() if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {"processor": model, "cores": os.cpu_count(), "versions": versions}
+    return {"processor": processor, "cores": os.cpu_count(), "versions": versions}
 
 
 def show_machine(facts: Mapping[str, Any]) -> str:
@@ -252,22 +231,93 @@ def show_machine(facts: Mapping[str, Any]) -> str:
     return f"{facts['processor']}, {facts['cores']} cores; {versions}"
 
 
-def write_aside(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+def write_text(file: Path | None, text: str) -> None:
+    """Write a file whole or not at all; None writes nothing."""
+    if file is None:
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}.part")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, file)
 
 
-def write_json(file: Path, content: Any) -> None:
-    """Write JSON for people and programs."""
-    write_aside(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+def write_json(file: Path | None, content: Any) -> None:
+    """Write JSON for people and programs; None writes nothing."""
+    write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def publish(
+    options: argparse.Namespace,
+    results: Mapping[str, Any],
+    report: Callable[[Any], str],
+    draw: Callable[[Any, Any], None] | None = None,
+) -> None:
+    """Print the results of a benchmark and write what its options ask for.
+
+    Args:
+        options: of a parser of :func:`arguments`.
+        results: what was measured; the machine is added.
+        report: makes Markdown of the results.
+        draw: draws them on a matplotlib figure.
+
+    Raises:
+        BenchmarkError: a chart was asked for, and matplotlib is not installed.
+    """
+    results = {"machine": machine(), **results}
+    print(f"{report(results)}\nMachine: {show_machine(results['machine'])}.")
+    write_json(options.json, results)
+    if draw is None or options.png is None:
+        return
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BenchmarkError("--png needs matplotlib, which is not installed") from error
+    figure = Figure(layout="constrained")
+    draw(results, figure)
+    options.png.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.png, dpi=120)
 
 
 def say(message: str) -> None:
     """A line of progress on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+def arguments(doc: str, json_help: str = "the figures") -> argparse.ArgumentParser:
+    """The parser of a benchmark, with the options that all have."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help=json_help)
+    return parser
+
+
+def arguments_of_turns(doc: str, repeats: int) -> argparse.ArgumentParser:
+    """As :func:`arguments`, for a benchmark that measures in turns and draws a chart."""
+    parser = arguments(doc)
+    parser.add_argument(
+        "--repeats", type=positive, default=repeats, help=f"turns of everything ({repeats})"
+    )
+    parser.add_argument("--quick", action="store_true", help="one turn, few rows")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="a chart (needs matplotlib)")
+    return parser
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says which rows to run on."""
+    parser.add_argument(
+        "--data-root",
+        "--data",
+        dest="data",
+        type=Path,
+        metavar="DIR",
+        help="folder with train_all, valid_all, test_all (datasets/census, else the sample)",
+    )
+
+
+def positive(text: str) -> int:
+    """Type of an argparse option that takes a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"should be a whole number of at least 1, got {text}")
+    return int(text)
 
 
 def list_of(known: Iterable[str]) -> Callable[[str], list[str]]:

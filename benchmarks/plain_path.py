@@ -17,7 +17,14 @@ from typing import Any
 
 import numpy as np
 import paddle
+from common import data_files
 from paddle.io import DataLoader, IterableDataset
+
+from hyper_parameters import HyperParameters
+from rec_runner.config import load_config
+from rec_runner.contract.model_dir import ModelDir
+
+INFER_BATCH = 32  # PaddleRec's
 
 
 class PlainDataset(IterableDataset):
@@ -54,54 +61,36 @@ class PlainEager:
 
     Args:
         config: flat config.
-        model: a ``DygraphModel``.
+        model_dir: whose ``DygraphModel`` it is.
+        training: train the network; otherwise score.
     """
 
-    def __init__(self, config: Mapping[str, Any], model: Any) -> None:
+    def __init__(self, config: Mapping[str, Any], model_dir: ModelDir, training: bool) -> None:
         self.config = config
-        self.model = model
-        self.net = model.create_model(config)
-        self.optimizer = model.create_optimizer(self.net, config)
-        self.metrics, self.names = model.create_metrics()
+        self.training = training
+        self.model = model_dir.load("dygraph_model", "DygraphModel")()
+        self.net = self.model.create_model(config)
+        if not training:
+            self.net.eval()
+        self.optimizer = self.model.create_optimizer(self.net, config)
+        self.metrics, self.names = self.model.create_metrics()
+        self.printed: Mapping[str, paddle.Tensor] = {}
 
-    def train(self, dataset: PlainDataset, batch_size: int, print_interval: int) -> float:
-        """Seconds of one epoch."""
-        start = time.perf_counter()
-        self.net.train()
-        for metric in self.metrics:
-            metric.reset()
-        for index, batch in enumerate(_loader(dataset, batch_size)):
-            loss, self.metrics, values = self.model.train_forward(
-                self.net, self.metrics, batch, self.config
-            )
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.clear_grad()
-            if index % print_interval == 0:
-                shown = {name: float(value) for name, value in values.items()}
-                self._log(index, shown)
-        self._log("done", {})
-        return time.perf_counter() - start
+    def run(self, batch: list[paddle.Tensor]) -> None:
+        """Train on a batch, or score it."""
+        if not self.training:
+            with paddle.no_grad():
+                self.model.infer_forward(self.net, self.metrics, batch, self.config)
+            return
+        loss, _, self.printed = self.model.train_forward(self.net, self.metrics, batch, self.config)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.clear_grad()
 
-    def score(self, dataset: PlainDataset, batch_size: int, print_interval: int) -> float:
-        """Seconds of one pass over the test rows."""
-        start = time.perf_counter()
-        self.net.eval()
-        for metric in self.metrics:
-            metric.reset()
-        with paddle.no_grad():
-            for index, batch in enumerate(_loader(dataset, batch_size)):
-                self.metrics, _ = self.model.infer_forward(
-                    self.net, self.metrics, batch, self.config
-                )
-                if index % print_interval == 0:
-                    self._log(index, {})
-        self._log("done", {})
-        return time.perf_counter() - start
-
-    def _log(self, index: Any, values: Mapping[str, float]) -> None:
+    def values(self) -> dict[str, float]:
+        """What a log line shows."""
         metrics = {name: m.accumulate() for name, m in zip(self.names, self.metrics)}
-        _print(index, {**metrics, **values})
+        return {**metrics, **{name: float(value) for name, value in self.printed.items()}}
 
 
 class PlainStatic:
@@ -109,49 +98,74 @@ class PlainStatic:
 
     Args:
         config: flat config.
-        model: a ``StaticModel``.
+        model_dir: whose ``StaticModel`` it is.
         training: build the network to train it; otherwise to score.
     """
 
-    def __init__(self, config: Mapping[str, Any], model: Any, training: bool) -> None:
+    def __init__(self, config: Mapping[str, Any], model_dir: ModelDir, training: bool) -> None:
         paddle.enable_static()
+        model = model_dir.load("static_model", "StaticModel")(config)
         self.main, startup = paddle.static.Program(), paddle.static.Program()
         with paddle.static.program_guard(self.main, startup), paddle.utils.unique_name.guard():
             feeds = model.create_feeds(is_infer=not training)
-            fetches = model.net(feeds) if training else model.infer_net(feeds)
+            self.fetches = model.net(feeds) if training else model.infer_net(feeds)
             if training:
                 model.create_optimizer()
-        self.names = list(fetches)
-        self.fetches = list(fetches.values())
         self.feeds = [variable.name for variable in feeds]
         self.executor = paddle.static.Executor(paddle.CPUPlace())
         self.scope = paddle.static.Scope()
-        with paddle.static.scope_guard(self.scope):
-            self.executor.run(startup)
+        self.executor.run(startup, scope=self.scope)
 
-    def run(self, dataset: PlainDataset, batch_size: int, print_interval: int) -> float:
-        """Seconds of one pass."""
+    def run(self, batch: list[Any]) -> None:
+        """Train on a batch, or score it."""
+        feed, fetches = dict(zip(self.feeds, batch)), list(self.fetches.values())
+        self.fetched = self.executor.run(self.main, feed, fetches, scope=self.scope)
+
+    def values(self) -> dict[str, float]:
+        """What a log line shows."""
+        return {name: float(np.ravel(v)[0]) for name, v in zip(self.fetches, self.fetched)}
+
+
+class Side:
+    """The sides plain_eager and plain_static; see ``worker.py``.
+
+    It reads text in every epoch, so a pass over some of the rows says all.
+
+    Args:
+        name: ``plain_eager`` or ``plain_static``.
+        config: config file.
+        overrides: ``key=value`` of the tools' ``-o``.
+    """
+
+    def __init__(self, name: str, config: Path, overrides: Sequence[str]) -> None:
+        # A network that starts from loaded weights does not read all rows for its statistics first.
+        self.config = load_config(str(config), [*overrides, "runner.model_init_path=none"])
+        kind = PlainEager if name == "plain_eager" else PlainStatic
+        model_dir = ModelDir(self.config.model_dir)
+        self.trained = kind(self.config, model_dir, training=True)
+        self.scored = kind(self.config, model_dir, training=False)
+
+    def train(self, plain_rows: int) -> dict[str, float]:
+        """Rows per second over the first ``plain_rows`` rows."""
+        batch = self.config.required("train_batch_size")
+        rate = self._rate(self.trained, "train_data_dir", plain_rows, batch)
+        return {"steady": rate, "first": rate}
+
+    def infer(self, plain_rows: int) -> dict[str, float]:
+        """As :meth:`train`, at PaddleRec's batch size, and at the ``same`` as the other sides."""
+        small = self._rate(self.scored, "test_data_dir", plain_rows, INFER_BATCH)
+        batch = min(self.config.required("infer_batch_size"), plain_rows)
+        same = self._rate(self.scored, "test_data_dir", plain_rows, batch)
+        return {"memory": small, "disk": small, "text": small, "same": same}
+
+    def _rate(self, path: PlainEager | PlainStatic, folder: str, rows: int, size: int) -> float:
+        files = data_files(self.config.model_dir / self.config.required(folder))
+        dataset = PlainDataset(files, HyperParameters.from_config(self.config).label_columns, rows)
         start = time.perf_counter()
-        with paddle.static.scope_guard(self.scope):
-            for index, batch in enumerate(_loader(dataset, batch_size)):
-                values = self.executor.run(
-                    self.main, feed=dict(zip(self.feeds, batch)), fetch_list=self.fetches
-                )
-                if index % print_interval == 0:
-                    first = [float(np.ravel(value)[0]) for value in values]
-                    _print(index, dict(zip(self.names, first)))
-        return time.perf_counter() - start
-
-    train = run
-    score = run
-
-
-def _loader(dataset: PlainDataset, batch_size: int) -> DataLoader:
-    return DataLoader(
-        dataset, batch_size=batch_size, places=paddle.CPUPlace(), drop_last=True, num_workers=0
-    )
-
-
-def _print(index: Any, values: Mapping[str, float]) -> None:
-    pairs = ", ".join(f"{name}: {value:.6f}" for name, value in values.items())
-    print(f"epoch: 0, batch_id: {index}, {pairs}", flush=True)
+        loader = DataLoader(dataset, batch_size=size, places=paddle.CPUPlace(), drop_last=True)
+        for index, batch in enumerate(loader):
+            path.run(batch)
+            if index % self.config.required("print_interval") == 0:
+                pairs = ", ".join(f"{name}: {value:.6f}" for name, value in path.values().items())
+                print(f"epoch: 0, batch_id: {index}, {pairs}", flush=True)
+        return rows // size * size / (time.perf_counter() - start)

@@ -17,7 +17,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,21 +24,25 @@ from common import (
     ROOT,
     BenchmarkError,
     Data,
+    add_data,
+    arguments,
     find_data,
     finish,
     list_of,
     machine,
     markdown_table,
     mean_deviation,
+    positive,
     read_records,
-    run,
     run_tool,
     say,
     show_machine,
+    show_spread,
     spread,
-    write_aside,
     write_json,
+    write_text,
 )
+from worker import Worker
 
 TASKS = ("income", "marital")
 TOOLS = {"eager": ("trainer", "infer"), "static": ("static_trainer", "static_infer")}
@@ -96,77 +99,46 @@ PAPER = {
 PAPER_NOTE = (
     "MMoE paper: Ma et al. 2018, *Modeling Task Relationships in Multi-task Learning with "
     "Multi-gate Mixture-of-Experts*, table 1; quoted, trained there on the full training half "
-    "and scored on other rows."
+    "and scored on other rows.\n"
 )
-
-
-class Job(NamedTuple):
-    """One network to train and score."""
-
-    recipe: str
-    path: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """For progress lines and as a key of the results."""
-        return f"{self.recipe} {self.path} {self.seed}"
 
 
 def main() -> None:
     """Run what was asked for, merge it with what the JSON file holds, print the table."""
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
-        data = find_data(options.data_root, Path(scratch) / "census")
-        results = _opened(options.json, data)
-        for model in (name for name in options.only if name in BASELINES):
-            results["baselines"][model] = _baseline(model, data)
-            _save(options.json, results)
-        jobs = [
-            Job(recipe, path, seed)
-            for seed in range(1, options.seeds + 1)
-            for recipe in options.only
-            if recipe in RECIPES
-            for path in options.paths
-        ]
-        extra = tuple(options.override)
-
-        def train(job: Job) -> None:
-            folder = Path(scratch) / job.name.replace(" ", "-")
-            found = _network(job, data, folder, extra, alone=options.jobs == 1)
-            results["networks"].pop(job.name, None)  # the newest come last
-            results["networks"][job.name] = found
-            _save(options.json, results)
-
-        with ThreadPoolExecutor(options.jobs) as pool:
-            futures = [pool.submit(train, job) for job in jobs]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    data = find_data(options.data)
+    results = _opened(options.json, data)
+    for model in (name for name in options.only if name in BASELINES):
+        with Worker(model, ROOT / "config_bigdata.yaml", data.overrides()) as worker:
+            results["baselines"][model] = worker.ask("score")
+        say(f"{model}: {_scores(results['baselines'][model]['test'])}")
+        write_json(options.json, results)
+    jobs = [
+        (recipe, path, seed)
+        for seed in range(1, options.seeds + 1)
+        for recipe in options.only
+        if recipe in RECIPES
+        for path in options.paths
+    ]
+    for recipe, path, seed in jobs:
+        name = f"{recipe} {path} {seed}"
+        found = _network(recipe, path, seed, data, options.override)
+        say(f"{name}: {_scores(found['test'][found['best_epoch']])}")
+        results["networks"].pop(name, None)  # the newest come last
+        results["networks"][name] = found
+        write_json(options.json, results)
     text = report(results)
     print(text, end="")
-    if options.markdown:
-        write_aside(options.markdown, text)
+    write_text(options.markdown, text)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = [*RECIPES, *BASELINES]
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 1 to SEEDS (5)")
-    parser.add_argument("--paths", type=list_of(TOOLS), default=list(TOOLS), help="eager,static")
-    parser.add_argument(
-        "--only", type=list_of(names), default=names, help=f"rows to run: {','.join(names)}"
-    )
-    parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="folder with train_all, valid_all, test_all"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="processes at a time (1; more spoils the seconds)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="results; added to if it exists")
+    parser = arguments(__doc__, "results; added to if it exists")
+    add_data(parser)
+    names, paths = [*RECIPES, *BASELINES], list(TOOLS)
+    parser.add_argument("--seeds", type=positive, default=5, help="seeds 1 to SEEDS (5)")
+    parser.add_argument("--paths", type=list_of(paths), default=paths, help=",".join(paths))
+    parser.add_argument("--only", type=list_of(names), default=names, help=",".join(names))
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table")
     parser.add_argument(
         "-o",
@@ -176,130 +148,90 @@ def _options() -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="set in every recipe, to try a change",
     )
-    options = parser.parse_args()
-    if options.seeds < 1 or options.jobs < 1:
-        parser.error("--seeds and --jobs should be at least 1")
-    return options
+    return parser.parse_args()
 
 
 def _opened(file: Path | None, data: Data) -> dict[str, Any]:
     """Results of an earlier run on the same rows, or empty ones."""
-    results: dict[str, Any] = {
-        "machine": machine(),
-        "data": data.label,
-        "networks": {},
-        "baselines": {},
-    }
-    if file is None or not file.exists():
-        return results
-    try:
-        earlier = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BenchmarkError(f"{file} is not JSON: {error}") from error
-    if earlier.get("data") != data.label:
-        raise BenchmarkError(f"{file} holds results of other rows: {earlier.get('data')}")
-    results["baselines"] = earlier["baselines"]
-    results["networks"] = earlier["networks"]
-    return results
+    results: dict[str, Any] = {"networks": {}, "baselines": {}}
+    if file is not None and file.exists():
+        try:
+            results = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BenchmarkError(f"{file} is not JSON: {error}") from error
+        if results.get("data") != data.label:
+            raise BenchmarkError(f"{file} holds results of other rows: {results.get('data')}")
+    return {**results, "machine": machine(), "data": data.label}
 
 
-def _save(file: Path | None, results: Mapping[str, Any]) -> None:
-    if file is not None:
-        write_json(file, results)
-
-
-def _network(
-    job: Job, data: Data, folder: Path, extra: Sequence[str], alone: bool
-) -> dict[str, Any]:
+def _network(name: str, path: str, seed: int, data: Data, extra: Sequence[str]) -> dict[str, Any]:
     """Train and score one network."""
-    recipe = RECIPES[job.recipe]
-    folder.mkdir(parents=True)
+    recipe, (trainer, infer) = RECIPES[name], TOOLS[path]
     config = ROOT / recipe.config
-    common = [*data.overrides(), *recipe.overrides, *extra, f"runner.seed={job.seed}"]
-    trainer, infer = TOOLS[job.path]
-    saved = ["runner.model_save_path=model", "runner.keep_checkpoints=null"]
-    trained = run_tool(trainer, config, [*common, *saved], cwd=folder)
-    scored = run_tool(
-        infer,
-        config,
-        [*common, "runner.infer_load_path=model", "runner.infer_start_epoch=0"],
-        cwd=folder,
-    )
-    valid = [r for r in read_records(folder / "model" / "metrics.jsonl") if r["phase"] == "valid"]
-    test = read_records(folder / "model" / "infer_metrics.jsonl")
-    means = [statistics.fmean(record[f"auc_{task}"] for task in TASKS) for record in valid]
-    best = means.index(max(means))
-    by_epoch = {r["epoch"]: [r[f"auc_{task}"] for task in TASKS] for r in test}
-    found = {
-        "recipe": job.recipe,
-        "path": job.path,
-        "seed": job.seed,
-        "settings": _settings(recipe, extra),
-        "best_epoch": best,
-        "valid": means,
-        "test": [by_epoch[epoch] for epoch in sorted(by_epoch)],
+    common = [*data.overrides(), *recipe.overrides, *extra, f"runner.seed={seed}"]
+    common += ["runner.model_save_path=model", "runner.keep_checkpoints=null"]
+    common += ["runner.infer_load_path=model", "runner.infer_start_epoch=0"]
+    with tempfile.TemporaryDirectory(prefix="quality-") as folder:
+        trained = run_tool(trainer, config, common, cwd=Path(folder))
+        run_tool(infer, config, common, cwd=Path(folder))
+        records = read_records(Path(folder) / "model" / "metrics.jsonl")
+        scored = read_records(Path(folder) / "model" / "infer_metrics.jsonl")
+    valid = [statistics.fmean(_aucs(r)) for r in records if r["phase"] == "valid"]
+    # Results of a recipe that was another then are not averaged with these.
+    settings = repr([config.read_text(encoding="utf-8"), recipe.overrides, extra])
+    return {
+        "recipe": name,
+        "path": path,
+        "seed": seed,
+        "settings": hashlib.sha256(settings.encode()).hexdigest()[:12],
+        "best_epoch": valid.index(max(valid)),
+        "valid": valid,
+        "test": [_aucs(record) for record in scored],
         "train_seconds": trained.seconds,
-        "infer_seconds": scored.seconds,
-        "alone": alone,
     }
-    scores = ", ".join(f"{task} {auc:.4f}" for task, auc in zip(TASKS, found["test"][best]))
-    say(
-        f"{job.name}: epoch {best} of {len(means)}, {scores}; "
-        f"trainer {trained.seconds:.1f} s, infer {scored.seconds:.1f} s"
-    )
-    return found
 
 
-def _settings(recipe: Recipe, extra: Sequence[str]) -> str:
-    """A digest of what decides a recipe, so that results of another are not averaged with it."""
-    text = "\n".join([(ROOT / recipe.config).read_text(encoding="utf-8"), *recipe.overrides])
-    return hashlib.sha256("\n".join([text, *extra]).encode()).hexdigest()[:12]
+def _aucs(record: Mapping[str, float]) -> list[float]:
+    return [record[f"auc_{task}"] for task in TASKS]
 
 
-def _baseline(model: str, data: Data) -> dict[str, Any]:
-    script = Path(__file__).with_name("baselines.py")
-    config = ROOT / "config_bigdata.yaml"
-    command = [sys.executable, script, model, "-m", config, "-o", *data.overrides()]
-    found = json.loads(run(command).stdout)
-    scores = [found["test"][task] for task in TASKS]
-    say(f"{model}: {', '.join(f'{t} {s:.4f}' for t, s in zip(TASKS, scores))}")
-    return {"test": scores, "seconds": found["seconds"]}
+def _scores(aucs: Sequence[float]) -> str:
+    return ", ".join(f"{task} {auc:.4f}" for task, auc in zip(TASKS, aucs))
 
 
 def report(results: Mapping[str, Any]) -> str:
     """The results as Markdown: the table, what to read from it, where it was run."""
-    trees = results["baselines"].get("trees", {}).get("test")
+    baselines = results["baselines"]
+    trees = baselines.get("trees", {}).get("test")
     columns = ["trained on the same rows", "path", *(f"{task} AUC" for task in TASKS)]
     columns += [*(f"{task} − trees" for task in TASKS), "best epoch", "seconds", "seeds"]
     rows: list[list[str]] = []
     notes: list[str] = []
     for key, recipe in RECIPES.items():
         for path in TOOLS:
-            found = _runs(results["networks"], key, path)
-            if found:
-                rows.append(_network_row(recipe.title, path, found, trees))
-                if recipe.to_the_end:
-                    notes.append(_end_note(recipe.title, path, found))
-                if key == "fast":
-                    notes.append(_seconds_note(path, found, results["baselines"]))
+            runs = _runs(results["networks"], key, path)
+            if not runs:
+                continue
+            rows.append([recipe.title, path, *_network_cells(runs, trees)])
+            if recipe.to_the_end:
+                notes.append(f"{recipe.title}, {path}: {_end_note(runs)}")
+            if key == "fast":
+                notes.append(f"{recipe.title}, {path}: {_seconds_note(runs, baselines)}")
     for key, title in BASELINES.items():
-        found = results["baselines"].get(key)
-        if found:
-            scores = [f"{score:.4f}" for score in found["test"]]
-            gaps = _gaps(found["test"], trees)
-            rows.append([title, "", *scores, *gaps, "", f"{found['seconds']:.0f}", "1"])
+        if key in baselines:
+            scores, seconds = baselines[key]["test"], baselines[key]["seconds"]
+            cells = [*(f"{score:.4f}" for score in scores), *_gaps(scores, trees)]
+            rows.append([title, "", *cells, "", f"{seconds:.0f}", "1"])
     for title, scores in PAPER.items():
         rows.append([title, "", *(f"{score:.4f}" for score in scores), "", "", "", "", ""])
-    head = [
-        "Mean ± standard deviation over seeds of the test AUC at the epoch chosen on validation;",
-        "seconds: the median wall time of training, start-up included.",
-        f"Rows: {results['data']}.",
-        f"Machine: {show_machine(results['machine'])}.",
-    ]
-    parts = ["\n".join(head), markdown_table(columns, rows).rstrip()]
-    if notes:
-        parts.append("\n".join(f"- {note}" for note in notes))
-    return "\n\n".join([*parts, PAPER_NOTE]) + "\n"
+    head = (
+        "Mean ± standard deviation over seeds of the test AUC at the epoch chosen on validation;\n"
+        "seconds: the median wall time of training, start-up included.\n"
+        f"Rows: {results['data']}.\n"
+        f"Machine: {show_machine(results['machine'])}.\n"
+    )
+    listed = "".join(f"- {note}\n" for note in notes)
+    return "\n".join(filter(None, [head, markdown_table(columns, rows), listed, PAPER_NOTE]))
 
 
 def _runs(networks: Mapping[str, Any], recipe: str, path: str) -> list[dict[str, Any]]:
@@ -308,22 +240,15 @@ def _runs(networks: Mapping[str, Any], recipe: str, path: str) -> list[dict[str,
     return [r for r in found if r["settings"] == found[-1]["settings"]]
 
 
-def _network_row(
-    title: str, path: str, runs: Sequence[Mapping[str, Any]], trees: Sequence[float] | None
-) -> list[str]:
-    best = [r["test"][r["best_epoch"]] for r in runs]
-    statistics_ = [mean_deviation([scores[i] for scores in best]) for i in range(len(TASKS))]
-    cells = [_plus_minus(mean, deviation) for mean, deviation in statistics_]
-    epochs = [r["best_epoch"] for r in runs]
-    span = f"{min(epochs)}–{max(epochs)}" if min(epochs) < max(epochs) else str(epochs[0])
-    seconds = [r["train_seconds"] for r in runs if r["alone"]]
-    time = f"{statistics.median(seconds):.0f}" if seconds else "–"
-    gaps = _gaps([mean for mean, _ in statistics_], trees)
-    return [title, path, *cells, *gaps, span, time, str(len(runs))]
-
-
-def _plus_minus(mean: float, deviation: float) -> str:
-    return f"{mean:.4f}" if deviation != deviation else f"{mean:.4f} ± {deviation:.4f}"
+def _network_cells(runs: Sequence[Mapping[str, Any]], trees: Sequence[float] | None) -> list[str]:
+    best = [run["test"][run["best_epoch"]] for run in runs]
+    found = [mean_deviation(scores) for scores in zip(*best)]
+    means = [mean for mean, _ in found]
+    cells = [f"{mean:.4f} ± {deviation:.4f}".replace(" ± nan", "") for mean, deviation in found]
+    epochs = sorted({run["best_epoch"] for run in runs})
+    span = "–".join(dict.fromkeys([str(epochs[0]), str(epochs[-1])]))
+    seconds = statistics.median(run["train_seconds"] for run in runs)
+    return [*cells, *_gaps(means, trees), span, f"{seconds:.0f}", str(len(runs))]
 
 
 def _gaps(scores: Sequence[float], trees: Sequence[float] | None) -> list[str]:
@@ -332,27 +257,24 @@ def _gaps(scores: Sequence[float], trees: Sequence[float] | None) -> list[str]:
     return [f"{score - tree:+.4f}" for score, tree in zip(scores, trees)]
 
 
-def _end_note(title: str, path: str, runs: Sequence[Mapping[str, Any]]) -> str:
+def _end_note(runs: Sequence[Mapping[str, Any]]) -> str:
     """How far the last epoch falls behind the best one on test, task by task."""
     texts = []
     for index, task in enumerate(TASKS):
         gaps = [r["test"][-1][index] - max(s[index] for s in r["test"]) for r in runs]
         texts.append(f"{task} {statistics.fmean(gaps):+.4f} (worst seed {min(gaps):+.4f})")
     epochs = len(runs[0]["test"])
-    return f"{title}, {path}: last of {epochs} epochs less the best one on test: {', '.join(texts)}"
+    return f"last of {epochs} epochs less the best one on test: {', '.join(texts)}"
 
 
-def _seconds_note(path: str, runs: Sequence[Mapping[str, Any]], baselines: Mapping) -> str:
-    alone = [r["train_seconds"] for r in runs if r["alone"]]
-    if not alone:
-        return f"config_fast.yaml, {path}: not timed, for it did not run alone"
-    found = spread(alone)
-    trees = baselines.get("trees")
-    beside = f"; the trees take {trees['seconds']:.0f} s" if trees else ""
+def _seconds_note(runs: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any]) -> str:
+    seconds = show_spread(spread(run["train_seconds"] for run in runs), 1)
+    trees = (
+        f"; the trees take {baselines['trees']['seconds']:.0f} s" if "trees" in baselines else ""
+    )
     return (
-        f"config_fast.yaml, {path}: {found['median']:.1f} s ({found['min']:.1f}–"
-        f"{found['max']:.1f}) of wall time from prepared text to the last epoch, validation and "
-        f"start-up included{beside}"
+        f"{seconds} s of wall time from prepared text to the last epoch, validation and start-up "
+        f"included{trees}"
     )
 
 

@@ -20,21 +20,20 @@ from typing import Any, NamedTuple
 
 from common import (
     HERE,
+    PATHS,
     ROOT,
-    BenchmarkError,
+    arguments_of_turns,
     finish,
     list_of,
-    machine,
     markdown_table,
+    positive,
+    publish,
     say,
-    show_machine,
     show_spread,
     spread,
-    write_json,
 )
 from worker import Worker
 
-PATHS = ("eager", "static")
 STEADY_ROWS = 200_000  # rows of a run's later epochs, at least
 MOST_EPOCHS = 12
 
@@ -52,18 +51,13 @@ SWEEPS = {
     "features": [Point(2, size, 20_000) for size in (50, 150, 500, 1500, 5000)],
     "rows": [Point(2, 50, rows) for rows in (10**4, 10**5, 10**6, 10**7)],
 }
-QUICK = {
-    "tasks": [Point(tasks, 50, 2_000) for tasks in (1, 2)],
-    "features": [Point(2, size, 2_000) for size in (20, 50)],
-    "rows": [Point(2, 20, rows) for rows in (1_000, 10_000)],
-}
 
 CONFIG = """\
 runner:
   train_data_dir: "rows"
   train_reader_path: "synthetic_reader"
   train_batch_size: {batch}
-  epochs: 1
+  epochs: {epochs}
   print_interval: 1000
   keep_checkpoints: 1
 hyper_parameters:
@@ -77,87 +71,83 @@ hyper_parameters:
 def main() -> None:
     """Measure, print, write."""
     options = _options()
-    sweeps = {n: p for n, p in (QUICK if options.quick else SWEEPS).items() if n in options.only}
-    keys = [(path, name, p) for name, ps in sweeps.items() for p in ps for path in options.paths]
-    turns: dict[Any, dict[str, list[float]]] = {key: {"first": [], "steady": []} for key in keys}
+    sweeps = {sweep: SWEEPS[sweep] for sweep in options.only}
+    if options.quick:
+        options.repeats = 1
+        for sweep, points in sweeps.items():
+            sweeps[sweep] = [point._replace(rows=point.rows // 10) for point in points[:2]]
+    runs: dict[tuple[str, str, Point], list[dict[str, float]]] = {
+        (path, sweep, point): []
+        for sweep, points in sweeps.items()
+        for point in points
+        for path in options.paths
+    }
     with tempfile.TemporaryDirectory(prefix="scaling-") as scratch:
         for turn in range(options.repeats):
-            for key in keys:
-                path, name, point = key
-                folder = Path(scratch) / "-".join(map(str, (path, name, *point)))
-                rates = _measure(path, point, options.batch_size, folder)
-                for what, rate in rates.items():
-                    turns[key][what].append(rate)
+            for (path, sweep, point), found in runs.items():
+                rates = _measure(path, point, options.batch_size, Path(scratch))
+                found.append(rates)
                 shown = ", ".join(f"{what} {rate:,.0f} rows/s" for what, rate in rates.items())
-                say(f"turn {turn + 1}, {path}, {name} {point[_axis(name)]:,}: {shown}")
+                say(f"turn {turn + 1}, {path}, {sweep} {getattr(point, sweep):,}: {shown}")
     results = {
-        "machine": machine(),
         "batch_size": options.batch_size,
         "repeats": options.repeats,
-        "points": [
-            {"path": path, "sweep": name, **point._asdict(), **_summary(point, turns[key])}
-            for key in keys
-            for path, name, point in [key]
-        ],
+        "points": [_summary(*key, found) for key, found in runs.items()],
     }
-    print(report(results), end="")
-    if options.json:
-        write_json(options.json, results)
-    if options.png:
-        draw(results, options.png)
+    publish(options, results, report, draw)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3, help="turns of every point (3)")
-    parser.add_argument("--batch-size", type=int, default=256, help="training batch (256)")
-    parser.add_argument("--paths", type=list_of(PATHS), default=PATHS, help="eager,static")
-    parser.add_argument(
-        "--only", type=list_of(SWEEPS), default=list(SWEEPS), help="tasks,features,rows"
-    )
-    parser.add_argument("--quick", action="store_true", help="one turn, tiny sizes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="a chart (needs matplotlib)")
-    options = parser.parse_args()
-    if options.quick:
-        options.repeats = 1
-    if options.repeats < 1 or options.batch_size < 1:
-        parser.error("--repeats and --batch-size should be at least 1")
-    return options
+    parser = arguments_of_turns(__doc__, repeats=3)
+    parser.add_argument("--batch-size", type=positive, default=256, help="training batch (256)")
+    parser.add_argument("--paths", type=list_of(PATHS), default=PATHS, help=",".join(PATHS))
+    names = list(SWEEPS)
+    parser.add_argument("--only", type=list_of(names), default=names, help=",".join(names))
+    return parser.parse_args()
 
 
 def _measure(path: str, point: Point, batch: int, folder: Path) -> dict[str, float]:
-    """Rows per second of one run, in a model directory made for it."""
-    folder.mkdir(exist_ok=True)
+    """Rows per second of one run."""
+    epochs = 1 + min(-(-STEADY_ROWS // point.rows), MOST_EPOCHS - 1)
+    if point.rows >= 10 * STEADY_ROWS:
+        epochs = 1  # long enough to be steady
+    with Worker(path, model_directory(folder, point, batch, epochs)) as worker:
+        return worker.ask("train")
+
+
+def model_directory(folder: Path, point: Point, batch: int, epochs: int) -> Path:
+    """Make a folder a model directory whose rows are made up; its config file."""
     for file in [*ROOT.glob("*.py"), HERE / "synthetic_reader.py"]:
         shutil.copy(file, folder)
     (folder / "rows").mkdir(exist_ok=True)
     (folder / "rows" / "count.txt").write_text(str(point.rows), encoding="utf-8")
     config = folder / "config.yaml"
-    text = CONFIG.format(batch=batch, features=point.features, tasks=point.tasks)
+    text = CONFIG.format(batch=batch, epochs=epochs, **point._asdict())
     config.write_text(text, encoding="utf-8")
-    later = min(-(-STEADY_ROWS // point.rows), MOST_EPOCHS - 1)
-    alone = point.rows >= 10 * STEADY_ROWS  # one epoch is long enough to be steady
-    with Worker(path, config, []) as worker:
-        found = worker.ask(do="train", epochs=1 if alone else 1 + later)
-    steady = found["epochs"] if alone else found["steady"]
-    return {"first": found["first"], "steady": spread(steady)["median"]}
+    return config
 
 
-def _summary(point: Point, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def _summary(
+    path: str, sweep: str, point: Point, runs: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
     """Spread of the rates, and of the steady cost in microseconds."""
-    cost = spread(1e6 / rate for rate in rates["steady"])
-    per_task = spread(1e6 / rate / point.tasks for rate in rates["steady"])
+    costs = [1e6 / run["steady"] for run in runs]
     return {
-        "first_rows_per_second": spread(rates["first"]),
-        "rows_per_second": spread(rates["steady"]),
-        "us_per_row": cost,
-        "us_per_row_and_task": per_task,
+        "path": path,
+        "sweep": sweep,
+        **point._asdict(),
+        "first_rows_per_second": spread(run["first"] for run in runs),
+        "rows_per_second": spread(run["steady"] for run in runs),
+        "us_per_row": spread(costs),
+        "us_per_row_and_task": spread(cost / point.tasks for cost in costs),
     }
 
 
-def _axis(sweep: str) -> int:
-    return Point._fields.index(sweep)
+def _by_sweep(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    sweeps: dict[str, list[dict[str, Any]]] = {}
+    for point in results["points"]:
+        sweeps.setdefault(point["sweep"], []).append(point)
+    return sweeps
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -165,21 +155,19 @@ def report(results: Mapping[str, Any]) -> str:
     parts = [
         f"Made-up rows, batch {results['batch_size']}; medians (least–greatest) of "
         f"{results['repeats']} turns; the cost is that of a steady epoch, over (×) that of the "
-        f"sweep's first point.\nMachine: {show_machine(results['machine'])}.\n"
+        "sweep's first point.\n"
     ]
-    for name in dict.fromkeys(point["sweep"] for point in results["points"]):
-        points = [point for point in results["points"] if point["sweep"] == name]
-        fixed = [f for f in Point._fields if f != name]
-        title = f"{name} (" + ", ".join(f"{points[0][f]:,} {f}" for f in fixed) + ")"
-        columns = [title, "path", "rows/s, first epoch", "rows/s, steady"]
+    for sweep, points in _by_sweep(results).items():
+        fixed = ", ".join(f"{points[0][f]:,} {f}" for f in Point._fields if f != sweep)
+        columns = [f"{sweep} ({fixed})", "path", "rows/s, first epoch", "rows/s, steady"]
         columns += ["µs per row", "×", "µs per row and task", "×"]
-        parts.append(markdown_table(columns, [_row(point, name, points) for point in points]))
+        parts.append(markdown_table(columns, [_row(point, points) for point in points]))
     return "\n".join(parts)
 
 
-def _row(point: Mapping[str, Any], sweep: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
+def _row(point: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[str]:
     first = next(other for other in points if other["path"] == point["path"])
-    cells = [f"{point[sweep]:,}", point["path"]]
+    cells = [f"{point[point['sweep']]:,}", point["path"]]
     cells += [show_spread(point[k], 0) for k in ("first_rows_per_second", "rows_per_second")]
     for cost in ("us_per_row", "us_per_row_and_task"):
         growth = point[cost]["median"] / first[cost]["median"]
@@ -187,44 +175,28 @@ def _row(point: Mapping[str, Any], sweep: str, points: Sequence[Mapping[str, Any
     return cells
 
 
-def draw(results: Mapping[str, Any], file: Path) -> None:
-    """Microseconds per row over tasks, features and rows.
-
-    Raises:
-        BenchmarkError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise BenchmarkError("--png needs matplotlib, which is not installed") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    sweeps = list(dict.fromkeys(point["sweep"] for point in results["points"]))
-    figure, panels = pyplot.subplots(
-        1, len(sweeps), figsize=(4.5 * len(sweeps), 4), layout="constrained", squeeze=False
-    )
-    for axes, name in zip(panels[0], sweeps):
-        swept = [point for point in results["points"] if point["sweep"] == name]
-        places = sorted({point[name] for point in swept})
-        for path in PATHS:
-            points = [point for point in swept if point["path"] == path]
-            costs = {"us_per_row": "-o", "us_per_row_and_task": "--s"}
-            for cost, style in list(costs.items())[: 2 if name == "tasks" else 1]:
-                medians = [point[cost]["median"] for point in points]
-                label = f"{path}, per row" + (" and task" if style == "--s" else "")
-                if points:
-                    axes.plot(places, medians, style, label=label)
+def draw(results: Mapping[str, Any], figure: Any) -> None:
+    """Microseconds per row over tasks, features and rows."""
+    sweeps = _by_sweep(results)
+    figure.set_size_inches(4.5 * len(sweeps), 4)
+    panels = figure.subplots(1, len(sweeps), squeeze=False)[0]
+    for axes, (sweep, points) in zip(panels, sweeps.items()):
+        lines = [("us_per_row", "-o", "per row")]
+        if sweep == "tasks":
+            lines.append(("us_per_row_and_task", "--s", "per row and task"))
+        for path in dict.fromkeys(point["path"] for point in points):
+            drawn = [point for point in points if point["path"] == path]
+            places = [point[sweep] for point in drawn]
+            for cost, style, label in lines:
+                medians = [point[cost]["median"] for point in drawn]
+                axes.plot(places, medians, style, label=f"{path}, {label}")
         axes.set_xscale("log")
         axes.minorticks_off()
         axes.set_xticks(places, [f"{place:,}" for place in places])
         axes.set_ylim(bottom=0)
-        axes.set_xlabel(name)
+        axes.set_xlabel(sweep)
         axes.set_ylabel("µs")
         axes.legend()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
-    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,17 @@ of them, the optimizer is fused Adam, and nothing but the epoch's mean loss is c
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from common import standard_rows
 from torch import nn
+
+from hyper_parameters import HyperParameters
+from rec_runner.config import load_config
 
 
 class ShareBottom(nn.Module):
@@ -31,51 +37,63 @@ class ShareBottom(nn.Module):
         return [tower(hidden) for tower in self.towers]
 
 
-class TorchLoop:
-    """Training and scoring of preloaded rows.
+class Side:
+    """Training and scoring of all training rows; the better of one thread and two.
 
     Args:
-        features: float32 ``[n, F]``, raw; columns that hold more than 0 and 1 are standardised.
-        labels: float32 ``[n, T]``.
-        bottom: units of the bottom.
-        tower: units of a tower.
+        name: ``torch``.
+        config: config file.
+        overrides: ``key=value`` of the tools' ``-o``.
     """
 
-    def __init__(self, features: np.ndarray, labels: np.ndarray, bottom: int, tower: int) -> None:
-        numeric = ((features != 0) & (features != 1)).any(axis=0)
-        deviation = features.std(axis=0, dtype=np.float64)
-        mean = np.where(numeric, features.mean(axis=0, dtype=np.float64), 0.0)
-        scaled = (features - mean) / np.where(numeric & (deviation > 0), deviation, 1.0)
-        self.features = torch.from_numpy(scaled.astype(np.float32))
-        self.labels = list(torch.from_numpy(np.ascontiguousarray(labels.T.astype(np.int64))))
+    def __init__(self, name: str, config: Path, overrides: Sequence[str]) -> None:
+        self.config = load_config(str(config), overrides)
+        settings = HyperParameters.from_config(self.config)
+        ((features, labels),) = standard_rows(self.config, "train_data_dir")
+        self.features = torch.from_numpy(features).float()
+        self.labels = torch.from_numpy(labels).long().T.contiguous()
         torch.manual_seed(0)
-        self.net = ShareBottom(features.shape[1], labels.shape[1], bottom, tower)
+        self.net = ShareBottom(
+            settings.feature_size,
+            settings.task_num,
+            settings.bottom_size[0],
+            settings.tower_size[0],
+        )
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3, fused=True)
 
-    def train(self, batch_size: int, threads: int, rows: int) -> float:
-        """Seconds of an epoch over the first ``rows`` rows."""
-        torch.set_num_threads(threads)
-        start = time.perf_counter()
+    def train(self, plain_rows: int = 0) -> dict[str, float]:
+        """Rows per second of an epoch."""
+        return {"steady": self._rate(self._train, self.config.required("train_batch_size"))}
+
+    def infer(self, plain_rows: int = 0) -> dict[str, float]:
+        """Rows per second of a pass that gives every row's probabilities."""
+        return {"memory": self._rate(self._score, self.config.required("infer_batch_size"))}
+
+    def _rate(self, run: Callable[[int], None], batch: int) -> float:
+        seconds = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            start = time.perf_counter()
+            run(batch)
+            seconds.append(time.perf_counter() - start)
+        return len(self.features) / min(seconds)
+
+    def _train(self, batch: int) -> None:
         self.net.train()
         total = torch.zeros(())
-        for first in range(0, rows, batch_size):
-            end = min(first + batch_size, rows)
-            logits = self.net(self.features[first:end])
-            loss = sum(F.cross_entropy(z, y[first:end]) for z, y in zip(logits, self.labels))
+        for first in range(0, len(self.features), batch):
+            logits = self.net(self.features[first : first + batch])
+            labels = self.labels[:, first : first + batch]
+            loss = sum(F.cross_entropy(z, y) for z, y in zip(logits, labels))
             loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             total += loss.detach()
         total.item()
-        return time.perf_counter() - start
 
-    def score(self, batch_size: int, threads: int, rows: int) -> float:
-        """Seconds of a pass that gives every row's probabilities."""
-        torch.set_num_threads(threads)
-        start = time.perf_counter()
+    def _score(self, batch: int) -> None:
         self.net.eval()
         with torch.no_grad():
-            for first in range(0, rows, batch_size):
-                for logits in self.net(self.features[first : min(first + batch_size, rows)]):
+            for first in range(0, len(self.features), batch):
+                for logits in self.net(self.features[first : first + batch]):
                     F.softmax(logits, dim=1)
-        return time.perf_counter() - start
