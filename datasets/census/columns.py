@@ -67,35 +67,27 @@ class Columns:
         names: all columns in output order: labels, numeric fields, one-hot columns.
         numeric: the raw fields that are copied as numbers, in output order.
         categories: raw field to its categories (white space stripped); labels included.
-        onehot: raw field to the place of its first category among the one-hot columns.
+        onehot: the raw fields that are one column per category, in output order.
     """
 
     names: tuple[str, ...]
     numeric: tuple[str, ...]
     categories: dict[str, tuple[str, ...]]
-    onehot: dict[str, int]
-
-    @property
-    def onehot_width(self) -> int:
-        """Number of one-hot columns."""
-        return len(self.names) - len(LABELS) - len(self.numeric)
+    onehot: tuple[str, ...]
 
 
-def read_columns(path: Path = COLUMNS_FILE) -> Columns:
-    """Reads the fixed list of columns.
-
-    Args:
-        path: text file with one column name per line; ``field=category`` is a one-hot column.
+def read_columns() -> Columns:
+    """Reads the fixed list of columns, `COLUMNS_FILE`.
 
     Returns:
         The columns in file order.
     """
-    names = tuple(path.read_text(encoding="utf-8").splitlines())
-    categories: dict[str, tuple[str, ...]] = dict(LABELS)
-    onehot: dict[str, int] = {}
-    hot = [name.split("=", 1) for name in names if "=" in name]
-    for place, (field, category) in enumerate(hot):
-        onehot.setdefault(field, place)
-        categories[field] = (*categories.get(field, ()), category)
+    names = tuple(COLUMNS_FILE.read_text(encoding="utf-8").splitlines())
+    categories = dict(LABELS)
+    for name in names:
+        field, is_onehot, category = name.partition("=")
+        if is_onehot:
+            categories[field] = (*categories.get(field, ()), category)
     numeric = tuple(name for name in names if "=" not in name and name not in LABELS)
+    onehot = tuple(field for field in categories if field not in LABELS)
     return Columns(names, numeric, categories, onehot)

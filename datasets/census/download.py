@@ -6,14 +6,12 @@ import errno
 import filecmp
 import gzip
 import hashlib
-import lzma
 import os
 import shutil
 import tarfile
 import tempfile
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
@@ -21,31 +19,17 @@ from urllib.parse import urlsplit
 
 import requests
 from columns import UCI_ROWS, InputError, PrepareError
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
-from urllib3 import Retry
 from urllib3.exceptions import HTTPError, ProtocolError
 
 UCI_URLS = (
     "https://archive.ics.uci.edu/static/public/117/census+income+kdd.zip",
     "https://archive.ics.uci.edu/ml/machine-learning-databases/census-income-mld/census.tar.gz",
 )
-PAUSES = (0, 0.2, 1, 3, 6)  # seconds before each attempt
+PAUSES = (0, 0.5, 1, 2)  # seconds before each attempt
+BUSY = (429, 500, 502, 503, 504)  # HTTP statuses that may be another at the next attempt
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
-CHUNK_BYTES = 1 << 16
 NESTING = 4
-
-# What the archive modules raise at bytes that are not what they should be.
-BROKEN = (
-    EOFError,
-    RuntimeError,
-    ValueError,
-    gzip.BadGzipFile,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 Result = TypeVar("Result")
 
@@ -118,107 +102,72 @@ def download(url: str, target: Path) -> None:
         DownloadError: no connection, an answer other than success, or cut off again and again.
         OSError: the file cannot be written.
     """
-    part = _Part(target)
-    cut_off = None
-    with requests.Session() as session:
-        retries = Retry(
-            total=3,
-            backoff_factor=0.5,
-            status_forcelist=(429, 500, 502, 503, 504),
-            raise_on_status=False,
-            respect_retry_after_header=False,
-        )
-        session.mount("http://", HTTPAdapter(max_retries=retries))
-        session.mount("https://", HTTPAdapter(max_retries=retries))
-        for pause in PAUSES:
-            time.sleep(pause)
-            try:
-                _transfer(session, url, part)
-            except requests.RequestException as error:
-                raise DownloadError(f"request failed ({_cause(error)})") from None
-            except HTTPError as error:
-                cut_off = error
-            except OSError:
-                part.discard()
-                raise
-            else:
-                part.finish(target)
-                return
-    raise DownloadError(f"cut off {len(PAUSES)} times, the last time by {cut_off}")
+    part = target.with_name(f"{target.name}.part")
+    mark = target.with_name(f"{part.name}.mark")
+    for pause in PAUSES:
+        time.sleep(pause)
+        try:
+            _transfer(url, part, mark)
+        except (requests.RequestException, HTTPError) as error:
+            failure: BaseException = error
+            while failure.__context__:  # what requests and urllib3 wrapped
+                failure = failure.__context__
+        except (DownloadError, OSError):
+            part.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
+            raise
+        else:
+            os.replace(part, target)
+            mark.unlink(missing_ok=True)
+            return
+    raise DownloadError(f"failed {len(PAUSES)} times, the last time with {failure}")
 
 
-class _Part:
-    """The part of a file that has come, and the mark by which the server knows its version."""
+def _transfer(url: str, part: Path, mark: Path) -> None:
+    """Sends one request and adds what comes to the part.
 
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(f"{target.name}.part")
-        self.mark = target.with_name(f"{target.name}.part.mark")
+    Args:
+        url: http or https address.
+        part: what has come of the file.
+        mark: file with the text by which the server knows this version of the file; empty or not
+            there if the part cannot be carried on with.
 
-    def range(self) -> dict[str, str]:
-        """Headers that ask for the rest only; none if there is nothing to carry on with."""
-        if not self.size() or not self.mark.exists():
-            return {}
-        return {"Range": f"bytes={self.size()}-", "If-Range": self.mark.read_text()}
-
-    def size(self) -> int:
-        """Bytes that are there."""
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def restart(self, headers: requests.structures.CaseInsensitiveDict[str]) -> None:
-        """Empties the part and notes the version that the response's headers give."""
-        self.discard()
-        etag = headers.get("ETag", "W/")
-        # A weak tag does not promise equal bytes, which is what carrying on needs.
-        mark = headers.get("Last-Modified") if etag.startswith("W/") else etag
-        if mark:
-            self.mark.write_text(mark)
-
-    def discard(self) -> None:
-        """Removes the part."""
-        self.path.unlink(missing_ok=True)
-        self.mark.unlink(missing_ok=True)
-
-    def finish(self, target: Path) -> None:
-        """Gives the whole file its name."""
-        os.replace(self.path, target)
-        self.mark.unlink(missing_ok=True)
-
-
-def _transfer(session: requests.Session, url: str, part: _Part) -> None:
-    """Sends one request and adds what comes to the part; raises `HTTPError` if cut off."""
+    Raises:
+        DownloadError: an answer that another request would not change.
+        RequestException: of requests; the server cannot be reached.
+        HTTPError: of urllib3; cut off, or the server asks for patience.
+    """
     # Length and ranges count the bytes sent, so these must be the file's own.
-    headers = {"Accept-Encoding": "identity", **part.range()}
-    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        status = response.status_code
-        start = part.size() if "Range" in headers else 0
+    headers = {"Accept-Encoding": "identity"}
+    version = mark.read_text() if mark.exists() else ""
+    start = part.stat().st_size if version and part.exists() else 0
+    if start:
+        headers.update({"Range": f"bytes={start}-", "If-Range": version})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        status, raw = response.status_code, response.raw
+        if status in BUSY:
+            raise ProtocolError(f"HTTP status {status} {response.reason}")
         rest = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if status == 200:
-            part.restart(response.headers)
             start = 0
         elif start and not (status == 206 and rest):
-            part.discard()
+            part.unlink()
             raise ProtocolError(f"HTTP status {status} for the rest of the file")
         elif not start:
             raise DownloadError(f"HTTP status {status} {response.reason}")
-        length = response.headers.get("Content-Length", "")
-        # Any other value says nothing; a cut-off file then shows when it is unpacked.
-        total = start + int(length) if length.isdecimal() else None
-        bar = tqdm(
-            desc="download", total=total, initial=start, unit="B", unit_scale=True, disable=None
-        )
-        with bar, part.path.open("ab") as file:
-            for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
-                file.write(chunk)
-                bar.update(len(chunk))
-    # urllib3 before version 2 takes a cut-off body for a whole one.
-    if total is not None and part.size() != total:
-        raise ProtocolError(f"{part.size()} of {total} bytes")
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The error at the bottom of those that requests and urllib3 wrap around each other."""
-    inner = getattr(error, "reason", None) or next(iter(error.args), None)
-    return _cause(inner) if isinstance(inner, BaseException) else error
+        with part.open("ab" if start else "wb") as file:
+            if not start:
+                etag = response.headers.get("ETag", "W/")
+                # A weak tag does not promise equal bytes, which is what carrying on needs.
+                weak = etag.startswith("W/")
+                mark.write_text(response.headers.get("Last-Modified", "") if weak else etag)
+            # None if the server does not say; a cut-off file then shows when it is unpacked.
+            total = None if raw.length_remaining is None else start + raw.length_remaining
+            bar = tqdm.wrapattr(file, "write", total, desc="download", initial=start, disable=None)
+            with bar as sink:
+                shutil.copyfileobj(raw, sink)
+        if raw.length_remaining:  # urllib3 before version 2 takes a cut-off body for a whole one
+            raise ProtocolError(f"{raw.length_remaining} bytes missing")
 
 
 def unpack(archive: Path, into: Path) -> None:
@@ -233,55 +182,53 @@ def unpack(archive: Path, into: Path) -> None:
             differ.
         OSError: a file cannot be written.
     """
+    differing = set()
     try:
-        with tempfile.TemporaryDirectory(dir=into) as scratch:
-            _unpack(archive, archive.name, into, Path(scratch), NESTING)
-    except (*BROKEN, OSError) as error:
-        # A wrong offset in a zip makes for an invalid seek; other such errors are the disk's.
-        if not isinstance(error, BROKEN) and error.errno != errno.EINVAL:
+        with archive.open("rb") as stream:
+            for name, member in _raw_files(stream, archive.name, NESTING):
+                target = into / name
+                path = into / "another" if target.exists() else target
+                with path.open("wb") as file:
+                    shutil.copyfileobj(member, file)
+                if not filecmp.cmp(path, target, shallow=False):
+                    differing.add(name)
+    # The archive modules raise nearly anything at bytes that are not what they should be. What has
+    # an error number is the disk's, but for the invalid seek that a wrong offset in a zip makes.
+    except Exception as error:
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):
             raise
         raise DownloadError(f"what came is a broken archive ({error})") from None
+    for name in UCI_ROWS:
+        if name in differing:
+            raise DownloadError(f"what came holds two files {name} that differ")
     missing = [name for name in UCI_ROWS if not (into / name).exists()]
     if missing:
         raise DownloadError(f"what came is no archive that holds {' and '.join(missing)}")
 
 
-def _unpack(archive: Path, name: str, into: Path, scratch: Path, nesting: int) -> None:
-    """Looks for the raw files in an archive, and in the archives in it."""
-    for member, stream in _members(archive, name):
-        base = PurePosixPath(member).name
-        path = scratch / str(nesting)
-        with path.open("wb") as file:
-            shutil.copyfileobj(stream, file)
-        if base in UCI_ROWS:
-            _take(path, into / base)
-        elif nesting:
-            _unpack(path, base, into, scratch, nesting - 1)
-
-
-def _take(path: Path, target: Path) -> None:
-    """Gives an unpacked file its name; refuses another file of that name, but not a copy."""
-    if not target.exists():
-        os.replace(path, target)
-    elif not filecmp.cmp(path, target, shallow=False):
-        raise DownloadError(f"what came holds two files {target.name} that differ")
-
-
-def _members(archive: Path, name: str) -> Iterator[tuple[str, BinaryIO]]:
-    """Yields name and content of each file in an archive; nothing if it is none."""
-    with archive.open("rb") as file:
-        magic = file.read(4)
+def _raw_files(stream: BinaryIO, name: str, nesting: int) -> Iterator[tuple[str, BinaryIO]]:
+    """Yields name and content of each raw file in a file, which is one itself or an archive."""
+    base = PurePosixPath(name).name
+    if base in UCI_ROWS:
+        yield base, stream
+        return
+    if not nesting:
+        return
+    magic = stream.read(4)
+    stream.seek(0)
+    is_tar = tarfile.is_tarfile(stream)
+    stream.seek(0)
     if magic.startswith(b"PK"):
-        with zipfile.ZipFile(archive) as zipped:
+        with zipfile.ZipFile(stream) as zipped:
             for info in zipped.infolist():
                 if not info.is_dir():
-                    with zipped.open(info) as stream:
-                        yield info.filename, stream
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar:
+                    with zipped.open(info) as member:
+                        yield from _raw_files(member, info.filename, nesting - 1)
+    elif is_tar:
+        with tarfile.open(fileobj=stream) as tar:
             for entry in tar:
                 if entry.isfile():
-                    yield entry.name, tar.extractfile(entry)
+                    yield from _raw_files(tar.extractfile(entry), entry.name, nesting - 1)
     elif magic.startswith(b"\x1f\x8b"):
-        with gzip.open(archive) as stream:
-            yield name[: -len(".gz")] if name.endswith(".gz") else name, stream
+        with gzip.open(stream) as inner:
+            yield from _raw_files(inner, base.removesuffix(".gz"), nesting - 1)

@@ -18,19 +18,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from columns import COLUMNS_FILE, UCI_ROWS, Columns, InputError, PrepareError, read_columns
-from encode import count_rows, encode_file
+from columns import COLUMNS_FILE, UCI_ROWS, InputError, PrepareError, read_columns
+from download import UCI_URLS, fetch
+from encode import encode_file, read_rows
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -53,28 +54,20 @@ def find_raw(folder: Path) -> list[Path]:
     """
     found = []
     for name in UCI_ROWS:
-        choices = [folder / name, folder / f"{name}.gz"]
-        path = next((choice for choice in choices if choice.is_file()), None)
-        if path is None:
+        there = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not there:
             raise InputError(f"{folder}: no file {name} or {name}.gz there")
-        found.append(path)
+        found.append(there[0])
     return found
 
 
-def prepare(
-    raw_dir: Path | None, urls: Sequence[str] | None, out_dir: Path, seed: int, header: bool
-) -> dict[str, int]:
+def prepare(args: argparse.Namespace) -> dict[str, int]:
     """Encodes the raw files and writes the three splits.
 
     Everything is written to a folder aside first and moved into place at the end.
 
     Args:
-        raw_dir: folder with UCI's two raw files; None downloads UCI's archive.
-        urls: addresses of the archive, tried in turn; UCI's own two by default.
-        out_dir: folder that gets `SPLITS` and ``columns.txt``; its folder ``download`` keeps the
-            archive.
-        seed: seed of the split into validation and test.
-        header: whether to write the column names as the first line of each file.
+        args: as `parse_args` returns them; ``download`` in the output folder keeps the archive.
 
     Returns:
         Number of rows in each of `SPLITS`.
@@ -84,21 +77,15 @@ def prepare(
             line, field and value.
         OSError: the disk is full, or the folder cannot be written to.
     """
-    raw = find_raw(raw_dir) if raw_dir else None
-    if raw is None:
-        # Here, so that --raw-dir needs none of the packages of the download.
-        from download import UCI_URLS, fetch
-    with workspace(out_dir) as aside:
-        if raw is not None:
-            counts = encode(raw, aside, seed, header)
+    if args.raw_dir:
+        find_raw(args.raw_dir)  # before the output folder is made
+    with workspace(args.out_dir) as aside:
+        encode_aside = partial(encode, into=aside, seed=int(args.seed), header=args.header)
+        if args.raw_dir:
+            counts = encode_aside(args.raw_dir)
         else:
-            counts = fetch(
-                urls or UCI_URLS,
-                out_dir / "download",
-                aside,
-                lambda folder, archive: encode(find_raw(folder), aside, seed, header, archive),
-            )
-        put_in_place(aside, out_dir)
+            counts = fetch(args.url or UCI_URLS, args.out_dir / "download", aside, encode_aside)
+        put_in_place(aside, args.out_dir)
     return counts
 
 
@@ -118,7 +105,11 @@ def workspace(out_dir: Path) -> Iterator[Path]:
         InputError: another run is at work in `out_dir`, or other data files are there.
         OSError: `out_dir` cannot be written to.
     """
-    _refuse_other_files(out_dir)
+    for split in SPLITS:
+        for path in sorted((out_dir / split).glob("[!.]*")):
+            if path.is_file() and path != targets(out_dir)[split]:
+                message = f"{path}: the trainer would read these rows too; move the file elsewhere"
+                raise InputError(f"{message}, or give another --out-dir")
     out_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(out_dir / ".prepare.lock"))
     try:
@@ -138,28 +129,17 @@ def workspace(out_dir: Path) -> Iterator[Path]:
         lock.release()
 
 
-def _refuse_other_files(out_dir: Path) -> None:
-    """Raises `InputError` for a file that would be read along with a split's own."""
-    for target in (_target(out_dir, split) for split in SPLITS):
-        if not target.parent.exists():
-            continue
-        for path in sorted(target.parent.iterdir()):
-            if path.is_file() and path != target and not path.name.startswith("."):
-                message = f"{path}: the trainer would read these rows too; move the file elsewhere"
-                raise InputError(f"{message}, or give another --out-dir")
-
-
 def encode(
-    raw: Sequence[Path], into: Path, seed: int, header: bool, archive: Path | None = None
+    raw_dir: Path, archive: Path | None = None, *, into: Path, seed: int, header: bool
 ) -> dict[str, int]:
     """Encodes the raw files to one file for each of `SPLITS`.
 
     Args:
-        raw: UCI's training and test file.
-        into: existing folder that gets the files, named as the splits.
-        seed: see `prepare`.
-        header: see `prepare`.
+        raw_dir: folder with UCI's two raw files.
         archive: the archive that the raw files are from.
+        into: existing folder that gets the files, named as the splits.
+        seed: seed of the split into validation and test.
+        header: whether to write the column names as the first line of each file.
 
     Returns:
         Number of rows in each of `SPLITS`.
@@ -169,31 +149,29 @@ def encode(
         OSError: the output cannot be written.
     """
     columns = read_columns()
-    train, test = raw
-    train_rows, test_rows = (_count(path, columns, archive) for path in raw)
-    in_valid = np.zeros(test_rows, dtype=bool)
-    in_valid[np.random.default_rng(seed).permutation(test_rows)[: test_rows // 2]] = True
+    raw = find_raw(raw_dir)
+    train_rows, test_rows = (sum(1 for _ in read_rows(path)) for path in raw)
+    places = np.repeat([0, 2], [train_rows, test_rows])  # of each row, among the splits
+    valid = np.random.default_rng(seed).permutation(test_rows)[: test_rows // 2]
+    places[train_rows + valid] = 1
 
     with contextlib.ExitStack() as stack:
-        bar = tqdm(total=train_rows + test_rows, desc="encode", unit=" rows", disable=None)
-        stack.enter_context(bar)
         files = [stack.enter_context((into / split).open("wb")) for split in SPLITS]
         if header:
             for file in files:
                 file.write(",".join(columns.names).encode() + b"\n")
-        to_train, to_valid, to_test = files
-        for rows in encode_file(train, columns):
-            to_train.write(_text(rows))
-            bar.update(len(rows))
-        start = 0
-        for rows in encode_file(test, columns):
-            mask = pa.array(in_valid[start : start + len(rows)])
-            to_valid.write(_text(rows.filter(mask)))
-            to_test.write(_text(rows.filter(pc.invert(mask))))
-            start += len(rows)
-            bar.update(len(rows))
-    valid_rows = int(in_valid.sum())
-    return dict(zip(SPLITS, (train_rows, valid_rows, test_rows - valid_rows)))
+        rows = chain.from_iterable(encode_file(path, columns) for path in raw)
+        shown = tqdm(rows, desc="encode", total=len(places), unit=" rows", disable=None)
+        for row, place in zip(shown, places.tolist()):
+            files[place].write(row)
+    again = f"; to download it again, remove {archive}" if archive else ""
+    for path, rows, expected in zip(raw, (train_rows, test_rows), UCI_ROWS.values()):
+        if rows < 2:
+            raise InputError(f"{path.name}: holds {rows} rows, expected {expected:,}")
+        if rows != expected:
+            said = f"{path.name} holds {rows:,} rows, UCI's {expected:,}; taken as is{again}"
+            print(f"prepare.py: note: {said}", file=sys.stderr)
+    return dict(zip(SPLITS, np.bincount(places).tolist()))
 
 
 def put_in_place(aside: Path, out_dir: Path) -> None:
@@ -201,47 +179,27 @@ def put_in_place(aside: Path, out_dir: Path) -> None:
 
     Args:
         aside: folder with one file for each of `SPLITS`, on the disk of `out_dir`.
-        out_dir: see `prepare`.
+        out_dir: folder that gets them.
 
     Raises:
         OSError: a file cannot be moved.
     """
     shutil.copyfile(COLUMNS_FILE, aside / COLUMNS_FILE.name)
-    targets = [_target(out_dir, split) for split in SPLITS]
-    for target in targets:
+    places = targets(out_dir)
+    for target in places.values():
         target.parent.mkdir(exist_ok=True)
     # A new file beside an old one may share rows with it, and nobody would notice; a file that an
     # interrupted run leaves missing is noticed by whoever reads it.
-    for target in targets[1:]:
-        target.unlink(missing_ok=True)
-    if out_dir.resolve() != HERE:
-        os.replace(aside / COLUMNS_FILE.name, out_dir / COLUMNS_FILE.name)
-    for split, target in zip(SPLITS, targets):
-        os.replace(aside / split, target)
+    for split in SPLITS[1:]:
+        places[split].unlink(missing_ok=True)
+    for name, target in places.items():
+        os.replace(aside / name, target)
 
 
-def _target(out_dir: Path, split: str) -> Path:
-    """Where the file of a split belongs."""
-    return out_dir / split / f"{split}.txt"
-
-
-def _count(path: Path, columns: Columns, archive: Path | None) -> int:
-    """Number of rows in a raw file; says so if it is not UCI's number."""
-    rows = count_rows(path, columns)
-    expected = UCI_ROWS[path.name.replace(".gz", "")]
-    if rows < 2:
-        raise InputError(f"{path.name}: holds {rows} rows, expected {expected:,}")
-    if rows != expected:
-        note = f"prepare.py: note: {path.name} holds {rows:,} rows, UCI's {expected:,}; taken as is"
-        again = f"; to download it again, remove {archive}" if archive else ""
-        print(f"{note}{again}", file=sys.stderr)
-    return rows
-
-
-def _text(rows: pa.BinaryArray) -> pa.Buffer:
-    """The rows' texts one after the other."""
-    whole = pa.ListArray.from_arrays(pa.array([0, len(rows)], pa.int32()), rows)
-    return pc.binary_join(whole, b"")[0].as_buffer()
+def targets(out_dir: Path) -> dict[str, Path]:
+    """Where each finished file belongs, in the order they are moved in."""
+    columns = {COLUMNS_FILE.name: out_dir / COLUMNS_FILE.name}
+    return {**columns, **{split: out_dir / split / f"{split}.txt" for split in SPLITS}}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -258,7 +216,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     source.add_argument(
         "--url",
-        type=_url,
+        type=_matching("https?://[^/].*", "an http or https address"),
         action="append",
         help="address of the archive instead of UCI's own; several are tried in turn",
     )
@@ -266,22 +224,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--out-dir", type=Path, metavar="DIR", default=HERE, help="default: beside this script"
     )
     parser.add_argument(
-        "--seed", type=_seed, default=12345, help="of the split into validation and test (12345)"
+        "--seed",
+        type=_matching("[0-9]+", "a whole number from 0 on"),
+        default="12345",
+        help="of the split into validation and test (default: %(default)s)",
     )
     parser.add_argument("--header", action="store_true", help="first line holds the column names")
     return parser.parse_args(argv)
 
 
-def _url(text: str) -> str:
-    if urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).netloc:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an http or https address")
-    return text
+def _matching(pattern: str, what: str) -> Callable[[str], str]:
+    """The type of an option whose text has to match a pattern."""
 
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return text
 
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
+    return check
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -290,42 +250,33 @@ def main(argv: list[str] | None = None) -> int:
     before = _versions(args.out_dir)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` clears up
     try:
-        counts = prepare(args.raw_dir, args.url, args.out_dir, args.seed, args.header)
+        counts = prepare(args)
     except PrepareError as error:
         return _fail(error, error.status)
-    except ModuleNotFoundError as error:
-        return _fail(f"the download needs the package {error.name}; or give --raw-dir", 1)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        done = _done(args.out_dir, before)
-        what = f"{error.filename}: {error.strerror}; expected a folder to write to"
-        return _fail(f"{what}; {done}", 2)
     except OSError as error:
-        where, done = error.filename or args.out_dir, _done(args.out_dir, before)
-        return _fail(f"{where}: {error.strerror or error}; {done}", 1)
+        unfit = isinstance(error, (FileExistsError, NotADirectoryError, PermissionError))
+        what = f"{error.filename or args.out_dir}: {error.strerror or error}"
+        need = "; expected a folder to write to" if unfit else ""
+        return _fail(f"{what}{need}; {_done(args.out_dir, before)}", 2 if unfit else 1)
     except KeyboardInterrupt:
         return _fail(f"interrupted; {_done(args.out_dir, before)}", 130)
     for split, rows in counts.items():
-        print(f"{_target(args.out_dir, split)}: {rows:,} rows")
+        print(f"{targets(args.out_dir)[split]}: {rows:,} rows")
     return 0
 
 
-def _versions(out_dir: Path) -> dict[Path, tuple[int, int] | None]:
-    """What tells each present output file from any other; None where there is none."""
-    found: dict[Path, tuple[int, int] | None] = {}
-    for target in (*(_target(out_dir, s) for s in SPLITS), out_dir / COLUMNS_FILE.name):
-        found[target] = None
-        with contextlib.suppress(OSError):
-            state = target.stat()
-            found[target] = (state.st_ino, state.st_mtime_ns)
-    return found
+def _versions(out_dir: Path) -> dict[Path, float | None]:
+    """When each output file was written; None for one that is not there."""
+    files = targets(out_dir).values()
+    return {file: os.path.getmtime(file) if os.path.exists(file) else None for file in files}
 
 
-def _done(out_dir: Path, before: dict[Path, tuple[int, int] | None]) -> str:
+def _done(out_dir: Path, before: dict[Path, float | None]) -> str:
     """What a run that broke off did to the output files, for its message."""
     now = _versions(out_dir)
     if now == before:
         return "nothing was written"
-    missing = [str(target) for target, version in now.items() if version is None]
+    missing = [str(file) for file, written in now.items() if written is None]
     if missing:
         return f"the output is not complete, run it again: {' and '.join(missing)} missing"
     return "all files were written"
