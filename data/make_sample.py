@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import glob
 import gzip
 import json
 import os
@@ -29,35 +28,31 @@ import re
 import sys
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-FIELDS = (
-    "age class_worker det_ind_code det_occ_code education wage_per_hour hs_college marital_stat "
-    "major_ind_code major_occ_code race hisp_origin sex union_member unemp_reason "
-    "full_or_part_emp capital_gains capital_losses stock_dividends tax_filer_stat "
-    "region_prev_res state_prev_res det_hh_fam_stat det_hh_summ instance_weight mig_chg_msa "
-    "mig_chg_reg mig_move_reg mig_same mig_prev_sunbelt num_emp fam_under_18 country_father "
-    "country_mother country_self citizenship own_or_self vet_question vet_benefits "
-    "weeks_worked year income_50k"
-).split()
-"""The 42 fields of a raw row, in file order."""
+sys.path.append(str(Path(__file__).resolve().parents[1] / "datasets" / "census"))
+from columns import RAW_FIELDS as FIELDS
+from columns import read_columns
+
+HERE = Path(__file__).resolve().parent
+COLUMNS = read_columns()
+FREQUENCIES = HERE / "frequencies.json"
+
+NUMERIC = COLUMNS.numeric
+"""Fields that are one column each; four of them have so few values that they are drawn as codes."""
+
+CATEGORICAL = COLUMNS.onehot
+"""Fields that are one column per category."""
 
 CONTINUOUS = (
     "age wage_per_hour capital_gains capital_losses stock_dividends instance_weight weeks_worked"
 ).split()
 """Fields drawn from quantiles."""
-
-NUMERIC = [
-    f for f in FIELDS if f in {*CONTINUOUS, "num_emp", "own_or_self", "vet_benefits", "year"}
-]
-"""Fields that are one column each; four of them have so few values that they are drawn as codes."""
-
-CATEGORICAL = [f for f in FIELDS if f not in {*NUMERIC, "marital_stat", "income_50k"}]
-"""Fields that are one column per category."""
 
 PARENTS: dict[str, tuple[str, ...]] = {
     "labels": (),
@@ -106,15 +101,6 @@ PARENTS: dict[str, tuple[str, ...]] = {
 }
 """What each drawn value depends on, the weightiest first, in the order of drawing."""
 
-UNSEEN = {
-    "det_hh_fam_stat": {
-        " Child <18 spouse of subfamily RP",
-        " Grandchild <18 ever marr not in subfamily",
-        " Other Rel <18 spouse of subfamily RP",
-    }
-}
-"""Categories that UCI's description lists and the measured rows lack; each has its column."""
-
 STAGES = (15, 18, 25, 35, 45, 55, 65)
 """First ages, in years, of the stages of life after childhood."""
 
@@ -136,9 +122,6 @@ QUANTILES = np.linspace(0.01, 0.99, 15)
 SCALE = 10_000
 """Frequencies are whole numbers per this many rows."""
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-FREQUENCIES = os.path.join(HERE, "frequencies.json")
-
 
 def raw_rows(raw_dir: str) -> Iterator[dict[str, str]]:
     """Yields the raw rows under a folder, with the three helper values `PARENTS` speaks of.
@@ -147,44 +130,33 @@ def raw_rows(raw_dir: str) -> Iterator[dict[str, str]]:
         raw_dir: Folder with UCI's `census-income.data.gz` and `census-income.test.gz`.
 
     Yields:
-        One mapping per row, field name to raw text (leading space and all), and `labels` (two
-        digits: never married, income over 50,000), `stage` (number of the stage of life) and
-        `works` (whether any week of the year was worked).
+        One mapping per row, field name to value, and `labels` (two digits: never married, income
+        over 50,000), `stage` (number of the stage of life) and `works` (whether any week of the
+        year was worked).
 
     Raises:
         ValueError: If the folder has no such file, a row does not have 42 fields, or a
             continuous field is not a number.
     """
-    paths = sorted(glob.glob(os.path.join(raw_dir, "census-income.*.gz")))
+    paths = sorted(Path(raw_dir).glob("census-income.*.gz"))
     if not paths:
         raise ValueError(f"{raw_dir}: expected census-income.data.gz or census-income.test.gz here")
     for path in paths:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             for line, values in enumerate(csv.reader(file), start=1):
+                where = f"{path}, line {line}"
                 if len(values) != len(FIELDS):
-                    raise ValueError(
-                        f"{path}, line {line}: {len(values)} fields, expected {len(FIELDS)}"
-                    )
-                row = dict(zip(FIELDS, values))
+                    raise ValueError(f"{where}: {len(values)} fields, expected {len(FIELDS)}")
+                row = {name: value.strip() for name, value in zip(FIELDS, values)}
                 for name in CONTINUOUS:
-                    if not row[name].strip().replace(".", "", 1).isdecimal():
-                        raise ValueError(
-                            f"{path}, line {line}: {name} is {row[name]!r}, expected a number"
-                        )
-                never_married = row["marital_stat"] == " Never married"
-                rich = row["income_50k"].startswith(" 50000+")
+                    if not row[name].replace(".", "", 1).isdecimal():
+                        raise ValueError(f"{where}: {name} is {row[name]!r}, expected a number")
+                never_married = row["marital_stat"] == "Never married"
+                rich = row["income_50k"] == "50000+."
                 row["labels"] = f"{never_married:d}{rich:d}"
                 row["stage"] = str(bisect_right(STAGES, int(row["age"])))
                 row["works"] = f"{float(row['weeks_worked']) > 0:d}"
                 yield row
-
-
-def _categories(name: str, values: Iterable[str]) -> list[str]:
-    """Lists a field's categories in column order: codes as numbers, the rest as text."""
-    values = set(values) | UNSEEN.get(name, set())
-    if all(value.strip().isdigit() for value in values):
-        return sorted(values, key=int)
-    return sorted(values)
 
 
 def measure(raw_dir: str) -> dict[str, Any]:
@@ -200,13 +172,14 @@ def measure(raw_dir: str) -> dict[str, Any]:
 
     Returns:
         Field name to `{"categories": [...], "given": {parents' values: numbers}}`, without
-        `categories` for a continuous field.
+        categories for a continuous field.
     """
     rows = list(raw_rows(raw_dir))
     fields: dict[str, Any] = {}
     for name, parents in PARENTS.items():
-        continuous = name in CONTINUOUS
-        categories = [] if continuous else _categories(name, (row[name] for row in rows))
+        categories: list[str] = []
+        if name not in CONTINUOUS:
+            categories += COLUMNS.categories.get(name) or sorted({row[name] for row in rows})
         given: dict[str, list[float]] = {}
         shares: dict[str, np.ndarray] = {}
         for depth in range(len(parents) + 1):
@@ -216,22 +189,20 @@ def measure(raw_dir: str) -> dict[str, Any]:
             for key, values in sorted(groups.items()):
                 if len(values) < MIN_ROWS:
                     continue
-                if continuous:
+                if not categories:
                     numbers = np.array(values, dtype=float)
                     above = numbers[numbers > 0]
                     share = round(SCALE * len(above) / len(numbers))
                     quantiles = np.quantile(above, QUANTILES) if len(above) else []
                     given[key] = [share, *(round(float(q)) for q in quantiles)]
-                else:
-                    counts = Counter(values)
-                    found = np.array([counts[c] for c in categories], dtype=float)
-                    if depth:
-                        found += SMOOTHING * shares[key.rpartition("|")[0]]
-                    shares[key] = found / found.sum()
-                    given[key] = [round(SCALE * s) for s in shares[key].tolist()]
-        fields[name] = (
-            {"given": given} if continuous else {"categories": categories, "given": given}
-        )
+                    continue
+                counts = Counter(values)
+                found = np.array([counts[c] for c in categories], dtype=float)
+                if depth:
+                    found += SMOOTHING * shares[key.rpartition("|")[0]]
+                shares[key] = found / found.sum()
+                given[key] = [round(SCALE * s) for s in shares[key].tolist()]
+        fields[name] = {"categories": categories, "given": given}
     return fields
 
 
@@ -264,14 +235,13 @@ def draw(rng: random.Random, fields: dict[str, Any]) -> dict[str, str]:
         if name not in CONTINUOUS:
             total = list(accumulate(table))
             row[name] = fields[name]["categories"][bisect_right(total, rng.random() * total[-1])]
-            continue
-        above_zero, quantiles = table[0], table[1:]
-        if rng.random() * SCALE >= above_zero:
+        elif rng.random() * SCALE >= table[0]:
             row[name] = "0"
-            continue
-        low, part = divmod(rng.random() * (len(quantiles) - 1), 1)
-        value = quantiles[int(low)] + part * (quantiles[int(low) + 1] - quantiles[int(low)])
-        row[name] = f"{value:.2f}" if name == "instance_weight" else f"{value:.0f}"
+        else:
+            quantiles = table[1:]
+            place = rng.random() * (len(quantiles) - 1)
+            value = np.interp(place, range(len(quantiles)), quantiles)
+            row[name] = f"{value:.2f}" if name == "instance_weight" else f"{value:.0f}"
     return row
 
 
@@ -293,18 +263,18 @@ def encode(row: dict[str, str], fields: dict[str, Any]) -> str:
         Never married, income over 50,000, the 11 numeric columns, then one column per category
         of each categorical field; without a line end.
     """
-    columns = [*row["labels"], *(row[name].strip() for name in NUMERIC)]
+    columns = [*row["labels"], *(row[name] for name in NUMERIC)]
     for name in CATEGORICAL:
         columns += ["1" if row[name] == c else "0" for c in fields[name]["categories"]]
     return ",".join(columns)
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     """Writes a file aside, then moves it into place."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".part", "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    os.replace(path + ".part", path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(text.encode())
+    os.replace(aside, path)
 
 
 def _as_json(fields: dict[str, Any]) -> str:
@@ -320,7 +290,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
     parser.add_argument(
-        "--out-dir", default=HERE, help="folder for train/ and test/ (default: here)"
+        "--out-dir", type=Path, default=HERE, help="folder for train/ and test/ (default: here)"
     )
     parser.add_argument(
         "--measure",
@@ -332,15 +302,11 @@ def main() -> int:
         if args.measure:
             _write(FREQUENCIES, _as_json(measure(args.measure)))
             return 0
-        with open(FREQUENCIES, encoding="utf-8") as file:
-            try:
-                fields = json.load(file)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{FREQUENCIES}: not valid JSON: {error}") from error
+        fields = json.loads(FREQUENCIES.read_bytes())
         rng = random.Random(args.seed)
         for split, rows in SAMPLE.items():
             lines = [encode(draw(rng, fields), fields) + "\n" for _ in range(rows)]
-            _write(os.path.join(args.out_dir, split, f"{split}_data.txt"), "".join(lines))
+            _write(args.out_dir / split / f"{split}_data.txt", "".join(lines))
     except (OSError, ValueError) as error:
         print(f"make_sample.py: {error}", file=sys.stderr)
         return 2

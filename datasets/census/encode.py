@@ -127,4 +127,5 @@ def _field(place: int) -> str:
 
 def _show(value: str) -> str:
     """A value as an error message shows it."""
-    return repr(value if len(value) <= SHOWN else value[:SHOWN] + "...")
+    text = value.strip()
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
