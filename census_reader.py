@@ -12,7 +12,7 @@ from csv_blocks import BadRows, Block, Layout, read_blocks
 from hyper_parameters import HyperParameters
 
 # The files that UCI gives out have 42 columns, the encoded ones 501.
-_RAW_CENSUS = "this looks like the raw Census file, which datasets/census/prepare.py encodes"
+_RAW_CENSUS = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
 _HINTS = {(42, 501): _RAW_CENSUS}
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from csv_rows import BadRows, Layout, is_header, parse_row
+from csv_rows import BadRows, Layout, RowError, parse_row
 from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
 
 SLOW_BYTES = 64 << 10
@@ -44,7 +45,7 @@ class Block(NamedTuple):
 class _Parsed(NamedTuple):
     """What a text gave; ``not_digits`` if a column taken for small integers was not one."""
 
-    block: Block
+    blocks: list[Block]
     bad: list[str]
     not_digits: bool = False
 
@@ -71,82 +72,62 @@ def read_blocks(
             ``MAX_LINE_BYTES``, a gzip file cut short, a file that is no text.
         OSError: a file cannot be read.
     """
-    bad_rows = bad_rows if bad_rows is not None else BadRows()
-    with_names = partial(is_header, layout=layout)
-    texts = (text for file in files for text in read_texts(Path(file), with_names))
-    pending: deque[Future[_Parsed]] = deque()
+    bad_rows = bad_rows or BadRows()
+    texts = (text for file in files for text in read_texts(str(file), layout))
+    ahead: deque[Future[_Parsed]] = deque()
     digits: frozenset[int] | None = None
     with ThreadPoolExecutor(threads, thread_name_prefix="csv") as pool:
-        try:
-            for text in texts:
-                pending.append(pool.submit(_parse, text, layout, bad_rows.cap, digits))
-                if len(pending) > threads:
-                    parsed = pending.popleft().result()
-                    if digits is None:
-                        digits = _binary_columns(parsed.block, layout)
-                    elif parsed.not_digits:
-                        digits = frozenset()
-                    yield from _result(parsed, bad_rows)
-            while pending:
-                yield from _result(pending.popleft().result(), bad_rows)
-        finally:
-            for future in pending:
-                future.cancel()
+        while True:
+            for text in islice(texts, threads + 1 - len(ahead)):
+                ahead.append(pool.submit(_parse, text, layout, bad_rows.cap, digits or frozenset()))
+            if not ahead:
+                return
+            parsed = ahead.popleft().result()
+            for message in parsed.bad:
+                bad_rows.add(message)
+            if parsed.not_digits:
+                digits = frozenset()
+            elif digits is None and parsed.blocks:
+                digits = _binary_columns(parsed.blocks, layout)
+            yield from parsed.blocks
 
 
-def _result(parsed: _Parsed, bad_rows: BadRows) -> Iterator[Block]:
-    for message in parsed.bad:
-        bad_rows.add(message)
-    if len(parsed.block.labels):
-        yield parsed.block
-
-
-def _binary_columns(block: Block, layout: Layout) -> frozenset[int]:
+def _binary_columns(blocks: Sequence[Block], layout: Layout) -> frozenset[int]:
     """Columns that hold only 0 and 1 here, and so probably in the whole file.
 
     Read as small integers they are parsed a quarter faster; a text where that fails is read as
     decimal numbers, like every other.
     """
-    if not len(block.labels):
-        return frozenset()
-    binary = ((block.features == 0) | (block.features == 1)).all(axis=0)
-    columns = [c for c, only_digits in zip(layout.feature_columns, binary) if only_digits]
-    return frozenset([*columns, *layout.label_columns])
+    binary = [((block.features == 0) | (block.features == 1)).all(axis=0) for block in blocks]
+    columns = np.compress(np.all(binary, axis=0), layout.feature_columns)
+    return frozenset([*columns.tolist(), *layout.label_columns])
 
 
-def _parse(text: Text, layout: Layout, cap: int, digits: frozenset[int] | None = None) -> _Parsed:
+def _parse(text: Text, layout: Layout, cap: int, digits: frozenset[int] = frozenset()) -> _Parsed:
     """Rows of a text; of those that cannot be used, at least ``cap`` + 1, are there so many."""
     if text.problem:
-        return _Parsed(_block([], text.file, layout), [f"{text.file}:{text.line}: {text.problem}"])
-    # Arrow takes "0x1" for an integer, and a byte-order mark in mid-file for nothing.
-    plain = not text.data.startswith(BOM)
-    for integers in (digits, frozenset()) if digits else (frozenset(),):
-        if plain and not (integers and (b"x" in text.data or b"X" in text.data)):
-            block = _parse_fast(text, layout, integers)
-            if block is not None:
-                return _Parsed(block, [], integers != (digits or frozenset()))
+        return _Parsed([], [f"{text.file}:{text.line}: {text.problem}"])
+    for integers in dict.fromkeys((digits, frozenset())):
+        blocks = _parse_fast(text, layout, integers)
+        if blocks is not None:
+            return _Parsed(blocks, [], integers != digits)
     cut = last_line_end(text.data[: len(text.data) // 2])
     if len(text.data) <= SLOW_BYTES or not cut:
         return _parse_lines(text, layout, cap)
     first = _parse(text._replace(data=text.data[:cut]), layout, cap)
-    if len(first.bad) > cap:
-        return first
     line = text.line + count_lines(text.data[:cut])
     second = _parse(text._replace(line=line, data=text.data[cut:]), layout, cap)
-    features, labels = map(np.concatenate, zip(first.block[:2], second.block[:2]))
-    return _Parsed(Block(features, labels, text.file), first.bad + second.bad)
+    return _Parsed(first.blocks + second.blocks, first.bad + second.bad)
 
 
 @lru_cache(maxsize=8)
 def _columns(number: int, digits: frozenset[int]) -> tuple[list[str], pa.csv.ConvertOptions]:
     """Names that stand for the columns, and how to convert them; the same for every text."""
-    types = {
-        str(column): pa.int8() if column in digits else pa.float32() for column in range(number)
-    }
+    types = {str(c): pa.int8() if c in digits else pa.float32() for c in range(number)}
     return list(types), pa.csv.ConvertOptions(column_types=types, null_values=[])
 
 
-def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> Block | None:
+def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> list[Block] | None:
     """All rows of a text, or None where any of them cannot be used or read this way.
 
     Args:
@@ -155,34 +136,33 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> Block | N
         digits: columns to read as small integers.
     """
     data, quoted = text.data, b'"' in text.data
+    # Arrow takes "0x1" for an integer, and a byte-order mark in mid-file for nothing.
+    if data.startswith(BOM) or (digits and (b"x" in data or b"X" in data)):
+        return None
     if quoted:
         data = data.replace(b', "', b',"')
         # Past the quote that ends a cell Arrow would read on, and take "1"2 for 12.
         ends = sum(data.count(b'"' + end) for end in (b",", b"\n", b"\r")) + data.endswith(b'"')
         if 2 * ends != data.count(b'"'):
             return None
-    names, convert_options = _columns(layout.column_num, digits)
+    names, convert = _columns(layout.column_num, digits)
+    read = pa.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names)
+    split = pa.csv.ParseOptions(quote_char='"' if quoted else False)
     try:
-        table = pa.csv.read_csv(
-            pa.BufferReader(data),
-            read_options=pa.csv.ReadOptions(
-                use_threads=False, block_size=len(data) + 1, column_names=names
-            ),
-            parse_options=pa.csv.ParseOptions(quote_char='"' if quoted else False),
-            convert_options=convert_options,
-        )
+        table = pa.csv.read_csv(pa.BufferReader(data), read, split, convert)
     except pa.ArrowInvalid:
         return None
-    rows = table.combine_chunks().to_batches()
-    if not rows:
-        return _block([], text.file, layout)
-    features, labels = (
-        rows[0].select(columns).to_tensor(row_major=True).to_numpy().astype(np.float32, copy=False)
-        for columns in (layout.feature_columns, list(layout.label_columns))
-    )
-    binary = (labels == 0) | (labels == 1)
-    usable = binary.all() and np.isfinite(features).all()
-    return Block(features, labels, text.file) if usable else None
+    blocks = []
+    for rows in table.combine_chunks().to_batches():  # one, or none where all lines are blank
+        features, labels = (
+            rows.select(columns).to_tensor(row_major=True).to_numpy().astype(np.float32, copy=False)
+            for columns in (layout.feature_columns, list(layout.label_columns))
+        )
+        binary = (labels == 0) | (labels == 1)
+        if not (binary.all() and np.isfinite(features).all()):
+            return None
+        blocks.append(Block(features, labels, text.file))
+    return blocks
 
 
 def _parse_lines(text: Text, layout: Layout, cap: int) -> _Parsed:
@@ -193,16 +173,12 @@ def _parse_lines(text: Text, layout: Layout, cap: int) -> _Parsed:
         if len(bad) > cap:
             break
         if line.strip():
-            row = parse_row(line, layout)
-            if isinstance(row, str):
-                bad.append(f"{text.file}:{number}: {row}")
-            else:
-                rows.append(row)
-    return _Parsed(_block(rows, text.file, layout), bad)
-
-
-def _block(rows: Sequence[np.ndarray], file: str, layout: Layout) -> Block:
-    """A block of rows of all columns; the fast parser makes its own."""
-    matrix = np.array(rows, np.float32).reshape(-1, layout.column_num)
-    features, labels = matrix[:, layout.feature_columns], matrix[:, list(layout.label_columns)]
-    return Block(np.ascontiguousarray(features), np.ascontiguousarray(labels), file)
+            try:
+                rows.append(parse_row(line, layout))
+            except RowError as error:
+                bad.append(f"{text.file}:{number}: {error}")
+    if not rows:
+        return _Parsed([], bad)
+    matrix = np.array(rows)
+    features, labels = (matrix.take(c, 1) for c in (layout.feature_columns, layout.label_columns))
+    return _Parsed([Block(features, labels, text.file)], bad)

@@ -49,15 +49,12 @@ class BadRows:
         Raises:
             RowError: more rows were bad than ``cap`` allows.
         """
-        if self.cap == 0:
-            raise RowError(message)
+        if self.count == self.cap:
+            skipped = f" (and {self.cap} bad rows were skipped before it, the most allowed)"
+            raise RowError(message + skipped if self.cap else message)
         self.count += 1
         if len(self.first) < 10:
             self.first.append(message)
-        if self.count > self.cap:
-            raise RowError(
-                f"{message} (and {self.cap} bad rows were skipped before it, the most allowed)"
-            )
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Layout:
     Attributes:
         feature_size: number of feature columns: all that are not labels, in file order.
         label_columns: index of each task's label column, counted from 0.
-        hints: what to say besides of a row of so many columns where so many are expected.
+        hints: how what is said of a row goes on, by its columns and how many are expected.
     """
 
     feature_size: int
@@ -94,36 +91,37 @@ def is_header(line: bytes, layout: Layout) -> bool:
     )
 
 
-def parse_row(line: bytes, layout: Layout) -> np.ndarray | str:
-    """All columns of a row, float32, or what is wrong with it."""
+def parse_row(line: bytes, layout: Layout) -> np.ndarray:
+    """All columns of a row, float32.
+
+    Raises:
+        RowError: what is wrong with it, and in which column.
+    """
     hidden = _hidden(line, layout)
     if line.count(b'"') % 2:
         before, _, rest = hidden.rpartition(b'"')
-        start = before.rfind(b",") + 1
-        cell = (before[start:] + b'"' + rest.split(b",", 1)[0]).translate(_SHOW)
+        cell = (before.rpartition(b",")[2] + b'"' + rest.partition(b",")[0]).translate(_SHOW)
         problem = "has a quote without its other half; line breaks inside quotes are not supported"
-        return _bad_value(before.count(b","), cell, problem)
+        raise _bad_value(before.count(b","), cell, problem)
     columns = hidden.count(b",") + 1
     if columns != layout.column_num:
-        hint = layout.hints.get((columns, layout.column_num))
-        return (
-            f"row has {columns} columns, expected {layout.column_num} "
-            f"({len(layout.label_columns)} labels and {layout.feature_size} features)"
-            f"{'; ' + hint if hint else ''}"
-        )
+        labels = len(layout.label_columns)
+        expected = f"{layout.column_num} ({labels} labels and {layout.feature_size} features)"
+        hint = layout.hints.get((columns, layout.column_num), "")
+        raise RowError(f"row has {columns} columns, expected {expected}{hint}")
     cells = [_content(cell) for cell in hidden.split(b",")]
     for column, cell in enumerate(cells):
         if not _NUMBER.fullmatch(cell):
             word = _NOT_FINITE.fullmatch(cell.strip())
-            return _bad_value(column, cell, "is not a finite number" if word else "is not a number")
+            raise _bad_value(column, cell, "is not a finite number" if word else "is not a number")
     # Arrow's conversion here too: another's might round differently.
-    stripped = pa.array([cell.strip() for cell in cells], pa.binary())
-    values = stripped.cast(pa.string()).cast(pa.float32()).to_numpy(zero_copy_only=False)
+    numbers = pa.array([cell.strip() for cell in cells], pa.string())
+    values = numbers.cast(pa.float32()).to_numpy()
     for column in np.flatnonzero(~np.isfinite(values)):
-        return _bad_value(column, cells[column], "is too large for float32")
+        raise _bad_value(column, cells[column], "is too large for float32")
     for column in layout.label_columns:
         if values[column] not in (0, 1):
-            return _bad_value(column, cells[column], "should be 0 or 1", "label")
+            raise _bad_value(column, cells[column], "should be 0 or 1", "label")
     return values
 
 
@@ -144,6 +142,6 @@ def _content(hidden: bytes) -> bytes:
     return hidden.translate(_SHOW)
 
 
-def _bad_value(column: int, cell: bytes, problem: str, kind: str = "value") -> str:
+def _bad_value(column: int, cell: bytes, problem: str, kind: str = "value") -> RowError:
     shown = cell[:40].decode("utf-8", "backslashreplace").strip()
-    return f"column {column} (from 0): {kind} {shown!r} {problem}"
+    return RowError(f"column {column} (from 0): {kind} {shown!r} {problem}")

@@ -9,10 +9,9 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, Callable, NamedTuple
+from typing import NamedTuple
 
-from csv_rows import RowError
+from csv_rows import Layout, RowError, is_header
 
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 16 << 20
@@ -46,12 +45,12 @@ class Text(NamedTuple):
     problem: str = ""
 
 
-def read_texts(file: Path, is_header: Callable[[bytes], bool]) -> Iterator[Text]:
+def read_texts(file: str, layout: Layout) -> Iterator[Text]:
     """Cut a file at line ends into pieces of about ``BLOCK_BYTES``.
 
     Args:
         file: plain or gzip, told by its content, with or without a byte-order mark.
-        is_header: whether a first line is none of the rows.
+        layout: tells a first line that names the columns, which is left out.
 
     Yields:
         pieces of at least one line each.
@@ -60,50 +59,42 @@ def read_texts(file: Path, is_header: Callable[[bytes], bool]) -> Iterator[Text]
         RowError: a gzip file is damaged, or the file is no text.
         OSError: it cannot be read.
     """
-    line, first = 1, True
+    line = 1
     try:
-        with _open(file) as stream:
-            _refuse_other_formats(file, stream.read(64))
-            stream.seek(0)
-            tail = stream.read(len(BOM)).removeprefix(BOM)
-            while True:
+        with open(file, "rb") as plain:
+            stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
+            read = stream.read(64)
+            _refuse_other_formats(file, read)
+            tail = read.removeprefix(BOM)
+            while read:
                 read = stream.read(BLOCK_BYTES)
                 data = tail + read
                 cut = last_line_end(data) if read else len(data)
                 whole, tail = data[:cut], data[cut:]
-                if first and (whole or not read):
-                    first = False
+                if whole and line == 1:
                     header, *rest = LINE_END.split(whole, 1)
-                    if is_header(header):
-                        whole, line = (rest[0] if rest else b""), 2
+                    if is_header(header, layout):
+                        whole, line = b"".join(rest), 2
                 if whole:
-                    yield Text(str(file), line, whole)
+                    yield Text(file, line, whole)
                     line += count_lines(whole)
-                if not read:
-                    return
                 if len(tail) > MAX_LINE_BYTES:
                     problem = f"line is longer than {MAX_LINE_BYTES >> 20} MB"
-                    yield Text(str(file), line, b"", problem)
-                    tail, first = _after_line(stream, tail[-1:]), False
+                    yield Text(file, line, b"", problem)
+                    while read and not last_line_end(tail):
+                        read = stream.read(BLOCK_BYTES)
+                        tail = tail[-1:] + read
+                    tail = b"".join(LINE_END.split(tail, 1)[1:])
                     line += 1
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         where = f"after line {line - 1}" if line > 1 else "before the first line"
         raise RowError(f"{file}: damaged gzip {where}: {error}") from error
     except OSError as error:
-        error.filename = error.filename or str(file)
+        error.filename = error.filename or file
         raise
 
 
-def _open(file: Path) -> BinaryIO:
-    stream = open(file, "rb")
-    if stream.read(2) == b"\x1f\x8b":
-        stream.close()
-        return gzip.open(file, "rb")  # type: ignore[return-value]
-    stream.seek(0)
-    return stream
-
-
-def _refuse_other_formats(file: Path, start: bytes) -> None:
+def _refuse_other_formats(file: str, start: bytes) -> None:
     for pattern, what in _FORMATS.items():
         if re.match(pattern, start):
             raise RowError(f"{file}: is {what}, expected comma-separated text, plain or gzip")
@@ -119,23 +110,3 @@ def count_lines(data: bytes) -> int:
     """Number of line ends in ``data``."""
     returns = data.count(b"\r")
     return data.count(b"\n") + returns - (data.count(b"\r\n") if returns else 0)
-
-
-def _after_line(stream: BinaryIO, read: bytes) -> bytes:
-    """Read past the end of the current line.
-
-    Args:
-        stream: where from.
-        read: the last byte that was read.
-
-    Returns:
-        what follows the line in the last read.
-    """
-    while read:
-        if read.endswith(b"\r"):
-            read += stream.read(1)
-        end = LINE_END.search(read)
-        if end:
-            return read[end.end() :]
-        read = stream.read(BLOCK_BYTES)
-    return b""
