@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,14 +44,12 @@ def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
 
 def _counts(labels: np.ndarray, probabilities: np.ndarray) -> Curve:
     """True and false positives at every distinct threshold, the highest first."""
-    order = np.argsort(-probabilities, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(probabilities[order]) != 0, True))
-    true = np.cumsum(labels[order])[ends]
-    return true.astype(np.float64), (ends + 1 - true).astype(np.float64)
+    _, threshold = np.unique(-probabilities, return_inverse=True)
+    true, rows = (np.cumsum(np.bincount(threshold, weights)) for weights in (labels, None))
+    return true, rows - true
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Rows by predicted probability, in equally wide bins; empty bins are left out.
 
     Attributes:
@@ -77,13 +75,10 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
         probabilities: ``[n]``, in 0 … 1.
         bins: number of bins over 0 … 1.
     """
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    place = np.searchsorted(edges[1:-1], probabilities)
-    count = np.bincount(place, minlength=bins)
-    used = count > 0
-    count = count[used]
-    predicted = np.bincount(place, probabilities, bins)[used] / count
-    observed = np.bincount(place, labels, bins)[used] / count
+    bin_of_row = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probabilities)
+    _, place, count = np.unique(bin_of_row, return_inverse=True, return_counts=True)
+    predicted = np.bincount(place, probabilities) / count
+    observed = np.bincount(place, labels) / count
     z = 1.96
     centre = (observed + z * z / (2 * count)) / (1 + z * z / count)
     spread = observed * (1 - observed) / count + z * z / (4 * count * count)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from rec_plots import curves, style
-from rec_plots.layout import add_panel, entry, finish, legend_below
 from rec_plots.runs import Run, Scores
 from rec_plots.text import TEXT
 from rec_runner.metrics.auc import auc
@@ -46,58 +47,49 @@ def draw(runs: Sequence[Run], language: str) -> dict[str, Figure]:
     scored = [run for run in runs if run.scores]
     if scored:
         there = {t: c for t, c in colours.items() if any(t in run.scores for run in scored)}
-        for name in CURVES:
-            figures[name] = _curves(name, scored, there, words)
+        figures.update({name: _curves(name, scored, there, words) for name in CURVES})
         figures["scores"] = _score_histograms(scored, there, words)
     return figures
 
 
 def _training(runs: Sequence[Run], colours: Colours, words: Words) -> Figure:
     """A column of panels per task, and one for what concerns all of them."""
-    keys, grey, n = _panel_keys(runs, colours), style.NEUTRAL, len(runs)
-    columns = min(math.ceil(len(keys) / 2), 4)
-    rows = 2 * math.ceil(len(keys) / (2 * columns)) if len(keys) > 1 else 1
+    panels, grey, n = _panels(runs, colours, words), style.NEUTRAL, len(runs)
+    columns = min(math.ceil(len(panels) / 2), 4)
+    rows = 2 * math.ceil(len(panels) / (2 * columns)) if len(panels) > 1 else 1
     figure = Figure(figsize=(max(4.1 * columns, 6.4), 3.1 * rows + 1.0))
     epochs = [record["epoch"] for run in runs for record in run.records]
     margin = 0.05 * (max(epochs) - min(epochs)) or 0.5
     dots = max(epochs) == min(epochs)
-    for index, key in enumerate(keys):
-        column, below = divmod(index, 2)
-        band, column = divmod(column, columns)
-        kind, _, task = key.partition("_")
-        known = kind in ("auc", "logloss") and task in colours
-        colour = colours[task] if known else grey
-        title = f"{task} · {words[kind]}" if known else words.get(key, key)
-        place = (rows, columns, (2 * band + below) * columns + column + 1)
-        axes = add_panel(figure, place, title, colour, xlabel=words["epoch"])
+    common = {"xlabel": words["epoch"], "xlim": (min(epochs) - margin, max(epochs) + margin)}
+    places = itertools.product(range(0, rows, 2), range(columns), range(2))
+    for (key, (title, colour)), (band, column, below) in zip(panels.items(), places):
+        place = (band + below) * columns + column + 1
+        axes = figure.add_subplot(rows, columns, place, **common)
+        axes.set_title(title, color=colour)
         _training_lines(axes, key, runs, colour, dots)
-        axes.set_xlim(min(epochs) - margin, max(epochs) + margin)
     present = {record["phase"] for run in runs for record in run.records}
-    by_phase = [
-        entry(words[p], "o" if dots or p == "infer" else "", **style.phase_look(p, grey, dots))
-        for p in style.PHASES
-        if p in present
-    ]
-    by_run = [
-        entry(run.name, style.run_marker(i), color=style.shade(grey, i, n), linestyle="none")
-        for i, run in enumerate(runs)
-    ]
-    return finish(figure, words["training"], [by_phase, by_run if n > 1 else []])
+    by_phase = []
+    for phase in filter(present.__contains__, style.PHASES):
+        look = style.phase_look(phase, grey, dots)
+        marker = "o" if dots or phase == "infer" else ""
+        by_phase.append(Line2D([], [], label=words[phase], marker=marker, **look))
+    looks = [{"marker": style.run_marker(i), "color": style.shade(grey, i, n)} for i in range(n)]
+    by_run = [Line2D([], [], label=run.name, ls="", **look) for run, look in zip(runs, looks)]
+    return _finish(figure, words["training"], [by_phase, by_run if n > 1 else []])
 
 
-def _panel_keys(runs: Sequence[Run], colours: Colours) -> list[str]:
-    """Names of record values, each task's AUC and log loss first."""
-    there = {
-        name: None
-        for run in runs
-        for record in run.records
-        for name, value in scores(record).items()
-        if isinstance(value, (int, float))
+def _panels(runs: Sequence[Run], colours: Colours, words: Words) -> dict[str, tuple[str, str]]:
+    """Title and colour of each record value's panel, AUC and log loss of the tasks first."""
+    pairs = (pair for run in runs for record in run.records for pair in scores(record).items())
+    there = [*(key for key, value in pairs if isinstance(value, (int, float))), "rows_per_second"]
+    panels = {
+        f"{kind}_{task}": (f"{task} · {words[kind]}", colour)
+        for task, colour in colours.items()
+        for kind in ("auc", "logloss")
     }
-    keys = [f"{kind}_{task}" for task in colours for kind in ("auc", "logloss")]
-    keys = [key for key in keys if key in there]
-    keys += [key for key in there if key not in keys]
-    return [*keys, "rows_per_second"]
+    known = [key for key in panels if key in there]
+    return {key: panels.get(key, (words.get(key, key), style.NEUTRAL)) for key in [*known, *there]}
 
 
 def _training_lines(axes: Axes, key: str, runs: Sequence[Run], colour: str, dots: bool) -> None:
@@ -107,8 +99,8 @@ def _training_lines(axes: Axes, key: str, runs: Sequence[Run], colour: str, dots
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for index, run in enumerate(runs):
         for phase in ("train",) if speed else style.PHASES:
-            points = {r["epoch"]: r.get(key) for r in run.records if r["phase"] == phase}
-            points = {epoch: value for epoch, value in points.items() if value is not None}
+            records = [r for r in run.records if r["phase"] == phase and r.get(key) is not None]
+            points = {record["epoch"]: record[key] for record in records}
             if not points:
                 continue
             shade = style.shade(colour, index, len(runs))
@@ -120,7 +112,7 @@ def _training_lines(axes: Axes, key: str, runs: Sequence[Run], colour: str, dots
     if speed:
         # Limits of its own: the margin would be a share of the differences, which may be none.
         axes.set_ylim(0, 1.08 * max(axes.dataLim.y1, 0) or 1)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
 
 
 def _curves(name: str, runs: Sequence[Run], colours: Colours, words: Words) -> Figure:
@@ -130,9 +122,10 @@ def _curves(name: str, runs: Sequence[Run], colours: Colours, words: Words) -> F
     figure = Figure(figsize=(max(4.6 * columns, 6.4), (4.6 + 0.2 * len(runs)) * rows + 0.5))
     x_label, y_label, draw_curve = CURVES[name]
     labels = {"xlabel": words[x_label], "ylabel": words[y_label]}
-    limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
+    labels_and_limits = {**labels, "xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
     for place, (task, colour) in enumerate(colours.items(), start=1):
-        axes = add_panel(figure, (rows, columns, place), task, colour, **labels, **limits)
+        axes = figure.add_subplot(rows, columns, place, **labels_and_limits)
+        axes.set_title(task, color=colour)
         for i, run in enumerate(runs):
             if task not in run.scores:
                 continue
@@ -146,8 +139,8 @@ def _curves(name: str, runs: Sequence[Run], colours: Colours, words: Words) -> F
             look = {"color": style.shade(colour, i, len(runs)), "ls": style.RUN_LINES[i % 4]}
             merit = draw_curve(axes, run.scores[task], words, look)
             axes.lines[-1].set_label(label + merit)
-        legend_below(axes)
-    return finish(figure, _title(runs, words, name))
+        _legend_below(axes)
+    return _finish(figure, _title(runs, words, name))
 
 
 def _baseline(axes: Axes, name: str, labels: np.ndarray, words: Words) -> None:
@@ -194,23 +187,24 @@ def _score_histograms(runs: Sequence[Run], colours: Colours, words: Words) -> Fi
     columns, rows = len(colours), len(runs)
     figure = Figure(figsize=(max(4.6 * columns, 6.4), (3.5 if rows > 1 else 3.3) * rows + 0.5))
     edges = np.linspace(0.0, 1.0, SCORE_BINS + 1)
-    labels = {"xlabel": words["probability"], "ylabel": words["share"]}
+    settings = {"xlabel": words["probability"], "ylabel": words["share"], "xlim": (0, 1)}
     panels = itertools.product(runs, colours.items())
     for place, (run, (task, colour)) in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, columns, place, **settings)
         title = f"{task}\n{run.name}/{run.epoch}" if rows > 1 else task
-        axes = add_panel(figure, (rows, columns, place), title, colour, xlim=(0, 1), **labels)
+        axes.set_title(title, color=colour)
         if task not in run.scores:
             axes.plot([], [], " ", label=words["no_scores"])
         else:
             positive, probabilities = run.scores[task]
-            looks = {"color": "#bbbbbb"}, {"color": colour, "alpha": 0.65}
-            for value, look, name in zip((False, True), looks, ("negative", "positive")):
-                chosen = probabilities[positive == value]
+            classes = ("negative", ~positive, "#bbbbbb", 1), ("positive", positive, colour, 0.65)
+            for name, rows_of_class, shade, alpha in classes:
+                chosen = probabilities[rows_of_class]
                 weights = np.full(len(chosen), 1 / max(len(chosen), 1))
                 label = f"{words[name]}: {words['rows'].format(rows=len(chosen))}"
-                axes.hist(chosen, edges, weights=weights, label=label, **look)
-        legend_below(axes, columns=2)
-    return finish(figure, _title(runs, words, "scores"))
+                axes.hist(chosen, edges, weights=weights, label=label, color=shade, alpha=alpha)
+        _legend_below(axes, columns=2)
+    return _finish(figure, _title(runs, words, "scores"))
 
 
 def _title(runs: Sequence[Run], words: Words, name: str) -> str:
@@ -218,3 +212,43 @@ def _title(runs: Sequence[Run], words: Words, name: str) -> str:
         return words[name]
     rows = len(next(iter(runs[0].scores.values()))[0])
     return f"{words[name]} · {runs[0].name}/{runs[0].epoch} · {words['rows'].format(rows=rows)}"
+
+
+def _legend_below(axes: Axes, columns: int = 1) -> None:
+    """A panel's legend where it can hide nothing."""
+    below = axes.transAxes + ScaledTranslation(0, -42 / 72, axes.figure.dpi_scale_trans)
+    place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": below}
+    axes.legend(ncol=columns, columnspacing=1.2, borderaxespad=0, **place)
+
+
+def _finish(figure: Figure, title: str, legends: Sequence[Sequence[Line2D]] = ()) -> Figure:
+    """Title above, common legends below, panels in what is left; wider if the words need it.
+
+    Args:
+        figure: with all its panels.
+        title: of the whole picture.
+        legends: entries of each common legend, the uppermost first; those without any are left out.
+
+    Returns:
+        the figure.
+    """
+    width, height = figure.get_size_inches()
+    # Not a suptitle: tight_layout would leave room for that a second time.
+    heading = figure.text(0, 1 - 0.1 / height, title, va="top", fontsize=13)
+    columns = figure.axes[0].get_subplotspec().get_gridspec().ncols
+    panel = max(axes.get_tightbbox().width for axes in figure.axes) / figure.dpi
+    words = heading.get_window_extent().width / figure.dpi
+    width = max(width, words + 0.2, columns * (panel + 0.15))
+    figure.set_figwidth(width)
+    heading.set_x(0.1 / width)
+    bottom = 0.1
+    for handles in reversed(legends):
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, bottom / height)}
+        for columns in range(min(len(handles), int(width // 2)), 0, -1):
+            legend = figure.legend(handles=handles, ncol=columns, **place)
+            if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+                break
+            legend.remove()
+        bottom += 0.25 * math.ceil(len(handles) / columns)
+    figure.tight_layout(rect=(0, bottom / height, 1, 1 - 0.4 / height))
+    return figure

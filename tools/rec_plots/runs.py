@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
@@ -20,8 +20,7 @@ Record = dict[str, Any]
 Scores = tuple[np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """What a run left in its folder.
 
     Attributes:
@@ -34,7 +33,7 @@ class Run:
     name: str
     records: Sequence[Record]
     epoch: int | None = None
-    scores: Mapping[str, Scores] = field(default_factory=dict)
+    scores: Mapping[str, Scores] = MappingProxyType({})
 
     @property
     def tasks(self) -> list[str]:
@@ -63,8 +62,8 @@ def _read_run(folder: Path, name: str, epoch: int | None) -> Run:
         raise UserError(f"{folder}: no such folder; expected one that a trainer wrote")
     files = (folder / "metrics.jsonl", folder / "infer_metrics.jsonl")
     records = [record for file in files if file.is_file() for record in _read_records(file)]
-    scored = [f for f in folder.glob("*/predictions.csv") if f.parent.name.isdecimal()]
-    found = {int(file.parent.name): file for file in scored}
+    scored = folder.glob("*/predictions.csv")
+    found = {int(file.parent.name): file for file in scored if file.parent.name.isdecimal()}
     if epoch is None and found:
         best = Checkpoints(str(folder)).best_epoch()
         epoch = best if best in found else max(found)
@@ -111,26 +110,21 @@ def read_predictions(file: Path) -> dict[str, Scores]:
     if not tasks:
         raise UserError(f"{file}: expected columns label_<task> and probability_<task>")
     return {
-        task: (
-            _column(file, table, f"label_{task}", lambda v: (v == 0) | (v == 1), "0 or 1") > 0.5,
-            _column(file, table, f"probability_{task}", lambda v: (v >= 0) & (v <= 1), "0 to 1"),
-        )
+        task: (_column(file, table, "label", task) > 0.5, _column(file, table, "probability", task))
         for task in tasks
     }
 
 
-def _column(
-    file: Path, table: pyarrow.Table, name: str, accepts: Callable[..., Any], need: str
-) -> np.ndarray:
+def _column(file: Path, table: pyarrow.Table, kind: str, task: str) -> np.ndarray:
+    name = f"{kind}_{task}"
     if name not in table.column_names:
         raise UserError(f"{file}: column {name} is missing")
     values = table[name].to_numpy()
     try:
         numbers = values.astype(np.float64)
-        wrong = np.flatnonzero(~accepts(numbers))
     except ValueError as error:
         raise UserError(f"{file}: column {name} should be numbers: {error}") from error
-    if len(wrong):
-        row = wrong[0]
+    whole, need = (numbers % 1 == 0, "0 or 1") if kind == "label" else (True, "0 to 1")
+    for row in np.flatnonzero(~((numbers >= 0) & (numbers <= 1) & whole)):
         raise UserError(f"{file}, line {row + 2}: {name} is {values[row]!s}, expected {need}")
     return numbers

@@ -5,8 +5,7 @@ Matplotlib is used without pyplot here and in the other modules, so that no stat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
@@ -52,9 +51,7 @@ def run_marker(index: int) -> str:
 
 def shade(colour: str, index: int, count: int) -> tuple[float, ...]:
     """The colour for one of several runs: the first darkest, the last lightest."""
-    if count == 1:
-        return to_rgb(colour)
-    position = index / (count - 1)
+    position = index / (count - 1) if count > 1 else 0.5
     towards, amount = (0.0, 0.45 - 0.9 * position) if position < 0.5 else (1.0, position - 0.5)
     return tuple(channel + (towards - channel) * amount for channel in to_rgb(colour))
 
@@ -101,8 +98,7 @@ def _draws_chinese(file: str) -> bool:
     return font.scalable and 0 not in glyphs and len(glyphs) == len(_CHINESE)
 
 
-@contextmanager
-def context(font: str | None = None, fallback: str | None = None) -> Iterator[None]:
+def context(font: str | None = None, fallback: str | None = None) -> AbstractContextManager[None]:
     """Matplotlib settings of our pictures, for the time of a ``with`` block.
 
     Args:
@@ -113,6 +109,8 @@ def context(font: str | None = None, fallback: str | None = None) -> Iterator[No
         "font.family": [name for name in (font, "DejaVu Sans", fallback) if name],
         "font.size": 10.5,
         "axes.titlesize": 11.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
         "axes.unicode_minus": font is None,
         "axes.grid": True,
         "axes.axisbelow": True,
@@ -120,10 +118,11 @@ def context(font: str | None = None, fallback: str | None = None) -> Iterator[No
         "axes.spines.right": False,
         "grid.color": "#dddddd",
         "legend.fontsize": 9.5,
+        "legend.frameon": False,
+        "lines.markersize": 5,
         "figure.facecolor": "white",
         "figure.dpi": 120,
         "savefig.dpi": "figure",
         "svg.hashsalt": "share-bottom",  # the same picture gives the same file
     }
-    with matplotlib.rc_context(settings):
-        yield
+    return matplotlib.rc_context(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,10 +40,8 @@ _WORDS = {  # Chinese, English
     "no_scores": ("没有预测", "no predictions"),
     "rows": ("{rows:,} 行", "{rows:,} rows"),
 }
-TEXT = {
-    language: {key: words[place] for key, words in _WORDS.items()}
-    for place, language in enumerate(("zh", "en"))
-}
+_ZH, _EN = zip(*_WORDS.values())
+TEXT = {"zh": dict(zip(_WORDS, _ZH)), "en": dict(zip(_WORDS, _EN))}
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
@@ -56,20 +55,16 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 def _cut(name: str, longest: int = 32) -> str:
     """A long name without its middle; a Chinese character is as wide as two letters."""
-    if _width(name) <= longest:
+    if _start(name, longest) == name:
         return name
     half = (longest - 1) // 2
-    start, end = half, half
-    while _width(name[:start]) > half:
-        start -= 1
-    while _width(name[-end:]) > half:
-        end -= 1
-    return f"{name[:start]}…{name[-end:]}"
+    return f"{_start(name, half)}…{_start(name[::-1], half)[::-1]}"
 
 
-def _width(text: str) -> int:
-    """Width in letters."""
-    return sum(1 + is_wide(character) for character in text)
+def _start(text: str, width: int) -> str:
+    """As much of a text as is no wider than so many letters."""
+    widths = itertools.accumulate(1 + is_wide(character) for character in text)
+    return text[: sum(so_far <= width for so_far in widths)]
 
 
 def is_wide(character: str) -> bool:

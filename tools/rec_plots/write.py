@@ -15,10 +15,10 @@ from rec_runner.system.log import warn
 
 def write_pictures(
     folders: Sequence[str],
-    out: str | None = None,
-    formats: Sequence[str] = ("png", "svg"),
-    language: str = "zh",
-    epoch: int | None = None,
+    out: str | None,
+    formats: Sequence[str],
+    language: str,
+    epoch: int | None,
 ) -> list[Path]:
     """Draw runs and write the pictures.
 
@@ -53,8 +53,7 @@ def write_pictures(
             for kind in formats:
                 file = target / f"{name}.{kind}"
                 # Without a date, the same picture gives the same file.
-                metadata = {"Date": None} if kind == "svg" else {}
                 with atomic_write(file) as stream:
-                    figure.savefig(stream, format=kind, metadata=metadata)
+                    figure.savefig(stream, format=kind, metadata={"Date": None})
                 written.append(file)
     return written
