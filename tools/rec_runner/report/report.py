@@ -23,24 +23,17 @@ class Report:
     """Log lines on stdout, a progress bar on a terminal, and the records of all epochs.
 
     Args:
-        metrics_file: where every epoch writes the records, a JSON object a
-            line; None writes none.
-        show_bar: show a progress bar; by default only where stderr is a terminal.
+        metrics_file: where every epoch writes the records, a JSON object a line; None writes none.
         visual: where scalars go too.
     """
 
-    def __init__(
-        self,
-        metrics_file: Path | None,
-        show_bar: bool | None = None,
-        visual: Visual | None = None,
-    ) -> None:
+    def __init__(self, metrics_file: Path | None, visual: Visual | None = None) -> None:
         self.metrics_file = metrics_file
         self.visual = visual or Visual(None)
         self.records: list[Record] = []
         self._warned: set[str] = set()
-        show = sys.stderr.isatty() if show_bar is None else show_bar
-        self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, disable=not show)
+        hidden = not sys.stderr.isatty()
+        self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, disable=hidden)
 
     def log(self, message: str) -> None:
         """One line with the time in front, as PaddleRec's logger writes it."""

@@ -11,7 +11,7 @@ from typing import Any
 import paddle
 from paddle import static
 
-from rec_runner.contract.guard import check_returned, foreign
+from rec_runner.contract.guard import call, check_returned, foreign
 from rec_runner.paddle_api.auc import auc_inputs, auc_state, auc_with_states, is_auc_state
 from rec_runner.paddle_api.gradients import is_dense, optimized_gradients
 from rec_runner.paddle_api.representation import layer_names_anew, set_to_inference
@@ -63,12 +63,8 @@ class Program:
 
     def persistables(self) -> list[str]:
         """Names of the variables that outlive a run: weights, buffers, optimizer slots."""
-        internal = ("feed", "fetch")
-        return [
-            variable.name
-            for variable in self.main.list_vars()
-            if variable.persistable and variable.name not in internal
-        ]
+        names = [variable.name for variable in self.main.list_vars() if variable.persistable]
+        return [name for name in names if name not in ("feed", "fetch")]
 
     def set_fetches(self, named: Mapping[str, Any]) -> None:
         """Fetch these values; AUCs are counted outside, from their operators' inputs."""
@@ -113,8 +109,7 @@ def build_by_contract(model: Any, training: bool, auc_states: bool, gradients: b
         with foreign(model, "create_feeds"):
             program.feeds = list(_create_feeds(model, training))
         member = "net" if training else "infer_net"
-        with foreign(model, member):
-            fetches = getattr(model, member)(program.feeds)
+        fetches = call(model, member, program.feeds)
         fits = isinstance(fetches, Mapping)
         check_returned(model, member, fetches, fits, "a dict of variables to fetch")
         program.set_fetches(fetches)
@@ -122,8 +117,7 @@ def build_by_contract(model: Any, training: bool, auc_states: bool, gradients: b
         if not training:
             set_to_inference(program.main)
             return program
-        with foreign(model, "create_optimizer"):
-            model.create_optimizer()
+        call(model, "create_optimizer")
         known = {*program.weights, *program.auc_state}
         program.slots = [n for n in program.persistables() if n not in known]
         if gradients:
