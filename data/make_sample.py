@@ -285,9 +285,7 @@ def _as_json(fields: dict[str, Any]) -> str:
 
 def main() -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        description="Write the synthetic Census-Income sample, or measure its frequencies anew."
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
     parser.add_argument(
         "--out-dir", type=Path, default=HERE, help="folder for train/ and test/ (default: here)"

@@ -182,7 +182,7 @@ def unpack(archive: Path, into: Path) -> None:
             differ.
         OSError: a file cannot be written.
     """
-    differing = set()
+    differing = []
     try:
         with archive.open("rb") as stream:
             for name, member in _raw_files(stream, archive.name, NESTING):
@@ -190,17 +190,16 @@ def unpack(archive: Path, into: Path) -> None:
                 path = into / "another" if target.exists() else target
                 with path.open("wb") as file:
                     shutil.copyfileobj(member, file)
-                if not filecmp.cmp(path, target, shallow=False):
-                    differing.add(name)
+                if path != target and not filecmp.cmp(path, target, shallow=False):
+                    differing.append(name)
     # The archive modules raise nearly anything at bytes that are not what they should be. What has
     # an error number is the disk's, but for the invalid seek that a wrong offset in a zip makes.
     except Exception as error:
         if getattr(error, "errno", None) not in (None, errno.EINVAL):
             raise
         raise DownloadError(f"what came is a broken archive ({error})") from None
-    for name in UCI_ROWS:
-        if name in differing:
-            raise DownloadError(f"what came holds two files {name} that differ")
+    if differing:
+        raise DownloadError(f"what came holds two files {differing[0]} that differ")
     missing = [name for name in UCI_ROWS if not (into / name).exists()]
     if missing:
         raise DownloadError(f"what came is no archive that holds {' and '.join(missing)}")

@@ -204,9 +204,7 @@ def targets(out_dir: Path) -> dict[str, Path]:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        description="Downloads UCI's Census-Income (KDD) and encodes it as this model reads it."
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--raw-dir",

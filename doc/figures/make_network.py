@@ -22,13 +22,12 @@ WORDS = {
         "features": ("One row", "499 columns", "11 numeric", "488 of 0 and 1"),
         "encoding": ("Input encoding", "numeric: standardised", "0 and 1: as they are"),
         "encoding_note": "statistics of the training rows",
-        "bottom": ("Shared bottom", "Linear 499 → 117", "ReLU"),
+        "bottom": "Shared bottom",
         "bottom_note": "trained by all tasks",
-        "tower": ("{task} tower", "Linear 117 → 8, ReLU"),
-        "out": ("{task} output", "Linear 8 → 2"),
+        "tower": "{task} tower",
+        "out": "{task} output",
         "income": "P(income > $50,000)",
         "marital": "P(never married)",
-        "softmax": "logits → softmax",
         "loss": "loss = sum over tasks of the cross-entropy of the logits",
     },
     "zh": {
@@ -36,13 +35,12 @@ WORDS = {
         "features": ("一行特征", "499 列", "11 个数值列", "488 个 0/1 列"),
         "encoding": ("输入编码", "数值列：标准化", "0/1 列：原样"),
         "encoding_note": "统计量取自训练数据，随权重保存",
-        "bottom": ("共享底层", "Linear 499 → 117", "ReLU"),
+        "bottom": "共享底层",
         "bottom_note": "所有任务共同训练",
-        "tower": ("{task} 塔", "Linear 117 → 8, ReLU"),
-        "out": ("{task} 输出", "Linear 8 → 2"),
+        "tower": "{task} 塔",
+        "out": "{task} 输出",
         "income": "P(年收入 > 5 万美元)",
         "marital": "P(从未结婚)",
-        "softmax": "logits → softmax",
         "loss": "损失 = 各任务 logits 的交叉熵之和",
     },
 }
@@ -58,16 +56,12 @@ def _box(
     x: int, y: int, width: int, height: int, lines: tuple[str, ...], fill: str, edge: str
 ) -> str:
     """A rounded box, its first line bold, all lines centred."""
-    step = 22
-    first = y + height / 2 - step * (len(lines) - 1) / 2 + 5
-    shapes = [
-        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" '
-        f'fill="{fill}" stroke="{edge}" stroke-width="1.5"/>'
-    ]
-    for index, line in enumerate(lines):
-        head = index == 0
-        where = (x + width / 2, first + step * index)
-        shapes.append(_text(*where, line, 16 if head else 14, edge if head else INK, head))
+    head, *rest = lines
+    middle, first = x + width / 2, y + height / 2 - 11 * len(rest) + 5
+    size = f'x="{x}" y="{y}" width="{width}" height="{height}" rx="8"'
+    colours = f'fill="{fill}" stroke="{edge}" stroke-width="1.5"'
+    shapes = [f"<rect {size} {colours}/>", _text(middle, first, head, 16, edge, True)]
+    shapes += [_text(middle, first + 22 * i, line, 14, INK) for i, line in enumerate(rest, 1)]
     return "\n".join(shapes)
 
 
@@ -99,20 +93,20 @@ def network(words: Mapping[str, object]) -> str:
         _arrow(150, middle, 186, middle),
         _box(190, middle - 45, 190, 90, words["encoding"], SHARED, INK),
         _arrow(380, middle, 416, middle),
-        _box(420, middle - 45, 160, 90, words["bottom"], SHARED, INK),
+        _box(420, middle - 45, 160, 90, (words["bottom"], "Linear 499 → 117", "ReLU"), SHARED, INK),
         _text(500, middle + 66, words["bottom_note"], 12, SOFT),
         _text(285, middle + 66, words["encoding_note"], 12, SOFT),
     ]
     for (task, colour, fill), y in zip(TASKS, (middle - 70, middle + 70)):
-        tower = tuple(line.format(task=task) for line in words["tower"])
-        out = tuple(line.format(task=task) for line in words["out"])
+        tower = (words["tower"].format(task=task), "Linear 117 → 8, ReLU")
+        out = (words["out"].format(task=task), "Linear 8 → 2")
         shapes += [
             _arrow(580, middle, 626, y, colour),
             _box(630, y - 35, 180, 70, tower, fill, colour),
             _arrow(810, y, 846, y, colour),
             _box(850, y - 35, 165, 70, out, fill, colour),
             _text(932, y - 46, words[task], 14, colour, True),
-            _text(932, y + 53, words["softmax"], 12, SOFT),
+            _text(932, y + 53, "logits → softmax", 12, SOFT),
         ]
     shapes += [_text(WIDTH / 2, HEIGHT - 14, words["loss"], 14, SOFT), "</svg>", ""]
     return "\n".join(shapes)
