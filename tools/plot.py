@@ -10,6 +10,7 @@ from typing import NoReturn
 from rec_runner.system.errors import UserError
 
 FORMATS = ("png", "svg")
+LANGUAGES = ("zh", "en")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,7 +29,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         exit status: 0 when the pictures were written, 2 for bad input, 1 if the disk failed.
     """
-    options = _parser().parse_args(arguments)
+    parser = _Parser(
+        description="Draw loss, metrics and speed by epoch, and ROC, precision and recall, "
+        "calibration and scores of the predictions that infer wrote with "
+        "runner.save_predictions=true. Several runs are laid over one another.",
+    )
+    add = parser.add_argument
+    add("folders", nargs="+", metavar="RUN_FOLDER", help="a run's runner.model_save_path")
+    add("--out", metavar="DIR", help="where the pictures go (plots/ in the first RUN_FOLDER)")
+    add(
+        "--format", dest="formats", nargs="+", choices=FORMATS, default=FORMATS, help="kinds (both)"
+    )
+    add("--lang", choices=LANGUAGES, default="zh", help="language of the labels (zh)")
+    add("--epoch", type=int, help="whose predictions to draw (the best, or else the last)")
+    options = parser.parse_args(arguments)
     try:
         from rec_plots.write import write_pictures
 
@@ -42,39 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description="Draw loss, metrics and speed by epoch, and ROC, precision and recall, "
-        "calibration and scores of the predictions that infer wrote with "
-        "runner.save_predictions=true. Several runs are laid over one another.",
-    )
-    parser.add_argument(
-        "folders", nargs="+", metavar="RUN_FOLDER", help="a run's runner.model_save_path"
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", help="where the pictures go (plots/ in the first RUN_FOLDER)"
-    )
-    parser.add_argument(
-        "--format",
-        dest="formats",
-        nargs="+",
-        choices=FORMATS,
-        default=list(FORMATS),
-        help="kinds of file to write (both)",
-    )
-    parser.add_argument(
-        "--lang",
-        dest="language",
-        choices=("zh", "en"),
-        default="zh",
-        help="language of the labels (zh; en where no font has Chinese characters)",
-    )
-    parser.add_argument(
-        "--epoch", type=int, help="whose predictions to draw (the best, or else the last)"
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -70,11 +70,13 @@ def _training(runs: Sequence[Run], colours: Colours, words: Words) -> Figure:
         _training_lines(axes, key, runs, colour, dots)
     present = {record["phase"] for run in runs for record in run.records}
     by_phase = []
-    for phase in filter(present.__contains__, style.PHASES):
+    for phase in (phase for phase in style.PHASES if phase in present):
         look = style.phase_look(phase, grey, dots)
         marker = "o" if dots or phase == "infer" else ""
         by_phase.append(Line2D([], [], label=words[phase], marker=marker, **look))
-    looks = [{"marker": style.run_marker(i), "color": style.shade(grey, i, n)} for i in range(n)]
+    looks = [
+        {"color": style.shade(grey, i, n), "marker": style.RUN_MARKERS[i % 6]} for i in range(n)
+    ]
     by_run = [Line2D([], [], label=run.name, ls="", **look) for run, look in zip(runs, looks)]
     return _finish(figure, words["training"], [by_phase, by_run if n > 1 else []])
 
@@ -101,13 +103,11 @@ def _training_lines(axes: Axes, key: str, runs: Sequence[Run], colour: str, dots
         for phase in ("train",) if speed else style.PHASES:
             records = [r for r in run.records if r["phase"] == phase and r.get(key) is not None]
             points = {record["epoch"]: record[key] for record in records}
-            if not points:
-                continue
             shade = style.shade(colour, index, len(runs))
             look = {"markersize": 4.5, **style.phase_look(phase, shade, dots)}
             if speed:
                 look["linestyle"] = "-"
-            every, marker = max(len(points) // 15, 1), style.run_marker(index)
+            every, marker = max(len(points) // 15, 1), style.RUN_MARKERS[index % 6]
             axes.plot(*zip(*points.items()), marker=marker, markevery=every, **look)
     if speed:
         # Limits of its own: the margin would be a share of the differences, which may be none.

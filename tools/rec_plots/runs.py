@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +32,7 @@ class Run(NamedTuple):
     name: str
     records: Sequence[Record]
     epoch: int | None = None
-    scores: Mapping[str, Scores] = MappingProxyType({})
+    scores: Mapping[str, Scores] = {}
 
     @property
     def tasks(self) -> list[str]:

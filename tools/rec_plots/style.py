@@ -24,29 +24,14 @@ FAINT = "#999999"
 PHASES = {"train": "--", "valid": "-", "infer": ":"}
 RUN_LINES = ("-", "--", "-.", ":")
 RUN_MARKERS = "osD^vP"
-CHINESE_FONTS = (  # the first of these that there is
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "Source Han Sans CN",
-    "PingFang SC",
-    "Microsoft YaHei",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "SimHei",
-    "Hiragino Sans GB",
-)
+# Those to prefer; any other font with the characters will do.
+CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "SimHei")
 _CHINESE = {c for label in TEXT["zh"].values() for c in label if is_wide(c)}
 
 
 def task_colour(index: int) -> str:
     """Colour of the task with this index, the same in every picture."""
     return COLOURS[index % len(COLOURS)]
-
-
-def run_marker(index: int) -> str:
-    """Marker of the run with this index."""
-    return RUN_MARKERS[index % len(RUN_MARKERS)]
 
 
 def shade(colour: str, index: int, count: int) -> tuple[float, ...]:
@@ -79,8 +64,9 @@ def chinese_font() -> str | None:
         # Installed since matplotlib wrote its cache.
         if file not in cached and _draws_chinese(file):
             manager.addfont(file)
-    rank = {name: place for place, name in enumerate(CHINESE_FONTS)}
-    fonts = sorted(manager.ttflist, key=lambda entry: rank.get(entry.name, len(rank)))
+    fonts = sorted(
+        manager.ttflist, key=lambda entry: (*CHINESE_FONTS, entry.name).index(entry.name)
+    )
     return next((entry.name for entry in fonts if _draws_chinese(entry.fname)), None)
 
 
@@ -105,24 +91,25 @@ def context(font: str | None = None, fallback: str | None = None) -> AbstractCon
         font: name of a font to use, see :func:`chinese_font`; None for matplotlib's own.
         fallback: name of a font for the characters that matplotlib's own does not have.
     """
-    settings = {
-        "font.family": [name for name in (font, "DejaVu Sans", fallback) if name],
-        "font.size": 10.5,
-        "axes.titlesize": 11.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.unicode_minus": font is None,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "grid.color": "#dddddd",
-        "legend.fontsize": 9.5,
-        "legend.frameon": False,
-        "lines.markersize": 5,
-        "figure.facecolor": "white",
-        "figure.dpi": 120,
-        "savefig.dpi": "figure",
-        "svg.hashsalt": "share-bottom",  # the same picture gives the same file
-    }
-    return matplotlib.rc_context(settings)
+    return matplotlib.rc_context(
+        {
+            "font.family": [name for name in (font, "DejaVu Sans", fallback) if name],
+            "font.size": 10.5,
+            "axes.titlesize": 11.5,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.unicode_minus": font is None,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": "#dddddd",
+            "legend.fontsize": 9.5,
+            "legend.frameon": False,
+            "lines.markersize": 5,
+            "figure.facecolor": "white",
+            "figure.dpi": 120,
+            "savefig.dpi": "figure",
+            "svg.hashsalt": "share-bottom",  # the same picture gives the same file
+        }
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rec_plots import style
@@ -14,46 +14,40 @@ from rec_runner.system.log import warn
 
 
 def write_pictures(
-    folders: Sequence[str],
-    out: str | None,
-    formats: Sequence[str],
-    language: str,
-    epoch: int | None,
-) -> list[Path]:
+    folders: Sequence[str], out: str | None, formats: Sequence[str], lang: str, epoch: int | None
+) -> Iterator[Path]:
     """Draw runs and write the pictures.
 
     Args:
         folders: ``runner.model_save_path`` of each run.
         out: folder of the pictures; by default ``plots`` in the first run's.
         formats: kinds of file, ``png`` or ``svg``.
-        language: of the labels, ``zh`` or ``en``; English where no font has Chinese characters.
+        lang: the labels' language, ``zh`` or ``en``; English where no font has Chinese characters.
         epoch: whose predictions to draw, see :func:`rec_plots.runs.read_runs`.
 
-    Returns:
+    Yields:
         the files written.
 
     Raises:
         UserError: bad input, or a file that cannot be written.
     """
     target = Path(out or Path(folders[0]) / "plots")
-    if target.exists() and not target.is_dir():
+    if target.is_file():
         raise UserError(f"--out {target} should be a folder")
     runs = read_runs(folders, epoch)
     font = style.chinese_font()
-    if language == "zh" and font is None:
+    if lang == "zh" and font is None:
         warn("no installed font has Chinese characters; the labels are in English")
-        language = "en"
+        lang = "en"
     for folder, run in zip(folders, runs):
         if not run.scores:
             warn(f"{folder}: no predictions; infer writes them with runner.save_predictions=true")
-    written = []
     # Names of tasks and folders may be Chinese where the labels are English.
-    with style.context(font) if language == "zh" else style.context(fallback=font):
-        for name, figure in draw(runs, language).items():
+    with style.context(font) if lang == "zh" else style.context(fallback=font):
+        for name, figure in draw(runs, lang).items():
             for kind in formats:
                 file = target / f"{name}.{kind}"
                 # Without a date, the same picture gives the same file.
                 with atomic_write(file) as stream:
                     figure.savefig(stream, format=kind, metadata={"Date": None})
-                written.append(file)
-    return written
+                yield file
