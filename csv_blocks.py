@@ -4,7 +4,7 @@ Text is cut into pieces of a megabyte at line ends (:mod:`csv_text`), and each i
 CSV engine (https://arrow.apache.org/docs/python/csv.html) in a small pool of threads, which hides
 parsing behind whatever consumes the blocks. Memory stays constant for files of any size. A piece
 that Arrow refuses, or that holds a value a model cannot train on, is halved until only the lines
-around the bad one are left; these are read one by one (:mod:`csv_rows`) to name the file, line,
+around the bad one are left; these are read one by one (:mod:`csv_line`) to name the file, line,
 column and value.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from csv_rows import BadRows, Layout, RowError, parse_row
+from csv_line import BadRows, Layout, RowError, parse_row
 from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
 
 SLOW_BYTES = 64 << 10

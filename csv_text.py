@@ -1,6 +1,6 @@
 """Text files, plain or gzip, cut at line ends into pieces of a megabyte.
 
-What a cell of a line holds is :mod:`csv_rows`' affair; here are bytes, line ends and line numbers.
+What a cell of a line holds is :mod:`csv_line`' affair; here are bytes, line ends and line numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from csv_rows import Layout, RowError, is_header
+from csv_line import Layout, RowError, is_header
 
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 16 << 20

@@ -17,10 +17,10 @@ from unittest.mock import patch
 import numpy as np
 
 import csv_blocks
-import csv_rows
+import csv_line
 import csv_text
 
-LAYOUT = csv_rows.Layout(feature_size=2, label_columns=(2, 0))
+LAYOUT = csv_line.Layout(feature_size=2, label_columns=(2, 0))
 INFINITY = float("inf")
 _DIGITS = b"0123456789"
 # Signatures of other formats; those of Parquet and bzip2 are letters, which a name may begin with.
@@ -237,7 +237,7 @@ def parse(file: Path, cap: int) -> Parsed:
     Raises:
         RowError: as the parser does.
     """
-    bad_rows = csv_rows.BadRows(cap)
+    bad_rows = csv_line.BadRows(cap)
     blocks = list(csv_blocks.read_blocks([file], LAYOUT, bad_rows))
     empty = [np.empty((0, 2), np.float32)]
     features = np.concatenate([*empty, *(block.features for block in blocks)])
@@ -275,7 +275,7 @@ def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None)
 def _check_error_mode(file: Path, want: Expected) -> None:
     try:
         got = parse(file, cap=0)
-    except csv_rows.RowError as error:
+    except csv_line.RowError as error:
         message = str(error)
         assert "\n" not in message
         assert len(message) < 1000
@@ -293,7 +293,7 @@ def _check_error_mode(file: Path, want: Expected) -> None:
 def _check_skip_mode(file: Path, want: Expected) -> None:
     try:
         got = parse(file, cap=max(1, len(want.bad)))
-    except csv_rows.RowError as error:
+    except csv_line.RowError as error:
         assert want.damaged, f"refused a file with few bad rows: {error}"
         return
     assert not want.damaged
@@ -305,7 +305,7 @@ def _check_skip_mode(file: Path, want: Expected) -> None:
     if len(want.bad) > 1:
         try:
             parse(file, cap=len(want.bad) - 1)
-        except csv_rows.RowError as error:
+        except csv_line.RowError as error:
             assert str(error).startswith(f"{file}:{want.bad[-1]}: ")
         else:
             raise AssertionError("skipped more rows than the cap allows")

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from paddle.io import DataLoader
 
 import csv_blocks
-import csv_rows
+import csv_line
 import csv_text
 from census_reader import RecDataset
 
@@ -257,7 +257,7 @@ def test_a_bad_value_is_named(tmp_path: Path, name: str, end: str, block_bytes: 
     cells[column] = cell
     file = tmp_path / "rows.txt"
     file.write_bytes(end.join(["m,i,a,b,c", ROWS[1], "", ",".join(cells), ROWS[2]]).encode())
-    with pytest.raises(csv_rows.RowError) as caught:
+    with pytest.raises(csv_line.RowError) as caught:
         read(dataset(file))
     message = str(caught.value)
     assert message.startswith(f"{file}:4: column {column} ")
@@ -276,7 +276,7 @@ def test_a_wrong_number_of_columns_is_named(
     rows.insert(line - 1, row)
     file = tmp_path / "rows.txt"
     file.write_text("\n".join(rows))
-    with pytest.raises(csv_rows.RowError) as caught:
+    with pytest.raises(csv_line.RowError) as caught:
         read(dataset(file))
     message = str(caught.value)
     assert message.startswith(f"{file}:{line}: ")
@@ -292,7 +292,7 @@ def test_a_first_line_that_does_not_name_every_column_is_no_header(
 ) -> None:
     file = tmp_path / "rows.txt"
     file.write_text("\n".join([line, *ROWS]))
-    with pytest.raises(csv_rows.RowError, match=re.escape(f"{file}:1: ")):
+    with pytest.raises(csv_line.RowError, match=re.escape(f"{file}:1: ")):
         read(dataset(file))
 
 
@@ -300,7 +300,7 @@ def test_line_numbers_count_blank_lines_after_a_header(tmp_path: Path) -> None:
     file = tmp_path / "rows.txt"
     for end in ("\n", "\r\n", "\r"):
         file.write_bytes(end.join(["m,i,a,b,c", "", "", ROWS[0], "0,1,x,1,1"]).encode())
-        with pytest.raises(csv_rows.RowError, match=re.escape(f"{file}:5: column 2 ")):
+        with pytest.raises(csv_line.RowError, match=re.escape(f"{file}:5: column 2 ")):
             read(dataset(file))
 
 
@@ -312,7 +312,7 @@ def test_the_first_bad_row_of_many_blocks_is_the_one_reported(
     rows[120] = rows[150] = "0,1,bad,0,0"
     file = tmp_path / "rows.txt"
     file.write_text("\n".join(rows))
-    with pytest.raises(csv_rows.RowError, match=re.escape(f"{file}:121: column 2 ")):
+    with pytest.raises(csv_line.RowError, match=re.escape(f"{file}:121: column 2 ")):
         read(dataset(file))
 
 
@@ -320,7 +320,7 @@ def test_rows_before_a_bad_one_in_another_file_name_the_right_file(tmp_path: Pat
     good, bad = tmp_path / "a.txt", tmp_path / "b.txt"
     good.write_text("\n".join(ROWS))
     bad.write_text(ROWS[0] + "\n0,1,x,0,0\n")
-    with pytest.raises(csv_rows.RowError, match=re.escape(f"{bad}:2: column 2 ")):
+    with pytest.raises(csv_line.RowError, match=re.escape(f"{bad}:2: column 2 ")):
         read(dataset(good, bad))
 
 
@@ -330,7 +330,7 @@ def test_a_truncated_gzip_file_is_named(tmp_path: Path, kept: float, rng) -> Non
     data = gzip.compress(text.encode())
     file = tmp_path / "rows.txt.gz"
     file.write_bytes(data[: int(kept * len(data)) if kept < 1 else int(kept)])
-    with pytest.raises(csv_rows.RowError) as caught:
+    with pytest.raises(csv_line.RowError) as caught:
         read(dataset(file))
     assert str(file) in str(caught.value)
     assert "gzip" in str(caught.value)
@@ -340,7 +340,7 @@ def test_a_line_longer_than_a_block_is_read_whole(tmp_path: Path) -> None:
     width = 3 * csv_text.BLOCK_BYTES // 2  # two bytes a cell
     file = tmp_path / "rows.txt"
     file.write_text(ROWS[0] + "\n" + "1," * width + "1\n")
-    with pytest.raises(csv_rows.RowError) as caught:
+    with pytest.raises(csv_line.RowError) as caught:
         read(dataset(file))
     assert str(caught.value).startswith(f"{file}:2: row has {width + 1} columns, expected 5")
 
@@ -348,7 +348,7 @@ def test_a_line_longer_than_a_block_is_read_whole(tmp_path: Path) -> None:
 def test_a_very_long_value_is_shown_short(tmp_path: Path) -> None:
     file = tmp_path / "rows.txt"
     file.write_text(ROWS[0] + "\n0,1,0,0," + "x" * 100_000)
-    with pytest.raises(csv_rows.RowError, match="column 4") as caught:
+    with pytest.raises(csv_line.RowError, match="column 4") as caught:
         read(dataset(file))
     assert len(str(caught.value)) < 400
 
@@ -358,7 +358,7 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(csv_text, "MAX_LINE_BYTES", 1 << 20)
     file = tmp_path / "rows.txt"
     file.write_text(ROWS[0] + "\n" + "1" * (3 << 20) + "\n" + ROWS[1])
-    with pytest.raises(csv_rows.RowError, match=re.escape(f"{file}:2: line is longer than 1 MB")):
+    with pytest.raises(csv_line.RowError, match=re.escape(f"{file}:2: line is longer than 1 MB")):
         read(dataset(file))
 
 
@@ -400,7 +400,7 @@ def test_a_line_break_inside_quotes_is_named(tmp_path: Path, line: int, block_by
     file = tmp_path / "rows.txt"
     file.write_text(f"{ROWS[0]}\n" * (line - 1) + 'm,"i\nj",a,b,c\n' + ROWS[1])
     problem = "value '\"i' has a quote without its other half; line breaks inside quotes"
-    with pytest.raises(csv_rows.RowError) as caught:
+    with pytest.raises(csv_line.RowError) as caught:
         read(dataset(file))
     assert str(caught.value).startswith(f"{file}:{line}: column 1 (from 0): {problem}")
 
@@ -426,7 +426,7 @@ def test_another_format_is_named(
     file = tmp_path / "rows.txt"
     file.write_bytes(gzip.compress(data) if zipped else data)
     reader = dataset(file, **{"runner.bad_rows": "skip"})
-    with pytest.raises(csv_rows.RowError) as caught:
+    with pytest.raises(csv_line.RowError) as caught:
         read(reader)
     assert str(caught.value).startswith(f"{file}: is {what}")
     assert str(caught.value).endswith("expected comma-separated text, plain or gzip")
@@ -440,7 +440,7 @@ def test_real_files_of_other_formats_are_named(tmp_path: Path) -> None:
     with pa.CompressedOutputStream(str(tmp_path / "a.zst"), "zstd") as stream:
         stream.write(ROWS[0].encode())
     for name, what in (("parquet", "a Parquet"), ("zip", "a zip"), ("zst", "compressed with zstd")):
-        with pytest.raises(csv_rows.RowError, match=f"a.{name}: is {what}"):
+        with pytest.raises(csv_line.RowError, match=f"a.{name}: is {what}"):
             read(dataset(tmp_path / f"a.{name}"))
 
 
@@ -455,14 +455,14 @@ def test_raw_census_rows_are_told_from_other_bad_rows(tmp_path: Path) -> None:
     file = tmp_path / "rows.txt"
     file.write_text("\n".join(generate(3)))
     hint = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
-    with pytest.raises(csv_rows.RowError) as caught:
+    with pytest.raises(csv_line.RowError) as caught:
         read(RecDataset([str(file)], {}))
     assert str(caught.value).startswith(f"{file}:1: row has 42 columns, expected 501 (")
     assert str(caught.value).endswith(hint)
-    with pytest.raises(csv_rows.RowError, match="expected 5 .*features.$"):
+    with pytest.raises(csv_line.RowError, match="expected 5 .*features.$"):
         read(dataset(file))
     file.write_text("1,2,3")
-    with pytest.raises(csv_rows.RowError, match="expected 501 .*features.$"):
+    with pytest.raises(csv_line.RowError, match="expected 501 .*features.$"):
         read(RecDataset([str(file)], {}))
 
 
