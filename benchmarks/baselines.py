@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import standard_rows
+from common import read_rows, standardised
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -27,16 +27,19 @@ class Side:
     def __init__(self, name: str, config: Path, overrides: Sequence[str]) -> None:
         self.name = name
         loaded = load_config(str(config), overrides)
-        self.train, self.test = standard_rows(loaded, "train_data_dir", "test_data_dir")
+        train, self.labels = read_rows(loaded, "train_data_dir")
+        test, self.test_labels = read_rows(loaded, "test_data_dir")
+        if name == "logistic":
+            train, test = standardised(train, train), standardised(test, train)
+        self.train, self.test = train, test
 
     def score(self) -> dict[str, Any]:
         """AUC of each task on the test rows, and the seconds that training took."""
-        features, labels = self.train
         start = time.perf_counter()
-        models = [self._model().fit(features, column) for column in labels.T]
+        models = [self._model().fit(self.train, labels) for labels in self.labels.T]
         seconds = time.perf_counter() - start
-        scores = [model.decision_function(self.test[0]) for model in models]
-        aucs = [float(roc_auc_score(y, z)) for y, z in zip(self.test[1].T, scores)]
+        scores = [model.decision_function(self.test) for model in models]
+        aucs = [float(roc_auc_score(y, z)) for y, z in zip(self.test_labels.T, scores)]
         return {"test": aucs, "seconds": seconds}
 
     def _model(self) -> Any:

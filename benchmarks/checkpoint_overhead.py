@@ -16,17 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common import (
-    PATHS,
-    arguments,
-    finish,
-    markdown_table,
-    positive,
-    publish,
-    say,
-    show_spread,
-    spread,
-)
+import common
 from scaling import Point, model_directory
 from worker import Worker
 
@@ -36,51 +26,34 @@ SAVE_STEPS = {"a checkpoint per epoch": 0, "and one every 500 batches": 500}
 
 def main() -> None:
     """Measure, print, write."""
-    parser = arguments(__doc__)
-    parser.add_argument("--batch", type=positive, default=32, help="rows in a batch (32)")
-    parser.add_argument("--epochs", type=positive, default=7, help="epochs of each kind (7)")
+    parser = common.arguments(__doc__)
+    common.add_number(parser, "--batch", 32, "rows in a batch")
+    common.add_number(parser, "--epochs", 7, "epochs of each kind")
     options = parser.parse_args()
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
         config = model_directory(Path(folder), CENSUS, options.batch, options.epochs)
-        for path in PATHS:
+        for path in common.PATHS:
             for kind, steps in SAVE_STEPS.items():
                 with Worker(path, config, [f"runner.save_steps={steps}"]) as worker:
-                    clocked = worker.ask("clock_saving")
-                runs.append({"path": path, "kind": kind, **_summary(clocked, options.epochs)})
-                say(f"{path}, {kind}: {runs[-1]['share']:.2%}")
-    publish(options, {"batch": options.batch, **CENSUS._asdict(), "runs": runs}, report)
-
-
-def _summary(clocked: Mapping[str, Any], epochs: int) -> dict[str, Any]:
-    """Seconds of an epoch without saving and checking, and what these add to it."""
-    inside = sum(clocked["saves"]) + clocked["checks"]
-    bare = clocked["loop"] - inside
-    return {
-        "epoch_seconds": bare / epochs,
-        "share": inside / bare,
-        "saves": len(clocked["saves"]),
-        "save_ms": spread(1e3 * seconds for seconds in clocked["saves"]),
-    }
+                    runs.append({"path": path, "kind": kind, **worker.ask("clock_saving")})
+    results = {"batch": options.batch, "epochs": options.epochs, **CENSUS._asdict(), "runs": runs}
+    common.publish(options, results, report)
 
 
 def report(results: Mapping[str, Any]) -> str:
     """The figures as a Markdown table."""
     columns = ["checkpoints", "path", "epoch without, s", "ms per checkpoint", "number", "share"]
-    rows = [
-        [
-            run["kind"],
-            run["path"],
-            f"{run['epoch_seconds']:.3f}",
-            show_spread(run["save_ms"]),
-            f"{run['saves']}",
-            f"{run['share']:.2%}",
-        ]
-        for run in results["runs"]
-    ]
+    rows = []
+    for run in results["runs"]:
+        bare = run["loop_seconds"] - run["inside_seconds"]
+        cost, saves = common.show_spread(common.spread(run["save_ms"])), len(run["save_ms"])
+        share = f"{run['inside_seconds'] / bare:.2%}"
+        epoch = f"{bare / results['epochs']:.3f}"
+        rows.append([run["kind"], run["path"], epoch, cost, str(saves), share])
     head = f"{results['rows']:,} made-up rows, batch {results['batch']}.\n\n"
-    return head + markdown_table(columns, rows)
+    return head + common.markdown_table(columns, rows)
 
 
 if __name__ == "__main__":
-    sys.exit(finish(main))
+    sys.exit(common.finish(main))

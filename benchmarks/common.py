@@ -9,19 +9,18 @@ import os
 import platform
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from subprocess import DEVNULL, Popen
 from typing import Any, Callable, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools"
-HERE = Path(__file__).resolve().parent
 PATHS = ("eager", "static")
 PACKAGES = ("paddlepaddle", "numpy", "pyarrow", "scikit-learn", "torch")
 
@@ -91,22 +90,20 @@ def count_rows(folder: Path) -> int:
     """Lines of all files of a folder."""
     rows = 0
     for file in data_files(folder):
-        with open(file, "rb") as stream:
-            while piece := stream.read(1 << 22):
-                rows += piece.count(b"\n")
+        with open(file, "rb") as lines:
+            rows += sum(1 for _ in lines)
     return rows
 
 
-def standard_rows(config: Any, *keys: str) -> list[tuple[Any, Any]]:
-    """Features and labels of folders, for a side that wants all of them in memory.
+def read_rows(config: Any, key: str) -> tuple[Any, Any]:
+    """All rows of a folder, for a side that wants them in memory.
 
     Args:
         config: a loaded config.
-        keys: its keys of the folders. Columns that hold more than 0 and 1 are standardised by
-            what they hold in the first.
+        key: its key of the folder.
 
     Returns:
-        for each folder float64 ``[n, F]`` and float32 ``[n, T]``.
+        float32 features ``[n, F]`` and labels ``[n, T]``.
     """
     import numpy as np
 
@@ -115,17 +112,17 @@ def standard_rows(config: Any, *keys: str) -> list[tuple[Any, Any]]:
 
     settings = HyperParameters.from_config(config)
     layout = Layout(settings.feature_size, settings.label_columns)
-    found = []
-    for key in keys:
-        blocks = list(read_blocks(data_files(config.model_dir / config.required(key)), layout))
-        columns = list(zip(*blocks))[:2]
-        found.append([np.concatenate(arrays) for arrays in columns])
-    first = found[0][0]
-    numeric = ((first != 0) & (first != 1)).any(axis=0)
-    mean = np.where(numeric, first.mean(axis=0, dtype=np.float64), 0.0)
-    deviation = first.std(axis=0, dtype=np.float64)
-    scale = np.where(numeric & (deviation > 0), deviation, 1.0)
-    return [((features - mean) / scale, labels) for features, labels in found]
+    blocks = read_blocks(data_files(config.model_dir / config.required(key)), layout)
+    features, labels, _ = zip(*blocks)
+    return np.concatenate(features), np.concatenate(labels)
+
+
+def standardised(features: Any, train: Any) -> Any:
+    """Features, float64, their columns standardised where the training rows' are not 0 and 1."""
+    numeric = ((train != 0) & (train != 1)).any(axis=0)
+    deviation = train.std(axis=0, dtype="float64")
+    deviation[~numeric | (deviation == 0)] = 1.0
+    return (features - numeric * train.mean(axis=0, dtype="float64")) / deviation
 
 
 class Ended(NamedTuple):
@@ -135,8 +132,8 @@ class Ended(NamedTuple):
     peak_mb: float
 
 
-def run(command: Sequence[Any], cwd: Path | None = None) -> Ended:
-    """Run a command to its end.
+def run_tool(tool: str, config: Path, overrides: Sequence[str], cwd: Path) -> Ended:
+    """Run ``tools/<tool>.py`` in a working directory of its own.
 
     Its peak memory is its own: Linux counts from the parent's peak, which is why the benchmarks'
     main processes import nothing large before.
@@ -144,29 +141,22 @@ def run(command: Sequence[Any], cwd: Path | None = None) -> Ended:
     Raises:
         BenchmarkError: it failed; gives the last line that it wrote to stderr.
     """
-    command = [str(part) for part in command]
+    command = [sys.executable, TOOLS / f"{tool}.py", "-m", config, "-o", *overrides]
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=errors)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        finally:
-            process.kill()  # where waiting was broken off
+        with Popen(command, cwd=cwd, stdout=DEVNULL, stderr=errors) as process:
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            finally:
+                process.kill()  # where waiting was broken off
         seconds = time.perf_counter() - start
         if status:
             errors.seek(0)
             lines = errors.read().strip().splitlines() or ["nothing on stderr"]
-            name = " ".join(Path(part).name for part in command[1:4])
             code = os.waitstatus_to_exitcode(status)
-            raise BenchmarkError(f"{name} ended with {code}: {lines[-1]}")
+            raise BenchmarkError(f"{tool}.py ended with {code}: {lines[-1]}")
     kilobyte = 1 if sys.platform == "darwin" else 1024
     return Ended(seconds, usage.ru_maxrss * kilobyte / 2**20)
-
-
-def run_tool(tool: str, config: Path, overrides: Sequence[str], cwd: Path) -> Ended:
-    """Run ``tools/<tool>.py`` in a working directory of its own."""
-    command = [sys.executable, "-u", TOOLS / f"{tool}.py", "-m", config, "-o", *overrides]
-    return run(command, cwd=cwd)
 
 
 def read_records(file: Path) -> list[dict[str, Any]]:
@@ -259,23 +249,17 @@ def publish(
         results: what was measured; the machine is added.
         report: makes Markdown of the results.
         draw: draws them on a matplotlib figure.
-
-    Raises:
-        BenchmarkError: a chart was asked for, and matplotlib is not installed.
     """
     results = {"machine": machine(), **results}
     print(f"{report(results)}\nMachine: {show_machine(results['machine'])}.")
     write_json(options.json, results)
-    if draw is None or options.png is None:
-        return
-    try:
+    if draw is not None and options.png is not None:
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BenchmarkError("--png needs matplotlib, which is not installed") from error
-    figure = Figure(layout="constrained")
-    draw(results, figure)
-    options.png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.png, dpi=120)
+
+        figure = Figure(layout="constrained")
+        draw(results, figure)
+        options.png.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(options.png, dpi=120)
 
 
 def say(message: str) -> None:
@@ -283,34 +267,31 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def arguments(doc: str, json_help: str = "the figures") -> argparse.ArgumentParser:
-    """The parser of a benchmark, with the options that all have."""
+def arguments(doc: str, repeats: int | None = None) -> argparse.ArgumentParser:
+    """The parser of a benchmark, with the options that several have.
+
+    Args:
+        doc: the script's docstring.
+        repeats: turns by default, for one that measures in turns and draws a chart.
+    """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help=json_help)
-    return parser
-
-
-def arguments_of_turns(doc: str, repeats: int) -> argparse.ArgumentParser:
-    """As :func:`arguments`, for a benchmark that measures in turns and draws a chart."""
-    parser = arguments(doc)
-    parser.add_argument(
-        "--repeats", type=positive, default=repeats, help=f"turns of everything ({repeats})"
-    )
-    parser.add_argument("--quick", action="store_true", help="one turn, few rows")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="a chart (needs matplotlib)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures")
+    if repeats:
+        add_number(parser, "--repeats", repeats, "turns of everything")
+        parser.add_argument("--quick", action="store_true", help="one turn, few rows")
+        parser.add_argument("--png", type=Path, metavar="FILE", help="a chart (needs matplotlib)")
     return parser
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the option that says which rows to run on."""
-    parser.add_argument(
-        "--data-root",
-        "--data",
-        dest="data",
-        type=Path,
-        metavar="DIR",
-        help="folder with train_all, valid_all, test_all (datasets/census, else the sample)",
-    )
+    text = "folder of train_all, valid_all and test_all (datasets/census, else the sample)"
+    parser.add_argument("--data", "--data-root", type=Path, metavar="DIR", help=text)
+
+
+def add_number(parser: argparse.ArgumentParser, option: str, default: int, meaning: str) -> None:
+    """Add an option that takes a whole number of at least 1."""
+    parser.add_argument(option, type=positive, default=default, help=f"{meaning} ({default})")
 
 
 def positive(text: str) -> int:
@@ -320,8 +301,8 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def list_of(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Type of an argparse option that takes some of these names, with commas between them."""
+def add_names(parser: argparse.ArgumentParser, option: str, known: Collection[str]) -> None:
+    """Add an option that takes some of these names, with commas between them; all by default."""
 
     def names(text: str) -> list[str]:
         found = text.split(",")
@@ -330,7 +311,7 @@ def list_of(known: Iterable[str]) -> Callable[[str], list[str]]:
                 raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known)}")
         return found
 
-    return names
+    parser.add_argument(option, type=names, default=list(known), help=f"some of {','.join(known)}")
 
 
 def finish(main: Callable[[], None]) -> int:
@@ -341,7 +322,7 @@ def finish(main: Callable[[], None]) -> int:
         main()
     except KeyboardInterrupt:
         return 130
-    except BenchmarkError as error:
+    except (BenchmarkError, ModuleNotFoundError) as error:  # such as matplotlib
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

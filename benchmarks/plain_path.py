@@ -74,7 +74,7 @@ class PlainEager:
             self.net.eval()
         self.optimizer = self.model.create_optimizer(self.net, config)
         self.metrics, self.names = self.model.create_metrics()
-        self.printed: Mapping[str, paddle.Tensor] = {}
+        self.shown: Mapping[str, paddle.Tensor] = {}
 
     def run(self, batch: list[paddle.Tensor]) -> None:
         """Train on a batch, or score it."""
@@ -82,7 +82,7 @@ class PlainEager:
             with paddle.no_grad():
                 self.model.infer_forward(self.net, self.metrics, batch, self.config)
             return
-        loss, _, self.printed = self.model.train_forward(self.net, self.metrics, batch, self.config)
+        loss, _, self.shown = self.model.train_forward(self.net, self.metrics, batch, self.config)
         loss.backward()
         self.optimizer.step()
         self.optimizer.clear_grad()
@@ -90,7 +90,7 @@ class PlainEager:
     def values(self) -> dict[str, float]:
         """What a log line shows."""
         metrics = {name: m.accumulate() for name, m in zip(self.names, self.metrics)}
-        return {**metrics, **{name: float(value) for name, value in self.printed.items()}}
+        return {**metrics, **{name: float(value) for name, value in self.shown.items()}}
 
 
 class PlainStatic:

@@ -17,31 +17,11 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import (
-    ROOT,
-    BenchmarkError,
-    Data,
-    add_data,
-    arguments,
-    find_data,
-    finish,
-    list_of,
-    machine,
-    markdown_table,
-    mean_deviation,
-    positive,
-    read_records,
-    run_tool,
-    say,
-    show_machine,
-    show_spread,
-    spread,
-    write_json,
-    write_text,
-)
+import common
 from worker import Worker
 
 TASKS = ("income", "marital")
@@ -106,76 +86,62 @@ PAPER_NOTE = (
 def main() -> None:
     """Run what was asked for, merge it with what the JSON file holds, print the table."""
     options = _options()
-    data = find_data(options.data)
+    data = common.find_data(options.data)
     results = _opened(options.json, data)
     for model in (name for name in options.only if name in BASELINES):
-        with Worker(model, ROOT / "config_bigdata.yaml", data.overrides()) as worker:
+        with Worker(model, common.ROOT / "config_bigdata.yaml", data.overrides()) as worker:
             results["baselines"][model] = worker.ask("score")
-        say(f"{model}: {_scores(results['baselines'][model]['test'])}")
-        write_json(options.json, results)
-    jobs = [
-        (recipe, path, seed)
-        for seed in range(1, options.seeds + 1)
-        for recipe in options.only
-        if recipe in RECIPES
-        for path in options.paths
-    ]
-    for recipe, path, seed in jobs:
+        common.say(f"{model}: {_scores(results['baselines'][model]['test'])}")
+        common.write_json(options.json, results)
+    recipes = [name for name in options.only if name in RECIPES]
+    for seed, recipe, path in product(range(1, options.seeds + 1), recipes, options.paths):
         name = f"{recipe} {path} {seed}"
         found = _network(recipe, path, seed, data, options.override)
-        say(f"{name}: {_scores(found['test'][found['best_epoch']])}")
+        common.say(f"{name}: {_scores(found['test'][found['best_epoch']])}")
         results["networks"].pop(name, None)  # the newest come last
         results["networks"][name] = found
-        write_json(options.json, results)
+        common.write_json(options.json, results)
     text = report(results)
     print(text, end="")
-    write_text(options.markdown, text)
+    common.write_text(options.markdown, text)
 
 
 def _options() -> argparse.Namespace:
-    parser = arguments(__doc__, "results; added to if it exists")
-    add_data(parser)
-    names, paths = [*RECIPES, *BASELINES], list(TOOLS)
-    parser.add_argument("--seeds", type=positive, default=5, help="seeds 1 to SEEDS (5)")
-    parser.add_argument("--paths", type=list_of(paths), default=paths, help=",".join(paths))
-    parser.add_argument("--only", type=list_of(names), default=names, help=",".join(names))
+    parser = common.arguments(__doc__)
+    common.add_data(parser)
+    common.add_number(parser, "--seeds", 5, "seeds 1 to SEEDS")
+    common.add_names(parser, "--paths", TOOLS)
+    common.add_names(parser, "--only", [*RECIPES, *BASELINES])
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table")
-    parser.add_argument(
-        "-o",
-        "--override",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set in every recipe, to try a change",
-    )
+    parser.add_argument("-o", "--override", nargs="+", default=[], help="set in every recipe")
     return parser.parse_args()
 
 
-def _opened(file: Path | None, data: Data) -> dict[str, Any]:
+def _opened(file: Path | None, data: common.Data) -> dict[str, Any]:
     """Results of an earlier run on the same rows, or empty ones."""
     results: dict[str, Any] = {"networks": {}, "baselines": {}}
     if file is not None and file.exists():
-        try:
-            results = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BenchmarkError(f"{file} is not JSON: {error}") from error
-        if results.get("data") != data.label:
-            raise BenchmarkError(f"{file} holds results of other rows: {results.get('data')}")
-    return {**results, "machine": machine(), "data": data.label}
+        results = json.loads(file.read_text(encoding="utf-8"))
+        rows = results.get("data")
+        if rows != data.label:
+            raise common.BenchmarkError(f"{file} holds results of other rows: {rows}")
+    return {**results, "machine": common.machine(), "data": data.label}
 
 
-def _network(name: str, path: str, seed: int, data: Data, extra: Sequence[str]) -> dict[str, Any]:
+def _network(
+    name: str, path: str, seed: int, data: common.Data, extra: Sequence[str]
+) -> dict[str, Any]:
     """Train and score one network."""
     recipe, (trainer, infer) = RECIPES[name], TOOLS[path]
-    config = ROOT / recipe.config
-    common = [*data.overrides(), *recipe.overrides, *extra, f"runner.seed={seed}"]
-    common += ["runner.model_save_path=model", "runner.keep_checkpoints=null"]
-    common += ["runner.infer_load_path=model", "runner.infer_start_epoch=0"]
+    config = common.ROOT / recipe.config
+    asked = [*data.overrides(), *recipe.overrides, *extra, f"runner.seed={seed}"]
+    asked += ["runner.model_save_path=model", "runner.keep_checkpoints=null"]
+    asked += ["runner.infer_load_path=model", "runner.infer_start_epoch=0"]
     with tempfile.TemporaryDirectory(prefix="quality-") as folder:
-        trained = run_tool(trainer, config, common, cwd=Path(folder))
-        run_tool(infer, config, common, cwd=Path(folder))
-        records = read_records(Path(folder) / "model" / "metrics.jsonl")
-        scored = read_records(Path(folder) / "model" / "infer_metrics.jsonl")
+        trained = common.run_tool(trainer, config, asked, cwd=Path(folder))
+        common.run_tool(infer, config, asked, cwd=Path(folder))
+        records = common.read_records(Path(folder) / "model" / "metrics.jsonl")
+        scored = common.read_records(Path(folder) / "model" / "infer_metrics.jsonl")
     valid = [statistics.fmean(_aucs(r)) for r in records if r["phase"] == "valid"]
     # Results of a recipe that was another then are not averaged with these.
     settings = repr([config.read_text(encoding="utf-8"), recipe.overrides, extra])
@@ -228,10 +194,10 @@ def report(results: Mapping[str, Any]) -> str:
         "Mean ± standard deviation over seeds of the test AUC at the epoch chosen on validation;\n"
         "seconds: the median wall time of training, start-up included.\n"
         f"Rows: {results['data']}.\n"
-        f"Machine: {show_machine(results['machine'])}.\n"
+        f"Machine: {common.show_machine(results['machine'])}.\n"
     )
     listed = "".join(f"- {note}\n" for note in notes)
-    return "\n".join(filter(None, [head, markdown_table(columns, rows), listed, PAPER_NOTE]))
+    return "\n".join(filter(None, [head, common.markdown_table(columns, rows), listed, PAPER_NOTE]))
 
 
 def _runs(networks: Mapping[str, Any], recipe: str, path: str) -> list[dict[str, Any]]:
@@ -242,7 +208,7 @@ def _runs(networks: Mapping[str, Any], recipe: str, path: str) -> list[dict[str,
 
 def _network_cells(runs: Sequence[Mapping[str, Any]], trees: Sequence[float] | None) -> list[str]:
     best = [run["test"][run["best_epoch"]] for run in runs]
-    found = [mean_deviation(scores) for scores in zip(*best)]
+    found = [common.mean_deviation(scores) for scores in zip(*best)]
     means = [mean for mean, _ in found]
     cells = [f"{mean:.4f} ± {deviation:.4f}".replace(" ± nan", "") for mean, deviation in found]
     epochs = sorted({run["best_epoch"] for run in runs})
@@ -268,15 +234,14 @@ def _end_note(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _seconds_note(runs: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any]) -> str:
-    seconds = show_spread(spread(run["train_seconds"] for run in runs), 1)
-    trees = (
-        f"; the trees take {baselines['trees']['seconds']:.0f} s" if "trees" in baselines else ""
-    )
+    seconds = common.show_spread(common.spread(run["train_seconds"] for run in runs), 1)
+    trees = baselines.get("trees")
+    beside = f"; the trees take {trees['seconds']:.0f} s" if trees else ""
     return (
         f"{seconds} s of wall time from prepared text to the last epoch, validation and start-up "
-        f"included{trees}"
+        f"included{beside}"
     )
 
 
 if __name__ == "__main__":
-    sys.exit(finish(main))
+    sys.exit(common.finish(main))

@@ -10,28 +10,16 @@ all of it but the later epochs (network, one pass for the statistics, training, 
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import (
-    HERE,
-    PATHS,
-    ROOT,
-    arguments_of_turns,
-    finish,
-    list_of,
-    markdown_table,
-    positive,
-    publish,
-    say,
-    show_spread,
-    spread,
-)
+import common
 from worker import Worker
 
 STEADY_ROWS = 200_000  # rows of a run's later epochs, at least
@@ -70,7 +58,11 @@ hyper_parameters:
 
 def main() -> None:
     """Measure, print, write."""
-    options = _options()
+    parser = common.arguments(__doc__, repeats=3)
+    common.add_number(parser, "--batch-size", 256, "training batch")
+    common.add_names(parser, "--paths", common.PATHS)
+    common.add_names(parser, "--only", SWEEPS)
+    options = parser.parse_args()
     sweeps = {sweep: SWEEPS[sweep] for sweep in options.only}
     if options.quick:
         options.repeats = 1
@@ -88,22 +80,13 @@ def main() -> None:
                 rates = _measure(path, point, options.batch_size, Path(scratch))
                 found.append(rates)
                 shown = ", ".join(f"{what} {rate:,.0f} rows/s" for what, rate in rates.items())
-                say(f"turn {turn + 1}, {path}, {sweep} {getattr(point, sweep):,}: {shown}")
+                common.say(f"turn {turn + 1}, {path}, {sweep} {getattr(point, sweep):,}: {shown}")
     results = {
         "batch_size": options.batch_size,
         "repeats": options.repeats,
         "points": [_summary(*key, found) for key, found in runs.items()],
     }
-    publish(options, results, report, draw)
-
-
-def _options() -> argparse.Namespace:
-    parser = arguments_of_turns(__doc__, repeats=3)
-    parser.add_argument("--batch-size", type=positive, default=256, help="training batch (256)")
-    parser.add_argument("--paths", type=list_of(PATHS), default=PATHS, help=",".join(PATHS))
-    names = list(SWEEPS)
-    parser.add_argument("--only", type=list_of(names), default=names, help=",".join(names))
-    return parser.parse_args()
+    common.publish(options, results, report, draw)
 
 
 def _measure(path: str, point: Point, batch: int, folder: Path) -> dict[str, float]:
@@ -117,7 +100,7 @@ def _measure(path: str, point: Point, batch: int, folder: Path) -> dict[str, flo
 
 def model_directory(folder: Path, point: Point, batch: int, epochs: int) -> Path:
     """Make a folder a model directory whose rows are made up; its config file."""
-    for file in [*ROOT.glob("*.py"), HERE / "synthetic_reader.py"]:
+    for file in [*common.ROOT.glob("*.py"), Path(__file__).with_name("synthetic_reader.py")]:
         shutil.copy(file, folder)
     (folder / "rows").mkdir(exist_ok=True)
     (folder / "rows" / "count.txt").write_text(str(point.rows), encoding="utf-8")
@@ -136,18 +119,16 @@ def _summary(
         "path": path,
         "sweep": sweep,
         **point._asdict(),
-        "first_rows_per_second": spread(run["first"] for run in runs),
-        "rows_per_second": spread(run["steady"] for run in runs),
-        "us_per_row": spread(costs),
-        "us_per_row_and_task": spread(cost / point.tasks for cost in costs),
+        "first_rows_per_second": common.spread(run["first"] for run in runs),
+        "rows_per_second": common.spread(run["steady"] for run in runs),
+        "us_per_row": common.spread(costs),
+        "us_per_row_and_task": common.spread(cost / point.tasks for cost in costs),
     }
 
 
 def _by_sweep(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    sweeps: dict[str, list[dict[str, Any]]] = {}
-    for point in results["points"]:
-        sweeps.setdefault(point["sweep"], []).append(point)
-    return sweeps
+    sweeps = groupby(results["points"], key=itemgetter("sweep"))
+    return {sweep: list(points) for sweep, points in sweeps}
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -161,17 +142,17 @@ def report(results: Mapping[str, Any]) -> str:
         fixed = ", ".join(f"{points[0][f]:,} {f}" for f in Point._fields if f != sweep)
         columns = [f"{sweep} ({fixed})", "path", "rows/s, first epoch", "rows/s, steady"]
         columns += ["µs per row", "×", "µs per row and task", "×"]
-        parts.append(markdown_table(columns, [_row(point, points) for point in points]))
+        parts.append(common.markdown_table(columns, [_row(point, points) for point in points]))
     return "\n".join(parts)
 
 
 def _row(point: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[str]:
     first = next(other for other in points if other["path"] == point["path"])
     cells = [f"{point[point['sweep']]:,}", point["path"]]
-    cells += [show_spread(point[k], 0) for k in ("first_rows_per_second", "rows_per_second")]
+    cells += [common.show_spread(point[k], 0) for k in ("first_rows_per_second", "rows_per_second")]
     for cost in ("us_per_row", "us_per_row_and_task"):
         growth = point[cost]["median"] / first[cost]["median"]
-        cells += [show_spread(point[cost]), f"{growth:.2f}"]
+        cells += [common.show_spread(point[cost]), f"{growth:.2f}"]
     return cells
 
 
@@ -200,4 +181,4 @@ def draw(results: Mapping[str, Any], figure: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(finish(main))
+    sys.exit(common.finish(main))

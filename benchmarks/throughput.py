@@ -23,24 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from common import (
-    PATHS,
-    ROOT,
-    Data,
-    add_data,
-    arguments_of_turns,
-    count_rows,
-    find_data,
-    finish,
-    list_of,
-    markdown_table,
-    positive,
-    publish,
-    run_tool,
-    say,
-    show_spread,
-    spread,
-)
+import common
 from worker import Worker
 
 INFER_BATCH = 4096
@@ -51,12 +34,7 @@ TITLES = {
     "plain_static": "plain static",
     "torch": "PyTorch",
 }
-RATIOS = (
-    ("eager", "plain_eager"),
-    ("static", "plain_static"),
-    ("eager", "torch"),
-    ("static", "torch"),
-)
+RATIOS = ("eager/plain_eager", "static/plain_static", "eager/torch", "static/torch")
 # What a side calls a rate, and what the tables do.
 TRAINING = {"steady": "training, batch {}", "first": "training, batch {}, first epoch"}
 INFERENCE = {
@@ -73,65 +51,61 @@ TOOL_RUNS = (
     ("infer", "", []),
 )
 
+Titles = Mapping[str, str]
 Turns = dict[str, dict[str, list[float]]]  # row of a table → column → a figure per turn
 
 
 def main() -> None:
     """Measure, print, write."""
     options = _options()
-    data = find_data(options.data)
-    rows = count_rows(data.train)
-    options.plain_rows = min(options.plain_rows, rows)
     turns: Turns = {}
     for batch in options.batches:
         titles = {key: title.format(batch) for key, title in TRAINING.items()}
-        turns.update(_turns("train", titles, data, batch, options))
-    turns.update(_turns("infer", INFERENCE, data, 1024, options))
+        turns.update(_turns("train", titles, batch, options))
+    turns.update(_turns("infer", INFERENCE, 1024, options))
     results = {
-        "data": data.label,
-        "rows": rows,
+        "data": options.data.label,
+        "rows": options.rows,
         "plain_rows": options.plain_rows,
         "repeats": options.repeats,
         "measures": {
             name: {"rows_per_second": _spreads(sides), "ratios": _ratios(sides)}
             for name, sides in turns.items()
         },
-        "tools": {name: _spreads(costs) for name, costs in _tools(data, options).items()},
+        "tools": {name: _spreads(costs) for name, costs in _tools(options).items()},
     }
-    publish(options, results, report, draw)
+    common.publish(options, results, report, draw)
 
 
 def _options() -> argparse.Namespace:
-    parser = arguments_of_turns(__doc__, repeats=5)
-    add_data(parser)
-    parser.add_argument(
-        "--batches", type=positive, nargs="+", default=[32, 256, 1024], help="of training"
-    )
-    parser.add_argument(
-        "--plain-rows", type=positive, default=8192, help="rows of a turn of the plain path (8192)"
-    )
-    parser.add_argument("--epochs", type=positive, default=3, help="of a turn of the tools (3)")
+    parser = common.arguments(__doc__, repeats=5)
+    common.add_data(parser)
+    sizes = {"type": common.positive, "nargs": "+", "default": [32, 256, 1024]}
+    parser.add_argument("--batches", **sizes, help="training batches (32 256 1024)")
+    common.add_number(parser, "--plain-rows", 8192, "rows of a turn of the plain path")
+    common.add_number(parser, "--epochs", 3, "epochs of a turn of the tools")
     here = [side for side in TITLES if side != "torch" or find_spec("torch")]
-    parser.add_argument("--sides", type=list_of(here), default=here, help=",".join(here))
+    common.add_names(parser, "--sides", here)
     options = parser.parse_args()
     if options.quick:
         options.repeats, options.batches, options.epochs = 1, [32], 2
         options.plain_rows = min(options.plain_rows, 1024)
     if options.epochs < 2:
         parser.error("--epochs should be at least 2")
+    options.data = common.find_data(options.data)
+    options.rows = common.count_rows(options.data.train)
+    options.plain_rows = min(options.plain_rows, options.rows)
     return options
 
 
-def _turns(
-    method: str, titles: Mapping[str, str], data: Data, batch: int, options: argparse.Namespace
-) -> Turns:
+def _turns(method: str, titles: Titles, batch: int, options: argparse.Namespace) -> Turns:
     """Rates of all sides, asked in turns; the first turn is to warm up.
 
     Inference too runs over the training rows, for there are more.
     """
     overrides = [
-        f"runner.train_data_dir={data.train}",
-        f"runner.test_data_dir={data.train}",
+        f"runner.train_data_dir={options.data.train}",
+        f"runner.test_data_dir={options.data.train}",
         f"runner.train_batch_size={batch}",
         f"runner.infer_batch_size={INFER_BATCH}",
         "runner.print_interval=100",
@@ -142,7 +116,7 @@ def _turns(
     turns: Turns = {title: {} for title in titles.values()}
     with ExitStack() as stack:
         workers = {
-            side: stack.enter_context(Worker(side, ROOT / "config.yaml", overrides))
+            side: stack.enter_context(Worker(side, common.ROOT / "config.yaml", overrides))
             for side in options.sides
         }
         for turn in range(options.repeats + 1):
@@ -153,42 +127,44 @@ def _turns(
                 for key, rate in rates.items():
                     turns[titles[key]].setdefault(side, []).append(rate)
                 shown = "; ".join(f"{titles[key]}: {rate:,.0f}" for key, rate in rates.items())
-                say(f"turn {turn}, {TITLES[side]}, rows/s: {shown}")
+                common.say(f"turn {turn}, {TITLES[side]}, rows/s: {shown}")
     return turns
 
 
-def _tools(data: Data, options: argparse.Namespace) -> Turns:
+def _tools(options: argparse.Namespace) -> Turns:
     """Seconds and peak memory of the tools as a person runs them, one epoch."""
-    config = ROOT / "config_bigdata.yaml"
-    common = [*data.overrides(), "runner.epochs=1"]
-    common += ["runner.model_save_path=model", "runner.infer_load_path=model"]
+    config = common.ROOT / "config_bigdata.yaml"
+    asked = [*options.data.overrides(), "runner.epochs=1"]
+    asked += ["runner.model_save_path=model", "runner.infer_load_path=model"]
     turns: Turns = {}
     with tempfile.TemporaryDirectory(prefix="throughput-") as scratch:
-        paths = [path for path in PATHS if path in options.sides]
-        for turn in range(options.repeats):
+        paths = [path for path in common.PATHS if path in options.sides]
+        for turn in range(1, options.repeats + 1):
             for path, (end, note, more) in [(path, run) for path in paths for run in TOOL_RUNS]:
                 tool = f"static_{end}" if path == "static" else end
+                name = f"{tool}.py{note}"
                 folder = Path(scratch) / path
                 folder.mkdir(exist_ok=True)
-                if "2nd run" in note and turn == 0:
-                    run_tool(tool, config, [*common, *more], cwd=folder)
-                ended = run_tool(tool, config, [*common, *more], cwd=folder)
+                if "2nd run" in note and turn == 1:
+                    common.run_tool(tool, config, [*asked, *more], cwd=folder)
+                ended = common.run_tool(tool, config, [*asked, *more], cwd=folder)
                 for what, value in ended._asdict().items():
-                    turns.setdefault(f"{tool}.py{note}", {}).setdefault(what, []).append(value)
-                say(f"turn {turn + 1}, {tool}{note}: {ended.seconds:.1f} s, {ended.peak_mb:.0f} MB")
+                    turns.setdefault(name, {}).setdefault(what, []).append(value)
+                common.say(f"turn {turn}, {name}: {ended.seconds:.1f} s, {ended.peak_mb:.0f} MB")
     return turns
 
 
 def _spreads(columns: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    return {name: spread(values) for name, values in columns.items()}
+    return {name: common.spread(values) for name, values in columns.items()}
 
 
 def _ratios(sides: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    return {
-        f"{ours}/{other}": spread(a / b for a, b in zip(sides[ours], sides[other]))
-        for ours, other in RATIOS
-        if {ours, other} <= set(sides)
-    }
+    ratios = {}
+    for pair in RATIOS:
+        ours, other = (sides.get(side, []) for side in pair.split("/"))
+        if ours and other:
+            ratios[pair] = common.spread(a / b for a, b in zip(ours, other))
+    return ratios
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -196,7 +172,7 @@ def report(results: Mapping[str, Any]) -> str:
     measures, tools = results["measures"], results["tools"]
     rates = {name: measure["rows_per_second"] for name, measure in measures.items()}
     ratios = {name: measure["ratios"] for name, measure in measures.items()}
-    quotients = {f"{a}/{b}": f"{TITLES[a]} ÷ {TITLES[b]}" for a, b in RATIOS}
+    quotients = {pair: " ÷ ".join(TITLES[side] for side in pair.split("/")) for pair in RATIOS}
     costs = {"seconds": "seconds", "peak_mb": "peak MB"}
     return (
         f"Rows: {results['data']}; the plain path's turns take the first "
@@ -210,16 +186,14 @@ def report(results: Mapping[str, Any]) -> str:
     )
 
 
-def _table(
-    corner: str, titles: Mapping[str, str], rows: Mapping[str, Mapping[str, Any]], digits: int
-) -> str:
+def _table(corner: str, titles: Titles, rows: Mapping[str, Any], digits: int) -> str:
     """A table of spreads, with those columns that any row has."""
     columns = [column for column in titles if any(column in row for row in rows.values())]
     cells = [
-        [name, *(show_spread(row.get(column), digits) for column in columns)]
+        [name, *(common.show_spread(row.get(column), digits) for column in columns)]
         for name, row in rows.items()
     ]
-    return markdown_table([corner, *(titles[column] for column in columns)], cells)
+    return common.markdown_table([corner, *(titles[column] for column in columns)], cells)
 
 
 def draw(results: Mapping[str, Any], figure: Any) -> None:
@@ -232,14 +206,11 @@ def draw(results: Mapping[str, Any], figure: Any) -> None:
     for index, side in enumerate(sides):
         rates = {row: rates[side] for row, rates in enumerate(measures) if side in rates}
         places = [row + index * height for row in rates]
-        medians, least, most = (
-            [rate[what] for rate in rates.values()] for what in ("median", "min", "max")
-        )
+        medians, least, most = zip(*((r["median"], r["min"], r["max"]) for r in rates.values()))
         axes.barh(places, medians, height, label=TITLES[side])
         axes.hlines(places, least, most, color="black", linewidth=1)
-    axes.set_yticks(
-        [row + 0.4 - height / 2 for row in range(len(measures))], list(results["measures"])
-    )
+    middles = [row + 0.4 - height / 2 for row in range(len(measures))]
+    axes.set_yticks(middles, list(results["measures"]))
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("rows per second (median, least and greatest)")
@@ -248,4 +219,4 @@ def draw(results: Mapping[str, Any], figure: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(finish(main))
+    sys.exit(common.finish(main))

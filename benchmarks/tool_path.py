@@ -59,8 +59,8 @@ class Side:
         """Train, with a clock around the loop, around saving and around checking.
 
         Returns:
-            seconds of the loop and of the checks of losses; of every checkpoint, the check of its
-            weights included.
+            ``loop_seconds``; ``inside_seconds``, those of it that saved or checked; ``save_ms``,
+            of every checkpoint, the check of its weights included.
         """
         from rec_runner.checkpoint.resume import run_fingerprint
         from rec_runner.loop.finite import FiniteTraining
@@ -77,7 +77,9 @@ class Side:
             _clock(job.engine, "train") as unchecked,
         ):
             job.run(run_fingerprint(config), StopSignal())
-        return {"loop": sum(loop), "checks": sum(checked) - sum(unchecked), "saves": saves}
+        inside = sum(saves) + sum(checked) - sum(unchecked)
+        save_ms = [1e3 * seconds for seconds in saves]
+        return {"loop_seconds": sum(loop), "inside_seconds": inside, "save_ms": save_ms}
 
     def _load(self, *more: str) -> Config:
         return load_config(self.config, [*self.overrides, *more])

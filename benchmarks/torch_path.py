@@ -13,32 +13,15 @@ from typing import Callable
 
 import torch
 import torch.nn.functional as F
-from common import standard_rows
+from common import read_rows, standardised
 from torch import nn
 
 from hyper_parameters import HyperParameters
 from rec_runner.config import load_config
 
 
-class ShareBottom(nn.Module):
-    """499 → 117 → T × (8 → 2), or other sizes."""
-
-    def __init__(self, features: int, tasks: int, bottom: int, tower: int) -> None:
-        super().__init__()
-        self.bottom = nn.Linear(features, bottom)
-        self.towers = nn.ModuleList(
-            nn.Sequential(nn.Linear(bottom, tower), nn.ReLU(), nn.Linear(tower, 2))
-            for _ in range(tasks)
-        )
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Logits ``[N, 2]`` of each task."""
-        hidden = F.relu(self.bottom(x))
-        return [tower(hidden) for tower in self.towers]
-
-
 class Side:
-    """Training and scoring of all training rows; the better of one thread and two.
+    """499 → 117 → T × (8 → 2), or other sizes; the better of one thread and two.
 
     Args:
         name: ``torch``.
@@ -49,17 +32,18 @@ class Side:
     def __init__(self, name: str, config: Path, overrides: Sequence[str]) -> None:
         self.config = load_config(str(config), overrides)
         settings = HyperParameters.from_config(self.config)
-        ((features, labels),) = standard_rows(self.config, "train_data_dir")
-        self.features = torch.from_numpy(features).float()
+        features, labels = read_rows(self.config, "train_data_dir")
+        self.features = torch.from_numpy(standardised(features, features)).float()
         self.labels = torch.from_numpy(labels).long().T.contiguous()
         torch.manual_seed(0)
-        self.net = ShareBottom(
-            settings.feature_size,
-            settings.task_num,
-            settings.bottom_size[0],
-            settings.tower_size[0],
+        bottom, tower = settings.bottom_size[0], settings.tower_size[0]
+        self.bottom = nn.Sequential(nn.Linear(settings.feature_size, bottom), nn.ReLU())
+        self.towers = nn.ModuleList(
+            nn.Sequential(nn.Linear(bottom, tower), nn.ReLU(), nn.Linear(tower, 2))
+            for _ in settings.label_columns
         )
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3, fused=True)
+        weights = [*self.bottom.parameters(), *self.towers.parameters()]
+        self.optimizer = torch.optim.Adam(weights, lr=1e-3, fused=True)
 
     def train(self, plain_rows: int = 0) -> dict[str, float]:
         """Rows per second of an epoch."""
@@ -78,11 +62,14 @@ class Side:
             seconds.append(time.perf_counter() - start)
         return len(self.features) / min(seconds)
 
+    def _logits(self, features: torch.Tensor) -> list[torch.Tensor]:
+        hidden = self.bottom(features)
+        return [tower(hidden) for tower in self.towers]
+
     def _train(self, batch: int) -> None:
-        self.net.train()
         total = torch.zeros(())
         for first in range(0, len(self.features), batch):
-            logits = self.net(self.features[first : first + batch])
+            logits = self._logits(self.features[first : first + batch])
             labels = self.labels[:, first : first + batch]
             loss = sum(F.cross_entropy(z, y) for z, y in zip(logits, labels))
             loss.backward()
@@ -92,8 +79,7 @@ class Side:
         total.item()
 
     def _score(self, batch: int) -> None:
-        self.net.eval()
         with torch.no_grad():
             for first in range(0, len(self.features), batch):
-                for logits in self.net(self.features[first : first + batch]):
+                for logits in self._logits(self.features[first : first + batch]):
                     F.softmax(logits, dim=1)
