@@ -802,3 +802,21 @@ def test_without_internet_the_way_without_it_is_told(tmp_path: Path) -> None:
         )
     names = "census-income.data and census-income.test"
     assert sentence(run, 1).endswith(f"; without internet, give --raw-dir a folder with {names}")
+
+
+def test_the_network_needs_requests_and_raw_files_do_not(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    missing = "raise ModuleNotFoundError(name='requests')"
+    (tmp_path / "lib" / "requests.py").write_text(missing, encoding="utf-8")
+    runs = [
+        subprocess.run(
+            command("--out-dir", tmp_path / name, *arguments),
+            capture_output=True,
+            text=True,
+            timeout=50,
+            env=environment(PYTHONPATH=str(tmp_path / "lib")),
+        )
+        for name, *arguments in (("net",), ("files", "--raw-dir", raw))
+    ]
+    assert "the download needs the package requests; or give --raw-dir" in sentence(runs[0], 1)
+    assert runs[1].returncode == 0, runs[1].stderr

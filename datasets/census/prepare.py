@@ -30,7 +30,6 @@ from pathlib import Path
 
 import numpy as np
 from columns import COLUMNS_FILE, UCI_ROWS, InputError, PrepareError, read_columns
-from download import UCI_URLS, fetch
 from encode import encode_file, read_rows
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -84,6 +83,8 @@ def prepare(args: argparse.Namespace) -> dict[str, int]:
         if args.raw_dir:
             counts = encode_aside(args.raw_dir)
         else:
+            from download import UCI_URLS, fetch  # needs packages that --raw-dir can do without
+
             counts = fetch(args.url or UCI_URLS, args.out_dir / "download", aside, encode_aside)
         put_in_place(aside, args.out_dir)
     return counts
@@ -251,6 +252,8 @@ def main(argv: list[str] | None = None) -> int:
         counts = prepare(args)
     except PrepareError as error:
         return _fail(error, error.status)
+    except ModuleNotFoundError as error:
+        return _fail(f"the download needs the package {error.name}; or give --raw-dir", 1)
     except OSError as error:
         unfit = isinstance(error, (FileExistsError, NotADirectoryError, PermissionError))
         what = f"{error.filename or args.out_dir}: {error.strerror or error}"
