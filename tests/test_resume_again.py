@@ -233,10 +233,8 @@ def test_the_lock_dies_with_its_process_though_a_forked_child_lives_on(tmp_path:
         from pathlib import Path
         from rec_runner.checkpoint.lock import FolderLock
         with FolderLock(Path(sys.argv[1])):
-            child = os.fork()
-            if child == 0:
-                time.sleep(1000)
-            print(child, flush=True)
+            if os.fork() == 0:
+                print(os.getpid(), flush=True)  # only now has it let go of the lock
             time.sleep(1000)
     """
     process = subprocess.Popen(
