@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,11 @@ def test_a_second_signal_ends_it_at_once_and_leaves_the_last_checkpoint(config: 
     process.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.5)
-    process.send_signal(signal.SIGTERM)
+    for _ in range(10):  # two that come before a busy machine hands over the first are one
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=3)
+            break
     assert end(process)[0] == 143
     assert "0" in places(folder)
     assert_infer_reads(config, folder, 0)

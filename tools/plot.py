@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from rec_runner.cli import Parser
 from rec_runner.system.errors import UserError
 
 FORMATS = ("png", "svg")
 LANGUAGES = ("zh", "en")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, as the other tools do."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         exit status: 0 when the pictures were written, 2 for bad input, 1 if the disk failed.
     """
-    parser = _Parser(
+    parser = Parser(
         description="Draw loss, metrics and speed by epoch, and ROC, precision and recall, "
         "calibration and scores of the predictions that infer wrote with "
         "runner.save_predictions=true. Several runs are laid over one another.",

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rec_runner.config import Config, load_config
 from rec_runner.contract.guard import describe
@@ -16,17 +16,26 @@ from rec_runner.system.environment import prepare_environment
 from rec_runner.system.log import warn
 from rec_runner.system.signals import RaisedSignals
 
-_PURPOSE = {
+# What each job does; its name is a phase of keys.py too.
+JOBS = {
     "train": "Train the model of a config's folder and save a checkpoint after each epoch.",
     "infer": "Score the test rows with saved checkpoints and print the metrics.",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with status 2."""
+        self.exit(2, f"error: {message}; -h explains\n")
 
 
 def main(command: str, graph: str, arguments: Sequence[str] | None = None) -> int:
     """Run a tool.
 
     Args:
-        command: ``train`` or ``infer``.
+        command: one of :data:`JOBS`.
         graph: ``dygraph`` or ``static``.
         arguments: command line; by default the process's own.
 
@@ -52,7 +61,9 @@ def main(command: str, graph: str, arguments: Sequence[str] | None = None) -> in
             print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
             return getattr(error, "exit_status", 2)
         if isinstance(error, OSError):
-            print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+            print(
+                f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr
+            )
             return 1
         said = describe(error, Path(__file__).parent)
         print(f"internal error: {said}; --debug shows the traceback", file=sys.stderr)
@@ -93,7 +104,7 @@ def _plain_warnings(folder: Path) -> Iterator[None]:
 
 def _parser(command: str, graph: str) -> argparse.ArgumentParser:
     name = {"dygraph": "eager (dygraph)", "static": "static"}[graph]
-    parser = argparse.ArgumentParser(description=f"{_PURPOSE[command]} Graph: {name}.")
+    parser = Parser(description=f"{JOBS[command]} Graph: {name}.")
     parser.add_argument(
         "-m",
         "--config",
@@ -125,4 +136,4 @@ def _run(command: str, graph: str, config: Config) -> None:
         from rec_runner.train import train
 
         signals.listen()
-        (train if command == "train" else infer)(graph, config)
+        {"train": train, "infer": infer}[command](graph, config)

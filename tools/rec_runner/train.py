@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -158,7 +159,7 @@ class TrainJob:
         resume = self.config.runner("resume")
         start = self.checkpoints.newest() if resume else None
         if start is not None:
-            resolve = getattr(engine.model, "resolved_settings", None)
+            resolve = partial(call_hook, engine.model, "resolved_settings", default={})
             check_fingerprint(start.fingerprint, fingerprint, self.folder, resolve)
             load_weights_into(engine, start.weights, str(self.folder))
             engine.start_training(self.source.count(check))

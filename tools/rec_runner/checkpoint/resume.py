@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def check_fingerprint(
     saved: Mapping[str, Any],
     now: Mapping[str, Any],
     folder: Path,
-    resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda settings: {},
 ) -> None:
     """Refuse a resume under other conditions; another optimizer setting is only pointed out.
 
@@ -53,12 +54,15 @@ def check_fingerprint(
         now: what there is now.
         folder: where that run is.
         resolve: the model's hook ``resolved_settings``, from hyper-parameters as they were given
-            to what they mean; None takes them as given.
+            to what they mean; what it does not mention is taken as given.
 
     Raises:
-        UserError: names the first difference.
+        UserError: names the first difference, or the hook that failed.
     """
-    meant_then, meant_now = _resolved(resolve, saved), _resolved(resolve, now)
+    meant_now = resolve(now)
+    meant_then: Mapping[str, Any] = {}
+    with suppress(Exception):  # settings of an older version perhaps: they are compared as given
+        meant_then = resolve(saved)
     for key in sorted({*saved, *now}):
         was, is_now = saved.get(key), now.get(key)
         known = key in meant_then and key in meant_now
@@ -69,16 +73,6 @@ def check_fingerprint(
         if not key.startswith(_OPTIMIZER) or key == f"{_OPTIMIZER}class":
             raise UserError(f"resume refused: {message}; start afresh with -o runner.resume=false")
         warn(f"resume: {message}")
-
-
-def _resolved(
-    resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None, fingerprint: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """What hyper-parameters mean; empty where that is not known."""
-    try:
-        return resolve(fingerprint) if resolve else {}
-    except Exception:  # settings of an older version perhaps: they are compared as given
-        return {}
 
 
 def versions() -> dict[str, str]:

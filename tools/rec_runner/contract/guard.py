@@ -31,7 +31,9 @@ def foreign(owner: Any, member: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if getattr(error, "user_error", False) or isinstance(error, OSError):
+        # What the system says, of a file that vanished for instance, is not the code's fault.
+        of_system = isinstance(error, OSError) and error.errno is not None
+        if getattr(error, "user_error", False) or of_system:
             raise
         folder = Path(inspect.getfile(kind)).parent
         raise UserError(f"{_place(kind, member)} failed: {describe(error, folder)}") from error

@@ -6,26 +6,58 @@ and whether a directory has one; ``guard.py`` knows how its code is called.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable, NamedTuple
 
-from rec_runner.contract.guard import call
+from rec_runner.contract.guard import call, check_returned
+
+
+class Hook(NamedTuple):
+    """A method that a model directory may have.
+
+    Attributes:
+        meaning: what it gives or does.
+        expected: what it should return, for a sentence; empty where anything will do.
+        fits: whether something returned is that.
+    """
+
+    meaning: str
+    expected: str = ""
+    fits: Callable[[Any], bool] = lambda value: True
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(name, str) for name in value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and _are_names(list(value[1]))
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
 
 HOOKS = {
     # of RecDataset
-    "blocks": "yields rows as large named arrays",
-    "skipped_rows": "how many rows the last pass left out, and what was wrong with the first ones",
-    "cache_key": "what decides the rows that come out of the same files",
+    "blocks": Hook(
+        "yields rows as large named arrays", "blocks", lambda value: isinstance(value, Iterable)
+    ),
+    "skipped_rows": Hook("rows that the last pass left out", "a number and a list", _is_count),
+    "cache_key": Hook("what decides the rows that come out of the same files"),
     # of DygraphModel and StaticModel
-    "task_names": "names of the binary tasks, in the order of labels and log-odds",
-    "encode": "what no training step changes, done once for many batches",
-    "loss_and_log_odds": "scalar loss and log-odds [T, N, 1] of a batch",
-    "adapt": "entries of the state dict that are learnt from the training features",
-    "convert_state_dict": "a state dict with the keys of this network",
-    "resolved_settings": "what the hyper-parameters of a config mean, defaults too",
+    "task_names": Hook("names of the binary tasks, in order", "a list of names", _are_names),
+    "encode": Hook("what no training step changes, done once for many batches"),
+    "loss_and_log_odds": Hook("scalar loss and log-odds [T, N, 1] of a batch"),
+    "adapt": Hook("weights that are learnt from the training features", "a dict", _is_dict),
+    "convert_state_dict": Hook("a state dict with this network's keys", "a dict", _is_dict),
+    "resolved_settings": Hook("what hyper-parameters mean, defaults too", "a dict", _is_dict),
     # of StaticModel
-    "build_layer": "puts the network's parameters into the current program",
-    "make_optimizer": "the optimizer, not yet applied to a loss",
-    "create_data_loader": "its own loader, for runner.reader_type: CustomizeDataLoader",
+    "build_layer": Hook("puts the network's parameters into the current program"),
+    "make_optimizer": Hook(
+        "the optimizer, not yet applied", "an optimizer", lambda value: hasattr(value, "minimize")
+    ),
+    "create_data_loader": Hook("its own loader, for reader_type: CustomizeDataLoader"),
 }
 READING_BLOCKS = ("task_names", "encode", "loss_and_log_odds")
 
@@ -46,9 +78,13 @@ def call_hook(owner: Any, hook: str, *arguments: Any, default: Any = None) -> An
         default: given back where the directory does not have it.
 
     Raises:
-        UserError: it failed; names file, class, method and line.
+        UserError: it failed, or returned what does not fit; names file, class and method.
     """
-    return call(owner, hook, *arguments) if has(owner, hook) else default
+    if not has(owner, hook):
+        return default
+    value = call(owner, hook, *arguments)
+    check_returned(owner, hook, value, HOOKS[hook].fits(value), HOOKS[hook].expected)
+    return value
 
 
 def reads_blocks(model: Any, reader: Any) -> bool:

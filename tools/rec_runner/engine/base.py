@@ -10,7 +10,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from rec_runner.config import Config
-from rec_runner.contract.guard import call
+from rec_runner.contract.hooks import call_hook
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.loader_source import padded
 from rec_runner.data.rows import Window
@@ -72,7 +72,7 @@ class Engine(ABC):
         self.gradient_norms: dict[str, float] = {}
         self._left_out = False
         if self.reads_blocks:
-            self.metrics = TaskMetrics(call(model, "task_names", config))
+            self.metrics = TaskMetrics(call_hook(model, "task_names", config))
         # Readers and models may draw from either, for negative samples for instance.
         seed_all(self.seed)
         self._set_up()

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 MAX_SHOWN = 4
-_WORD = re.compile(r"[a-z]+\d*")
-# Words of a metric's name that say of what kind it is.
-_SCORES = set("auc gauc acc accuracy precision recall f1 ndcg map mrr hit hitrate ctr r2".split())
-_ERRORS = set("loss logloss cost mse rmse mae mape err error perplexity ppl deviation".split())
+_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# Words of a metric's name that make an error of it, unless it begins with one of the scores.
+_ERRORS = set("loss logloss cost bce nll entropy perplexity ppl err error deviation".split())
+_ERRORS |= set("mse rmse rmsle mae mape smape wape".split())
+_SCORES = {"auc", "gauc", "acc", "accuracy"}
 
 
 class Metrics(ABC):
@@ -65,14 +66,13 @@ class Metrics(ABC):
 
 
 def sounds_like_error(name: str) -> bool:
-    """Whether less of a metric is better, by the first word of its name that tells its kind.
+    """Whether less of a metric is better, by the words of its name.
 
     Whole words count, so that a task called ``apply`` does not make an error of ``auc_apply``.
     A name that tells nothing is taken for a score, of which more is better.
     """
-    words = _WORD.findall(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    kinds = (word in _ERRORS for word in words if word in _ERRORS or word in _SCORES)
-    return next(kinds, False)
+    words = re.findall("[a-z]+", _WORD_START.sub("_", name).lower())
+    return not _ERRORS.isdisjoint(words) and words[0] not in _SCORES
 
 
 def array_of(value: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
+from rec_runner.contract.guard import call
 from rec_runner.metrics.auc_rows import AucRows, ExactAuc, with_exact_aucs
 from rec_runner.metrics.base import MAX_SHOWN, Metrics, array_of, plain, sounds_like_error
 
@@ -37,7 +38,7 @@ class ModelMetrics(Metrics):
         """Forget all rows."""
         self.last = {}
         for metric in self.metrics:
-            metric.reset()
+            call(metric, "reset")
 
     def result(self) -> dict[str, Any]:
         """Values over all rows so far; AUCs exact."""
@@ -186,7 +187,7 @@ def _exact(metric: Any) -> Any:
 
 def _accumulated(metric: Any) -> Any:
     """A metric's value; a few numbers in an array are a list, which every record shows."""
-    value = metric.accumulate()
+    value = call(metric, "accumulate")
     array = array_of(value)
     return array.tolist() if array.ndim == 1 and array.size <= MAX_SHOWN else value
 

@@ -28,8 +28,11 @@ class DygraphEngine(DygraphBase):
         self.metrics = self._new_metrics()
 
     def _new_metrics(self) -> ModelMetrics:
-        with foreign(self.model, "create_metrics"):
-            return ModelMetrics(*self.model.create_metrics())
+        made = call(self.model, "create_metrics")
+        fits = isinstance(made, (tuple, list)) and len(made) == 2 and len(made[0]) == len(made[1])
+        what = "a list of metrics and a list of as many names"
+        check_returned(self.model, "create_metrics", made, fits, what)
+        return ModelMetrics(*made)
 
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()

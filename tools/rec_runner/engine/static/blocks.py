@@ -11,6 +11,7 @@ import paddle
 from paddle import static
 
 from rec_runner.contract.guard import call, foreign
+from rec_runner.contract.hooks import call_hook
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, count_scores, step_seed
@@ -39,9 +40,8 @@ class BlockStaticEngine(StaticBase):
         self.encode_program = Program()
         with self.encode_program.building():
             features = static.data("features", feature_shape, "float32")
-            with foreign(self.model, "encode"):
-                self.model.build_layer(training=False)
-                self.encode_program.fetches = [self.model.encode(features)]
+            call(self.model, "build_layer", training=False)
+            self.encode_program.fetches = [call(self.model, "encode", features)]
         self.score_program = Program()
         with self.score_program.building():
             self._build_steps(self.score_program, training=False)
@@ -58,8 +58,8 @@ class BlockStaticEngine(StaticBase):
         size = self.encode_program.fetches[0].shape[-1]
         encoded = static.data("encoded", [None, size], "float32")
         labels = static.data("labels", [len(self.metrics.task_names), None, 1], "float32")
+        call(self.model, "build_layer", training)
         with foreign(self.model, "loss_and_log_odds"):
-            self.model.build_layer(training)
             program.fetches = list(self.model.loss_and_log_odds(encoded, labels))
         return program.fetches[0]
 
@@ -67,7 +67,7 @@ class BlockStaticEngine(StaticBase):
         self.train_program = Program()
         with self.train_program.building():
             loss = self._build_steps(self.train_program, training=True)
-            self.optimizer = call(self.model, "make_optimizer")
+            self.optimizer = call_hook(self.model, "make_optimizer")
             _, pairs = self.optimizer.minimize(loss)
         if self.watches_gradients:
             gradients = {weight.name: gradient for weight, gradient in pairs}

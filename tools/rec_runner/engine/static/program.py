@@ -110,7 +110,7 @@ def build_by_contract(model: Any, training: bool, auc_states: bool, gradients: b
             program.feeds = list(_create_feeds(model, training))
         member = "net" if training else "infer_net"
         fetches = call(model, member, program.feeds)
-        fits = isinstance(fetches, Mapping)
+        fits = isinstance(fetches, Mapping) and all(hasattr(v, "shape") for v in fetches.values())
         check_returned(model, member, fetches, fits, "a dict of variables to fetch")
         program.set_fetches(fetches)
         program.weights = [n for n in program.persistables() if n not in program.auc_state]
