@@ -141,7 +141,7 @@ def test_whatever_else_a_reader_names_goes_with_its_rows(tmp_path: Path, disk: b
     ("block", "said"),
     [
         (np.zeros((3, 2)), "it should yield named arrays, and yielded a ndarray"),
-        ({"features": np.zeros((3, 2))}, "features, labels and more"),
+        ({"features": np.zeros((3, 2))}, r"features, labels \[n, T\] and more"),
         ((np.zeros((3, 2)), np.zeros((2, 1))), "all equally long"),
     ],
 )

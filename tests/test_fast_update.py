@@ -86,6 +86,24 @@ CASES = {
         fast=True,
         static=False,
     ),
+    "clipped later": Case(
+        "AdamW",
+        change=lambda o, p: setattr(o, "_grad_clip", clip()["grad_clip"]),
+        static=False,
+        fast=True,
+    ),
+    "a weight's rate later": Case(
+        "Adam",
+        change=lambda o, p: p[0].optimize_attr.update(learning_rate=0.1),
+        static=False,
+        fast=True,
+    ),
+    "a weight's regularizer later": Case(
+        "Adam", change=lambda o, p: setattr(p[0], "regularizer", l2()), static=False, fast=True
+    ),
+    "decay later": Case(
+        "AdamW", change=lambda o, p: setattr(o, "_weight_decay", 0.5), static=False, fast=True
+    ),
     "amsgrad": Case("Adam", lambda: {"amsgrad": True}),
     "decoupled amsgrad": Case("AdamW", lambda: {"amsgrad": True}),
     "lazy mode": Case("Adam", lambda: {"lazy_mode": True}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     there, stale = checkpoints.epochs(), checkpoints.stale_epochs()
     if start is None and end is None:
         best = checkpoints.best_epoch()
+        epochs: Sequence[int]
         epochs = [e for e in there if e not in stale] if best is None else [best]
     else:
         start = start or 0
@@ -84,7 +85,7 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
                 f"the end is one past the last, so {start + 1} or more was expected"
             )
         # Without an end, at least the first has to be there.
-        epochs = list(range(start, max([start, *there]) + 1 if end is None else end))
+        epochs = range(start, max([start, *there]) + 1 if end is None else end)
     missing = next((epoch for epoch in epochs if epoch not in there), None)
     if missing is not None or not epochs:
         wanted = "any epoch" if missing is None else f"epoch {missing}"
@@ -97,7 +98,7 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     for epoch in stale:
         fate = "is scored" if epoch in epochs else "is left out"
         warn(f"checkpoint {checkpoints.folder / str(epoch)} is an earlier run's and {fate}")
-    return epochs
+    return list(epochs)
 
 
 def _warn_of_other_tasks(fingerprint: Mapping[str, Any], config: Config, folder: Path) -> None:

@@ -12,11 +12,18 @@ import numpy as np
 
 from rec_runner.build import build_engine, load_weights_into, warn_unused
 from rec_runner.checkpoint.lock import FolderLock
-from rec_runner.checkpoint.resume import check_fingerprint, run_fingerprint, versions
+from rec_runner.checkpoint.resume import (
+    check_fingerprint,
+    files_in,
+    run_files,
+    run_settings,
+    versions,
+)
 from rec_runner.checkpoint.snapshot import Progress, Snapshot
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
+from rec_runner.contract.guard import check_returned
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
@@ -40,8 +47,9 @@ def train(graph: str, config: Config) -> None:
     """
     job = TrainJob(graph, config)
     with FolderLock(job.folder):
+        job.find_start()
         # It reads every data file; what is cheap to check has been checked before.
-        fingerprint = run_fingerprint(config)
+        fingerprint = {**run_settings(config), **run_files(config)}
         with StopSignal() as stop:
             job.run(fingerprint, stop)
 
@@ -60,6 +68,8 @@ class TrainJob:
     def __init__(self, graph: str, config: Config) -> None:
         self.config = config
         self.folder = Path(config.runner("model_save_path"))
+        self.start: Snapshot | None = None
+        self.initial: Mapping[str, np.ndarray] | None = None
         for key in ("epochs", "print_interval"):
             config.required(key)
         self._set_up_model(graph)
@@ -117,11 +127,31 @@ class TrainJob:
         notes = {"config": dict(config), "versions": versions()}
         self.checkpoints = Checkpoints(str(self.folder), config.runner("keep_checkpoints"), notes)
 
+    def find_start(self) -> None:
+        """Read the checkpoint to go on from, or the weights to start with, where there are any.
+
+        Raises:
+            UserError: the run to resume had other settings; its data files are compared later.
+        """
+        self.start = self.checkpoints.newest() if self.config.runner("resume") else None
+        initial = self.config.runner("model_init_path")
+        if self.start is not None:
+            self._check_same(run_settings(self.config), files=False)
+        elif initial:
+            self.initial = load_weights(Path(initial))
+
+    def _check_same(self, now: Mapping[str, Any], files: bool) -> None:
+        """Compare settings, or files, with those of the run to resume."""
+        assert self.start is not None
+        then = files_in(self.start.fingerprint, files)
+        resolve = partial(call_hook, self.engine.model, "resolved_settings", default={})
+        check_fingerprint(then, files_in(now, files), self.folder, resolve)
+
     def run(self, fingerprint: Mapping[str, Any], stop: StopSignal) -> None:
         """Start or resume, then train.
 
         Args:
-            fingerprint: see ``resume.run_fingerprint``.
+            fingerprint: settings and files, see ``checkpoint.resume``.
             stop: says when a person wants the run to end.
         """
         runner = self.config.runner
@@ -155,12 +185,9 @@ class TrainJob:
         def check() -> None:
             stop.check("stopped by a signal before the first step; nothing new was saved")
 
-        engine = self.engine
-        resume = self.config.runner("resume")
-        start = self.checkpoints.newest() if resume else None
+        engine, start = self.engine, self.start
         if start is not None:
-            resolve = partial(call_hook, engine.model, "resolved_settings", default={})
-            check_fingerprint(start.fingerprint, fingerprint, self.folder, resolve)
+            self._check_same(fingerprint, files=True)
             load_weights_into(engine, start.weights, str(self.folder))
             engine.start_training(self.source.count(check))
             engine.resume_optimizer(start.optimizer, start.progress.step)
@@ -173,16 +200,16 @@ class TrainJob:
         if self.valid_source is not None:
             self.valid_source.count(check)  # a bad row should not wait until an epoch is trained
             self.valid_source.encode_with(engine.encode, keep=True)
-        if resume:
+        if self.config.runner("resume"):
             place = f"epoch {start.progress.epoch}, batch {start.progress.batch}"
             self.report.log(f"resume: starts at {place}")
         return start
 
     def _initialise(self, check: Callable[[], None]) -> None:
         """Weights to start from: a checkpoint's, or fresh ones with the inputs' statistics."""
-        engine, initial = self.engine, self.config.runner("model_init_path")
-        if initial:
-            load_weights_into(engine, load_weights(Path(initial)), initial)
+        engine = self.engine
+        if self.initial is not None:
+            load_weights_into(engine, self.initial, self.config.runner("model_init_path"))
         elif engine.reads_blocks:
 
             def features() -> Iterator[np.ndarray]:
@@ -191,6 +218,9 @@ class TrainJob:
                     yield piece
 
             learnt = call_hook(engine.model, "adapt", features(), self.config, default={})
+            own = engine.state_dict()
+            fits = all(k in own and np.shape(v) == own[k].shape for k, v in learnt.items())
+            check_returned(engine.model, "adapt", learnt, fits, "weights of the network by name")
             engine.set_state_dict(learnt)
 
     def _finish_last_save(self, progress: Progress) -> None:

@@ -21,24 +21,36 @@ from rec_runner.system.log import warn
 
 _FIXED = "train_batch_size reader_type train_reader_path seed shuffle valid_share monitor".split()
 _OPTIMIZER = "hyper_parameters.optimizer."
+_FILE = "file "
 
 
-def run_fingerprint(config: Config) -> dict[str, Any]:
-    """What decides a run's course, and so must not change before it is resumed.
+def run_settings(config: Config) -> dict[str, Any]:
+    """The settings that decide a run's course, and so must not change before it is resumed."""
+    settings = {f"runner.{name}": config.runner(name) for name in _FIXED}
+    if config.runner("shuffle"):
+        settings["runner.shuffle_buffer"] = config.runner("shuffle_buffer")
+    settings.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
+    return plain_json(settings)  # as a checkpoint will give them back
+
+
+def run_files(config: Config) -> dict[str, str]:
+    """What the data files of a run hold; like its settings, it must not change.
 
     Raises:
         RunError: a data file cannot be read.
     """
-    fingerprint = {f"runner.{name}": config.runner(name) for name in _FIXED}
-    if config.runner("shuffle"):
-        fingerprint["runner.shuffle_buffer"] = config.runner("shuffle_buffer")
-    fingerprint.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
+    fingerprint = {}
     required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
     for key in ("train_data_dir", "valid_data_dir"):
         if key == required or config.runner(key) is not None:
             for file in map(Path, list_files(config, key)):
-                fingerprint[f"file {file.name} of runner.{key}"] = content_fingerprint(file)
-    return plain_json(fingerprint)  # as a checkpoint will give them back
+                fingerprint[f"{_FILE}{file.name} of runner.{key}"] = content_fingerprint(file)
+    return fingerprint
+
+
+def files_in(fingerprint: Mapping[str, Any], wanted: bool) -> dict[str, Any]:
+    """What a run's fingerprint, settings and files, tells of its files, or all but that."""
+    return {key: value for key, value in fingerprint.items() if key.startswith(_FILE) == wanted}
 
 
 def check_fingerprint(

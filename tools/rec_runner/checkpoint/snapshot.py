@@ -42,7 +42,7 @@ class Snapshot(NamedTuple):
         weights: name to array.
         optimizer: slot to array.
         meter: what the epoch's meter had collected; empty at the end of an epoch.
-        fingerprint: what must not change before a resume, see ``resume.run_fingerprint``.
+        fingerprint: what must not change before a resume, see ``checkpoint.resume``.
     """
 
     progress: Progress

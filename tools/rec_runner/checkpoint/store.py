@@ -50,7 +50,7 @@ class Checkpoints:
         return stale
 
     def fingerprint(self, epoch: int) -> dict[str, Any]:
-        """What a checkpoint notes of its run, see ``resume.run_fingerprint``; perhaps nothing."""
+        """What a checkpoint notes of its run, see ``checkpoint.resume``; perhaps nothing."""
         with suppress(UserError):
             return format.read_manifest(self.folder / str(epoch))["fingerprint"]
         return {}

@@ -80,10 +80,13 @@ def named_block(block: Any, name: str) -> Block:
         file = getattr(block, "file", block[2] if len(block) > 2 else name)
     else:
         raise ValueError(f"it should yield named arrays, and yielded a {type(block).__name__}")
-    lengths = {key: len(array) for key, array in arrays.items()}
-    if not {"features", "labels"} <= lengths.keys() or len({*lengths.values()}) > 1:
+    shapes = {key: np.shape(array) for key, array in arrays.items()}
+    fits = all(isinstance(array, np.ndarray) and array.ndim for array in arrays.values())
+    fits = fits and {"features", "labels"} <= shapes.keys() and len(shapes["labels"]) == 2
+    if not fits or len({shape[0] for shape in shapes.values()}) > 1:
         raise ValueError(
-            f"it should yield features, labels and more, all equally long, and yielded {lengths}"
+            "it should yield arrays, features, labels [n, T] and more, all equally long, and "
+            f"yielded {shapes}"
         )
     return Block(arrays, (str(file),))
 

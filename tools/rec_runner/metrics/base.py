@@ -11,9 +11,9 @@ import numpy as np
 
 MAX_SHOWN = 4
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-# Words of a metric's name that make an error of it, unless it begins with one of the scores.
-_ERRORS = set("loss logloss cost bce nll entropy perplexity ppl err error deviation".split())
-_ERRORS |= set("mse rmse rmsle mae mape smape wape".split())
+# Words of a metric's name that tell its kind, and ends of words: RMSELoss, totalloss.
+_ERRORS = set("cost bce nll entropy perplexity ppl err deviation rmsle wape".split())
+_ERROR_ENDS = ("loss", "losses", "error", "errors", "mse", "mae", "mape")
 _SCORES = {"auc", "gauc", "acc", "accuracy"}
 
 
@@ -58,7 +58,7 @@ class Metrics(ABC):
 
     @abstractmethod
     def mark(self) -> Any:
-        """Where the count stands, for :meth:`rewind`; cheap, however many rows there are."""
+        """Where the count stands, for :meth:`rewind`; taken before each window."""
 
     @abstractmethod
     def rewind(self, mark: Any) -> None:
@@ -66,13 +66,15 @@ class Metrics(ABC):
 
 
 def sounds_like_error(name: str) -> bool:
-    """Whether less of a metric is better, by the words of its name.
+    """Whether less of a metric is better, by the last word of its name that tells its kind.
 
     Whole words count, so that a task called ``apply`` does not make an error of ``auc_apply``.
     A name that tells nothing is taken for a score, of which more is better.
     """
     words = re.findall("[a-z]+", _WORD_START.sub("_", name).lower())
-    return not _ERRORS.isdisjoint(words) and words[0] not in _SCORES
+    errors = [word in _ERRORS or word.endswith(_ERROR_ENDS) for word in words]
+    kinds = [error for word, error in zip(words, errors) if error or word in _SCORES]
+    return bool(kinds) and kinds[-1]
 
 
 def array_of(value: Any) -> np.ndarray:

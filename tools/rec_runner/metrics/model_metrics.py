@@ -74,7 +74,7 @@ class ModelMetrics(Metrics):
             if isinstance(metric, ExactAuc):
                 metric.rows.load_state_dict(saved)
             else:
-                vars(metric).update(saved)
+                vars(metric).update({k: _like(getattr(metric, k, v), v) for k, v in saved.items()})
 
     def mark(self) -> Any:
         """Copies of what the metrics hold."""
@@ -172,7 +172,9 @@ class FetchedMetrics(Metrics):
         self._auc_rows = {name: rows for name, rows in self._auc_rows.items() if name in marks}
         for name, rows in self._auc_rows.items():
             rows.rewind(marks[name])
-        self.set_counters(counters)
+        # A network that was built anew meanwhile has counters that the mark knows nothing of.
+        fresh = {name: np.zeros_like(count) for name, count in self.counters().items()}
+        self.set_counters({**fresh, **counters})
 
 
 def loss_name(values: Mapping[str, Any]) -> str | None:
@@ -197,10 +199,16 @@ def _state(metric: Any) -> dict[str, Any]:
         return metric.rows.state_dict()
     kept = {}
     for name, value in vars(metric).items():
+        value = value.numpy() if isinstance(value, paddle.Tensor) else value
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if all(isinstance(number, (int, float, np.ndarray, np.number)) for number in numbers):
             kept[name] = value.copy() if isinstance(value, (list, np.ndarray)) else value
     return kept
+
+
+def _like(own: Any, saved: Any) -> Any:
+    """What was saved of an attribute, a Tensor where it is one."""
+    return paddle.to_tensor(saved) if isinstance(own, paddle.Tensor) else saved
 
 
 def _mark(metric: Any) -> Any:

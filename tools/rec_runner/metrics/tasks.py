@@ -10,6 +10,7 @@ import numpy as np
 from rec_runner.metrics.auc import auc, log_loss, probability
 from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.binned import BinnedAuc
+from rec_runner.system.errors import UserError
 
 RUNNING_LIMIT = 12.0  # log-odds
 
@@ -50,7 +51,18 @@ class TaskMetrics(Metrics):
         self._counted = 0
 
     def update(self, labels: np.ndarray, log_odds: np.ndarray) -> None:
-        """Add rows: labels ``[n, T]`` and log-odds float32 ``[n, T]``."""
+        """Add rows: labels ``[n, T]`` and log-odds float32 ``[n, T]``.
+
+        Raises:
+            UserError: labels or log-odds are not those of T tasks.
+        """
+        shape = (len(labels), len(self.task_names))
+        if labels.shape != shape or log_odds.shape != shape:
+            raise UserError(
+                f"the model names {shape[1]} tasks: labels of shape {list(shape)} are expected of "
+                f"the reader, which gives {list(labels.shape)}, and log-odds [T, N, 1] of "
+                f"loss_and_log_odds, whose joined ones have shape {list(log_odds.shape)}"
+            )
         self._labels.append(labels.astype(np.bool_))
         self._log_odds.append(log_odds)
 

@@ -43,17 +43,23 @@ def direct_update(optimizer: Any) -> Callable[[], None]:
     decay = (1.0, optimizer._weight_decay, True) if decoupled else ()
     tail = (*(getattr(optimizer, name) for name in _SETTINGS), *decay)
     tail = (*tail, False, 1000, False, False, False)
-    parameters = list(optimizer._parameter_list)
-    frozen = [parameter.stop_gradient for parameter in parameters]
+    weights = list(optimizer._parameter_list)
+
+    def settings() -> list[Any]:
+        """What a network may change between two steps."""
+        own = [(w.stop_gradient, w.optimize_attr["learning_rate"], w.regularizer) for w in weights]
+        return [optimizer._grad_clip, getattr(optimizer, "_weight_decay", None), *own]
+
+    seen = settings()
     slots = []
-    for parameter in (p for p, fixed in zip(parameters, frozen) if not fixed):
+    for parameter in (p for p in weights if not p.stop_gradient):
         if parameter.name not in optimizer._accumulators["moment1"]:
             return whole  # no gradient has reached it yet; Paddle makes its slots when one does
         found = [kind and optimizer._get_accumulator_master(kind, parameter) for kind in _SLOTS]
         slots.append((parameter, found))
 
     def direct() -> None:
-        if [parameter.stop_gradient for parameter in parameters] != frozen:
+        if settings() != seen:
             return whole()
         if not isinstance(optimizer._learning_rate, float):
             optimizer._create_global_learning_rate()

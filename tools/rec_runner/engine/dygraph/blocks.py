@@ -35,7 +35,7 @@ class BlockDygraphEngine(DygraphBase):
                 loss, batch_odds = self.model.loss_and_log_odds(
                     self.net, features, labels, self.config
                 )
-            loss.backward()
+                loss.backward()
             if self.watches_gradients and index == window.batches - 1:
                 self.gradient_norms = norms(self._gradients())
             self._apply_gradients()

@@ -78,13 +78,14 @@ class BlockStaticEngine(StaticBase):
     def train(self, window: Window, step: int) -> Outcome:
         schedule = self.schedule()
         losses, odds = [], []
-        for index, feed in enumerate(_feeds(window)):
-            paddle.seed(step_seed(self.seed, step + index))
-            loss, batch_odds, *gradients = self._train_step.run(feed)
-            if schedule is not None:
-                schedule.step()
-            losses.append(loss)
-            odds.append(batch_odds)
+        with foreign(self.model, "loss_and_log_odds"):
+            for index, feed in enumerate(_feeds(window)):
+                paddle.seed(step_seed(self.seed, step + index))
+                loss, batch_odds, *gradients = self._train_step.run(feed)
+                if schedule is not None:
+                    schedule.step()
+                losses.append(loss)
+                odds.append(batch_odds)
         if gradients:
             self.gradient_norms = norms(dict(zip(self.train_program.gradients, gradients)))
         self.metrics.update(window.arrays["labels"], joined_log_odds(odds))
@@ -94,11 +95,16 @@ class BlockStaticEngine(StaticBase):
         return schedule_of(self.optimizer)
 
     def score(self, window: Window) -> Outcome:
-        odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
+        with foreign(self.model, "loss_and_log_odds"):
+            odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
         return count_scores(self.metrics, window, joined_log_odds(odds))
 
     def encode(self, features: np.ndarray) -> np.ndarray:
-        return encode_in_pieces(features, lambda rows: self._encode_step.run({"features": rows})[0])
+        def encode(rows: np.ndarray) -> np.ndarray:
+            return self._encode_step.run({"features": rows})[0]
+
+        with foreign(self.model, "encode"):
+            return encode_in_pieces(features, encode)
 
     def _slots(self) -> list[str]:
         return slot_names(self.optimizer)

@@ -43,6 +43,7 @@ class StaticEngine(StaticBase):
         # PaddleRec's own checkpoints of training hold more than inference needs.
         self.whole_checkpoints = False
         self._other_ways = [AUC_STATES, OLD] if has_two_representations() else []
+        self._waiting: dict[str, np.ndarray] = {}
         self.metrics: FetchedMetrics = FetchedMetrics(self._counters, self._set_counters)
         try:
             self._build()
@@ -92,6 +93,7 @@ class StaticEngine(StaticBase):
                 raise UserError(
                     f"{error}; nor does Paddle's old program representation take it: {reason}"
                 ) from error
+        self._set_counters(self._waiting)
         if way == OLD:
             warn(
                 f"{self.model_dir.path / 'static_model.py'} runs in Paddle's old program "
@@ -149,8 +151,11 @@ class StaticEngine(StaticBase):
         return {name: self._get(name) for program in programs for name in program.auc_state}
 
     def _set_counters(self, counters: Mapping[str, np.ndarray]) -> None:
-        for name, count in counters.items():
-            self._set(name, count)
+        known = self._counters().keys()
+        for name in counters.keys() & known:
+            self._set(name, counters[name])
+        # A network that is yet to be built in another way, see _fall_back, has them only then.
+        self._waiting = {name: count for name, count in counters.items() if name not in known}
 
     def _outcome(
         self, window: Window, scoring: bool, run: Callable[[], list[np.ndarray]]
