@@ -71,7 +71,7 @@ def build(folder: Path, chosen: list[Example]) -> Path:
 
 
 def run_all(folder: Path, config: Path, *options: str) -> dict[str, list[Result]]:
-    """Train and infer on both paths."""
+    """Train and infer in both graphs."""
     cases = []
     for path in ("dygraph", "static"):
         out = folder / f"saved_{path}"
@@ -122,6 +122,21 @@ def test_the_english_page_has_the_same_code_under_the_same_headings() -> None:
 
     assert without_comments(TWIN) == without_comments(PAGE)
     assert skeleton(TWIN) == skeleton(PAGE)
+
+
+def test_each_section_names_the_same_things_in_both_languages() -> None:
+    in_english = {"默认值": "default", "键": "key", "值": "value", "特征": "features"}
+    in_english["标签"] = "labels"
+
+    def named(page: Path) -> list[tuple[str, set[str]]]:
+        text = re.sub("^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+        for chinese, english in in_english.items():
+            text = text.replace(chinese, english)
+        sections = re.split("^#+ ", text, flags=re.M)
+        return [(s.split("\n")[0], set(re.findall("`([^`]+)`", s))) for s in sections]
+
+    for (_, expected), (heading, found) in zip(named(PAGE), named(TWIN)):
+        assert found == expected, heading
 
 
 def test_the_contract_alone_is_enough(by_contract: dict[str, list[Result]]) -> None:
