@@ -43,7 +43,7 @@ def read_rooms() -> tuple[dict[str, list[str]], dict[str, str], dict[str, set[st
     for path, parts in names.items():
         tree, room = ast.parse(path.read_text("utf-8")), _room(parts)
         if parts[-2:] in ((room, "__init__"), ("rec_runner", room)):
-            about[room] = (ast.get_docstring(tree) or "").split("\n\n")[0]
+            about[room] = (ast.get_docstring(tree) or "").split("\n\n")[0].replace("`", "")
         if parts[-1] != "__init__":
             files.setdefault(room, []).append("/".join(parts[3:] or parts[-1:]))
         for node in ast.walk(tree):
