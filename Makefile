@@ -1,4 +1,4 @@
-# make quickstart   set up .venv, then train and infer on the sample, both graph paths
+# make quickstart   set up .venv, then train and infer on the sample, in both graphs
 # make lint         set up .venv with the test tools, then check style, format and types
 # make test         the same, then run the tests
 # make test-compat  the tests on Paddle 2.6 and 3.3, the four tools under Python 3.9 to 3.13;

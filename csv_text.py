@@ -1,6 +1,6 @@
 """Text files, plain or gzip, cut at line ends into pieces of a megabyte.
 
-What a cell of a line holds is :mod:`csv_line`' affair; here are bytes, line ends and line numbers.
+What a cell of a line holds, :mod:`csv_line` says; here are bytes, line ends and line numbers.
 """
 
 from __future__ import annotations

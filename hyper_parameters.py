@@ -146,7 +146,7 @@ def _bad(key: str, need: str, value: Any) -> ConfigError:
 
 def _convert(item: Any, value: Any) -> Any:
     """A YAML value as the type of its field; one number stands for a list of one."""
-    key, need, choices = (item.metadata[fact] for fact in ("key", "need", "choices"))
+    key, need, choices = (item.metadata[name] for name in ("key", "need", "choices"))
     is_list = item.type.startswith("tuple[")
     kind = item.type[len("tuple[") :].split(",")[0] if is_list else item.type
     values = value if is_list and isinstance(value, (list, tuple)) else [value]

@@ -1,4 +1,4 @@
-"""Score checkpoints on the eager path: ``python tools/infer.py -m config.yaml``."""
+"""Score checkpoints in the eager graph: ``python tools/infer.py -m config.yaml``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Score checkpoints on the static-graph path: ``python tools/static_infer.py -m config.yaml``."""
+"""Score checkpoints in the static graph: ``python tools/static_infer.py -m config.yaml``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train on the static-graph path: ``python tools/static_trainer.py -m config.yaml``."""
+"""Train in the static graph: ``python tools/static_trainer.py -m config.yaml``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train on the eager path: ``python tools/trainer.py -m config.yaml``."""
+"""Train in the eager graph: ``python tools/trainer.py -m config.yaml``."""
 
 import sys
 

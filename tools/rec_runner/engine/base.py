@@ -210,8 +210,8 @@ def count_scores(metrics: TaskMetrics, window: Window, log_odds: np.ndarray) -> 
 def step_seed(seed: int, step: int) -> int:
     """Seed of a training step's random operators.
 
-    Seeding every step makes dropout a function of the position in the run alone: both graph paths
-    draw the same masks, and a resumed run draws what the interrupted one would have drawn.
+    Seeding every step makes dropout a function of the position in the run alone: both graphs draw
+    the same masks, and a resumed run draws what the interrupted one would have drawn.
     """
     mixed = (seed * 0x9E3779B97F4A7C15 + (step + 1) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     return (mixed ^ (mixed >> 31)) & 0x7FFFFFFF

@@ -44,8 +44,8 @@ def rename_slots(
 ) -> dict[str, Any]:
     """Rename optimizer slots ``<weight><old><slot>`` to ``<other weight name><new><slot>``.
 
-    Paddle calls a slot after the weight's variable, whose name differs between runs and graph
-    paths; a checkpoint calls it after the weight's place in the network.
+    Paddle calls a slot after the weight's variable, whose name differs between runs and
+    graphs; a checkpoint calls it after the weight's place in the network.
 
     Args:
         state: slot to array.

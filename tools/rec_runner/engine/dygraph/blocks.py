@@ -1,4 +1,4 @@
-"""The eager path for models with the hooks of whole blocks."""
+"""The eager graph for models with the hooks of whole blocks."""
 
 from __future__ import annotations
 

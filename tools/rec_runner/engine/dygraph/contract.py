@@ -1,4 +1,4 @@
-"""The eager path for any model directory, by the contract alone."""
+"""The eager graph for any model directory, by the contract alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The static-graph path for models with the hooks of whole blocks."""
+"""The static graph for models with the hooks of whole blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The static-graph path for any model directory, by the contract alone."""
+"""The static graph for any model directory, by the contract alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inference models of the static path, for ``runner.use_inference``."""
+"""Inference models of the static graph, for ``runner.use_inference``."""
 
 from __future__ import annotations
 
