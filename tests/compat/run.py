@@ -34,17 +34,27 @@ class Setting(NamedTuple):
         paddle: what the environment's name says of Paddle.
         suite: run the test-suite, not only the tools.
         instead: requirements that replace those of the same packages.
+        newest: a package whose newest release takes the place of the pinned one.
+        tests: what of the test-suite runs.
     """
 
     python: str
     paddle: str
     suite: bool
     instead: tuple[str, ...] = ()
+    newest: str = ""
+    tests: str = "tests"
+
+    @property
+    def name(self) -> str:
+        """What picks it on the command line."""
+        parts = [f"py{self.python.replace('.', '')}", f"paddle{self.paddle}", self.newest]
+        return "-".join(filter(None, parts))
 
     @property
     def folder(self) -> Path:
         """Where its environment lies."""
-        return ROOT / f".venv-py{self.python.replace('.', '')}-paddle{self.paddle}"
+        return ROOT / f".venv-{self.name}"
 
     @property
     def python_file(self) -> Path:
@@ -69,18 +79,20 @@ SETTINGS = (
     Setting("3.10", "33", suite=False),
     Setting("3.12", "33", suite=False),
     Setting("3.13", "33", suite=False),
+    Setting("3.11", "33", suite=True, newest="matplotlib", tests="tests/test_plot.py"),
 )
 
 
 def main() -> int:
     """Run what the command line picks; 0 if all that could run is green."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", metavar="py310-paddle26", help="these settings alone")
+    names = [setting.name for setting in SETTINGS]
+    parser.add_argument("--only", nargs="*", choices=names, help="these settings alone")
     parser.add_argument("--no-suite", action="store_true", help="run the tools only")
     options = parser.parse_args()
     lines, missing, green = [], [], True
     for setting in SETTINGS:
-        if options.only and setting.folder.name.replace(".venv-", "") not in options.only:
+        if options.only and setting.name not in options.only:
             continue
         python = find_python(setting.python)
         if python is None:
@@ -116,7 +128,7 @@ def find_python(version: str) -> str | None:
 def run_setting(setting: Setting, interpreter: str, suite: bool) -> tuple[list[str], bool]:
     """Make the environment, run what is asked for; a line of the table, whether all passed."""
     python = str(setting.python_file)
-    say(f"{setting.folder.name}: environment")
+    say(f"{setting.name}: environment")
     if not make_environment(setting, interpreter):
         return [setting.python, setting.paddle, "-", "environment failed", "-", "-"], False
     probe = (
@@ -124,15 +136,19 @@ def run_setting(setting: Setting, interpreter: str, suite: bool) -> tuple[list[s
         "print(platform.python_version(), paddle.__version__, numpy.__version__)"
     )
     versions = capture([python, "-c", probe])[1].split()[-3:]
-    say(f"{setting.folder.name}: tools")
+    say(f"{setting.name}: tools")
     tools, scores, tools_pass = run_tools(python)
     result, suite_passes = "-", True
     if suite:
-        say(f"{setting.folder.name}: test-suite")
+        say(f"{setting.name}: test-suite")
         command = [python, "-m", "pytest", "-p", "no:cacheprovider", *IN_PARALLEL]
-        status, output = capture([*command, str(ROOT / "tests")], cwd=ROOT)
+        status, output = capture([*command, str(ROOT / setting.tests)], cwd=ROOT)
         summary = [line for line in output.splitlines() if re.search(r"\d (passed|failed)", line)]
         result, suite_passes = summary[-1].strip("= ") if summary else "no result", status == 0
+        if setting.newest:
+            ask = f"from importlib.metadata import version; print(version('{setting.newest}'))"
+            release = capture([python, "-c", ask])[1].strip()
+            result = f"{Path(setting.tests).name} with {setting.newest} {release}: {result}"
         if not suite_passes:
             print(output)
     return [*versions, tools, scores, result], tools_pass and suite_passes
@@ -141,21 +157,17 @@ def run_setting(setting: Setting, interpreter: str, suite: bool) -> tuple[list[s
 def make_environment(setting: Setting, interpreter: str) -> bool:
     """A virtual environment with the requirements, unless there is one already."""
     installed, wanted = setting.folder / "installed.txt", setting.requirements
-    if installed.is_file() and installed.read_text() == wanted:
-        return True
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "requirements.txt")
-        file.write_text(wanted)
-        for command in (
-            [interpreter, "-m", "venv", "--clear", str(setting.folder)],
-            [str(setting.python_file), "-m", "pip", "install", "-q", "-r", str(file)],
-        ):
-            status, output = capture(command)
-            if status:
-                print(output)
+    install = [str(setting.python_file), "-m", "pip", "install", "-q"]
+    if not (installed.is_file() and installed.read_text() == wanted):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "requirements.txt")
+            file.write_text(wanted)
+            make = [interpreter, "-m", "venv", "--clear", str(setting.folder)]
+            if not (succeeds(make) and succeeds([*install, "-r", str(file)])):
                 return False
-    installed.write_text(wanted)
-    return True
+        installed.write_text(wanted)
+    # What is newest is asked anew each time.
+    return not setting.newest or succeeds([*install, "-U", setting.newest])
 
 
 def run_tools(python: str) -> tuple[str, str, bool]:
@@ -185,6 +197,14 @@ def capture(command: list[str], cwd: Path | None = None) -> tuple[int, str]:
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     return done.returncode, done.stdout
+
+
+def succeeds(command: list[str]) -> bool:
+    """Run to the end; print the output of a command that fails."""
+    status, output = capture(command)
+    if status:
+        print(output)
+    return status == 0
 
 
 def say(text: str) -> None:
