@@ -239,20 +239,31 @@ def record(tree: Path, file: Path) -> None:
 
 
 def compare(first: Path, second: Path) -> int:
-    """Name what differs between two records; 1 if anything does, else 0."""
+    """Name what differs between two records; 1 if a figure does, else 0.
+
+    A run that one record has alone says nothing of a change: where there is no ``../shared``, none
+    is of the real rows. A figure that one record of a run lacks is a difference.
+    """
     one, two = (json.loads(file.read_text()) for file in (first, second))
     for key in ("processor", "paddlepaddle"):
         if one[key] != two[key]:
             print(f"taken on another {key}: {one[key]}, {two[key]}; last bits may differ")
-    differing = 0
+    differing = figures = 0
     for run in sorted({*one["runs"], *two["runs"]}):
-        was, now = one["runs"].get(run, {}), two["runs"].get(run, {})
+        was, now = one["runs"].get(run), two["runs"].get(run)
+        if was is None or now is None:
+            print(f"{run}: only in {second if was is None else first}, not compared")
+            continue
+        figures += len({*was, *now})
         for name in sorted({*was, *now}):
             if was.get(name) != now.get(name):
                 differing += 1
                 kind = "differs" if name in was and name in now else "is in one only"
                 print(f"{run}: {name} {kind}")
-    print(f"{differing} of {sum(map(len, one['runs'].values()))} figures differ")
+    if not figures:
+        print("the records have no run in common")
+        return 1
+    print(f"{differing} of {figures} figures differ")
     return int(differing > 0)
 
 
