@@ -38,7 +38,8 @@ def read_rooms() -> tuple[dict[str, list[str]], dict[str, str], dict[str, set[st
     """Of each room: its files, a sentence about it, and the rooms that it imports."""
     paths = sorted([*ROOT.glob("[a-z]*.py"), *ROOT.glob("tools/**/*.py")])
     names = {p: p.relative_to(ROOT).with_suffix("").parts for p in paths}
-    by_name = {".".join(n[1:] if n[0] == "tools" else n): _room(n) for n in names.values()}
+    dotted = {n: ".".join(n[n[0] == "tools" :]).removesuffix(".__init__") for n in names.values()}
+    by_name = {dotted[n]: _room(n) for n in dotted}
     files, about, imports = {}, dict(ABOUT), {room: set() for room in by_name.values()}
     for path, parts in names.items():
         tree, room = ast.parse(path.read_text("utf-8")), _room(parts)
@@ -47,8 +48,9 @@ def read_rooms() -> tuple[dict[str, list[str]], dict[str, str], dict[str, set[st
         if parts[-1] != "__init__":
             files.setdefault(room, []).append("/".join(parts[3:] or parts[-1:]))
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
-                found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                of = getattr(node, "module", "")
+                found = [of, *(f"{of}.{alias.name}".lstrip(".") for alias in node.names)]
                 imports[room].update(by_name[name] for name in found if name in by_name)
             elif isinstance(node, ast.Attribute) and node.attr == "import_module":
                 imports[room].add(MODEL)
