@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,16 +19,12 @@ MODULES_IN_A_FOLDER = 12
 LINES_OF_A_MODULE = 350
 LINES_OF_A_FUNCTION = 60
 PUBLIC_METHODS = 15
-# Modules of Paddle that its documentation does not have, and that its releases move about.
-UNDOCUMENTED = (
-    "paddle.base",
-    "paddle.fluid",
-    "paddle.framework.core",
-    "paddle.framework.io",
-    "paddle.io.dataloader",
-    "paddle.pir",
-    "paddle.pir_utils",
-    "paddle.decomposition",
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Modules of Paddle that its documentation does not have, and that its releases move about; of all
+# its modules, what starts with an underscore.
+PRIVATE = re.compile(
+    r"paddle\.(_(?!_)|base\b|core\b|decomposition\b|fluid\b|framework\b|io\.dataloader\b|pir"
+    r"|optimizer\.(?!lr\b)[a-z]|static\.(io|pir_io|nn\.metric)\b|.*\._(?!_))"
 )
 # Names with an underscore that are none of Paddle's.
 EXCUSED = {
@@ -35,7 +32,9 @@ EXCUSED = {
     "pickle._Unpickler": "the unpickler written in Python: only its opcodes can be replaced",
     "lock._context": "filelock tells only there whether a lock holds a file",
     "self._lock._context": "the same",
+    "settings._check": "an object of the class whose method asks",
 }
+ONESELF = ("self", "cls", "super()")
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_make"}  # of named tuples
 
 ALL = sorted(
@@ -109,27 +108,147 @@ def test_tools_and_model_directory_import_nothing_of_each_other() -> None:
     hold(found)
 
 
-def test_nothing_private_of_paddle_is_used_outside_its_room() -> None:
-    found = set()
+def test_imports_are_absolute_and_none_goes_to_a_sibling_inside_a_room() -> None:
+    tools, found = ROOT / "tools", set()
     for file in CORE:
-        if file.parent.name == "paddle_api":
+        if tools not in file.parents:
             continue
-        own = {*DOCUMENTED, *defined(TREES[file])}
-        for module in imported(TREES[file]):
-            if module.startswith(UNDOCUMENTED) or re.match(r"paddle\b.*\._", module):
-                found.add(f"{name_of(file)}: {module}")
         for node in ast.walk(TREES[file]):
-            dotted = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
-            if re.fullmatch(r"[\w.]+", dotted) and dotted in UNDOCUMENTED:
-                found.add(f"{name_of(file)}: {dotted}")
-            for owner, attribute in touched(node):
-                private = re.match(r"_(?!_)", attribute) and attribute not in own
-                if private and f"{owner}.{attribute}" not in EXCUSED:
-                    found.add(f"{name_of(file)}: {owner}.{attribute}")
+            if isinstance(node, ast.ImportFrom) and node.level:
+                found.add(f"{name_of(file)}:{node.lineno}: a relative import")
+        for module in imported(TREES[file]):  # engine/dygraph does not know engine/static
+            parts = module.split(".")[:3]
+            folder = tools.joinpath(*parts)
+            beside = folder.parent == file.parent.parent and folder != file.parent
+            if len(parts) == 3 and folder.is_dir() and beside:
+                found.add(f"{name_of(file)} imports {module}")
     hold(found)
 
 
-def imported(tree: ast.Module) -> Iterator[str]:
+def test_nothing_private_of_paddle_is_used_outside_its_room() -> None:
+    known = heirs(TREES.values())
+    hold(
+        {
+            f"{name_of(file)}:{use}"
+            for file, tree in TREES.items()
+            if file.parent.name != "paddle_api"
+            for use in private_uses(tree, known)
+        }
+    )
+
+
+def test_private_uses_are_found() -> None:
+    source = """
+import paddle.base
+import paddle as p, paddle.nn.functional as F, importlib
+from paddle import _C_ops
+from paddle.base import framework
+from paddle.optimizer.adamw import AdamW
+from paddle.static.nn.metric import auc
+from paddle import base as ground
+paddle.framework.in_pir_mode()
+p.base.core.eager
+F._private
+optimizer._learning_rate
+optimizer._save
+getattr(optimizer, "_accumulators", {})
+setattr(optimizer, "_grad", 1)
+getattr(p, "pir")
+importlib.import_module("paddle.base.core")
+kept = paddle.static; kept.io
+_accumulators = optimizer._accumulators
+class Z(paddle.optimizer.Adam): seen = lambda self: self._accumulators
+class Y(Z): seen = lambda self: super()._accumulators
+"""
+    tree = ast.parse(source)
+    lines = {int(use.split(":")[0]) for use in private_uses(tree, heirs([tree]))}
+    plain = {3}  # its names are private only where they are used
+    assert lines == set(range(2, len(source.splitlines()) + 1)) - plain
+    fine = """
+import paddle, paddle.base_of_ours, paddle.optimizer.lr as lr
+from paddle.optimizer import Adam
+from paddle.static import auc
+paddle.static.auc, paddle.nn.Layer.__init__, values._replace(a=1)
+class Z:
+    seen = lambda self: self._mine + self.optimizer.step()
+class Y(paddle.nn.Layer):
+    def _mine(self): self._kept = self._mine() + self._kept
+"""
+    tree = ast.parse(fine)
+    assert list(private_uses(tree, heirs([tree]))) == []
+
+
+def private_uses(tree: ast.Module, known: set[str]) -> Iterator[str]:
+    """``line: expression`` of each use; ``known`` are the names of classes made from Paddle's."""
+    meant = meanings(tree)
+    for node in ast.walk(tree):
+        names = list(imported(node)) if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        if isinstance(node, ast.Constant):  # as importlib takes it
+            names = [str(node.value)] if re.fullmatch(r"[\w.]+", str(node.value)) else []
+        for owner, attribute in touched(node):
+            names.append(in_full(f"{owner}.{attribute}", meant))
+            if owner not in ONESELF and is_hidden(owner, attribute):
+                yield f"{node.lineno}: {owner}.{attribute}"
+        yield from (
+            f"{getattr(node, 'lineno', 0)}: {name}" for name in names if PRIVATE.match(name)
+        )
+        if isinstance(node, ast.ClassDef) and node.name in known:
+            own = set(defined(node))
+            for part in ast.walk(node):
+                for owner, attribute in touched(part):
+                    inherited = owner == "super()" or attribute not in own
+                    if owner in ONESELF and inherited and is_hidden(owner, attribute):
+                        yield f"{part.lineno}: {owner}.{attribute}"
+
+
+def is_hidden(owner: str, attribute: str) -> bool:
+    """Whether the attribute is private, and none that is known to be harmless."""
+    hidden = re.match("_(?!_)", attribute) and attribute not in DOCUMENTED
+    return bool(hidden) and f"{owner}.{attribute}" not in EXCUSED
+
+
+def meanings(tree: ast.Module) -> dict[str, str]:
+    """What the names stand for that a module imports, or gives to what it imported."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Assign) and isinstance(node.value, (ast.Name, ast.Attribute)):
+            value = in_full(ast.unparse(node.value), found)
+            if isinstance(node.targets[0], ast.Name) and value.startswith("paddle"):
+                found[node.targets[0].id] = value
+    return found
+
+
+def in_full(dotted: str, meant: dict[str, str]) -> str:
+    """A dotted name with what its first part stands for."""
+    first, dot, rest = dotted.partition(".")
+    return meant.get(first, first) + dot + rest
+
+
+def heirs(trees: Iterable[ast.Module]) -> set[str]:
+    """Names of the classes that are made from Paddle's, at any remove."""
+    bases = [
+        (node.name, [in_full(ast.unparse(base), meant) for base in node.bases])
+        for tree in trees
+        for meant in [meanings(tree)]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    found: set[str] = set()
+    for _ in bases:
+        found |= {
+            name
+            for name, of in bases
+            if any(base.startswith("paddle.") or base.split(".")[-1] in found for base in of)
+        }
+    return found
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
     """Dotted names of what a module imports, names of modules' members among them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -138,10 +257,10 @@ def imported(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def defined(tree: ast.Module) -> Iterator[str]:
-    """Names of functions and classes of a module, and of all that is assigned in it."""
+def defined(tree: ast.AST) -> Iterator[str]:
+    """Names of the functions and classes in a part of a module, and of all that is assigned."""
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
@@ -151,11 +270,12 @@ def defined(tree: ast.Module) -> Iterator[str]:
 
 
 def touched(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """``owner.attribute`` of an object other than oneself, or the same by ``getattr``."""
+    """``owner.attribute``, or the same by ``getattr``."""
     if isinstance(node, ast.Attribute):
-        if ast.unparse(node.value) not in ("self", "cls", "super()"):
-            yield ast.unparse(node.value), node.attr
-    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr"):
+        yield ast.unparse(node.value), node.attr
+    elif isinstance(node, ast.Call) and re.fullmatch(
+        "(get|set|has|del)attr", ast.unparse(node.func)
+    ):
         if isinstance(node.args[1], ast.Constant):
             yield ast.unparse(node.args[0]), str(node.args[1].value)
 
@@ -167,13 +287,13 @@ def test_modules_classes_and_functions_are_short() -> None:
         if len(lines) > LINES_OF_A_MODULE and not re.search("^# long: .", "\n".join(lines), re.M):
             found.add(name_of(file))
         for node in ast.walk(tree):
-            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if not isinstance(node, (*FUNCTIONS, ast.ClassDef)):
                 continue
             head = "\n".join(lines[max(node.lineno - 2, 0) : node.body[0].lineno])
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, FUNCTIONS):
                 long = (node.end_lineno or 0) - node.lineno >= LINES_OF_A_FUNCTION
             else:
-                methods = [n for n in node.body if isinstance(n, ast.FunctionDef)]
+                methods = [n for n in node.body if isinstance(n, FUNCTIONS)]
                 long = sum(not m.name.startswith("_") for m in methods) > PUBLIC_METHODS
             if long and not re.search(r"# long: .", head):
                 found.add(f"{name_of(file)}: {node.name}")
@@ -204,9 +324,14 @@ def test_files_that_a_page_names_are_there(page: str) -> None:
 
 def test_hosted_checks_are_those_of_make() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))["jobs"]
-    matrix = [line["setting"] for line in jobs["compat"]["strategy"]["matrix"]["include"]]
-    settings = [s.folder.name.replace(".venv-", "") for s in script("tests/compat/run.py").SETTINGS]
-    assert settings == ["py311-paddle33", *matrix]  # the first is what ``make test`` runs on
+    matrix = [
+        (line["python"], line["setting"])
+        for line in jobs["compat"]["strategy"]["matrix"]["include"]
+    ]
+    tested = [step["with"]["python-version"] for step in jobs["test"]["steps"][1:2]]
+    assert [*zip(tested, ["py311-paddle33"]), *matrix] == [
+        (setting.python, setting.name) for setting in script("tests/compat/run.py").SETTINGS
+    ]  # the first is what ``make test`` runs on
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
     assert [command.split()[:2] for command in commands] == [
@@ -216,3 +341,27 @@ def test_hosted_checks_are_those_of_make() -> None:
     assert {"test", "test-compat", "lint"} <= targets
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
     assert [hook["repo"] for hook in hooks] == ["local"]
+
+
+def test_golden_records_are_compared_in_the_runs_that_both_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = {"sample": {"auc": "1", "loss": "2"}, "real": {"auc": "3"}}
+    for name, kept in (
+        ("all", runs),
+        ("no_real", {"sample": runs["sample"]}),
+        ("differs", {"sample": {"auc": "1", "loss": "0"}}),
+        ("lacks", {"sample": {"auc": "1"}}),
+        ("none", {}),
+    ):
+        taken_on = {"processor": "some", "paddlepaddle": "3.3.1", "runs": kept}
+        (tmp_path / name).write_text(json.dumps(taken_on), "utf-8")
+    compare = script("tests/golden/golden.py").compare
+    others = ("all", "no_real", "differs", "lacks", "none")
+    assert [compare(tmp_path / "all", tmp_path / other) for other in others] == [0, 0, 1, 1, 1]
+    assert [line for line in capsys.readouterr().out.splitlines() if "figures" in line] == [
+        "0 of 3 figures differ",
+        "0 of 2 figures differ",
+        "1 of 2 figures differ",
+        "1 of 2 figures differ",
+    ]
