@@ -34,6 +34,7 @@ EXCUSED = {
     "self._lock._context": "the same",
     "settings._check": "an object of the class whose method asks",
 }
+BY_NAME = ("getattr", "setattr", "hasattr", "delattr")
 ONESELF = ("self", "cls", "super()")
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_make"}  # of named tuples
 
@@ -159,6 +160,7 @@ kept = paddle.static; kept.io
 _accumulators = optimizer._accumulators
 class Z(paddle.optimizer.Adam): seen = lambda self: self._accumulators
 class Y(Z): seen = lambda self: super()._accumulators
+class X(Y): seen = lambda self: [_grads for _grads in self._grads]
 """
     tree = ast.parse(source)
     lines = {int(use.split(":")[0]) for use in private_uses(tree, heirs([tree]))}
@@ -257,13 +259,11 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def defined(tree: ast.AST) -> Iterator[str]:
-    """Names of the functions and classes in a part of a module, and of all that is assigned."""
+def defined(tree: ast.ClassDef) -> Iterator[str]:
+    """Names of a class's methods, and of what they set of themselves."""
     for node in ast.walk(tree):
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        if isinstance(node, FUNCTIONS):
             yield node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             if ast.unparse(node.value) == "self":
                 yield node.attr
@@ -273,11 +273,10 @@ def touched(node: ast.AST) -> Iterator[tuple[str, str]]:
     """``owner.attribute``, or the same by ``getattr``."""
     if isinstance(node, ast.Attribute):
         yield ast.unparse(node.value), node.attr
-    elif isinstance(node, ast.Call) and re.fullmatch(
-        "(get|set|has|del)attr", ast.unparse(node.func)
-    ):
-        if isinstance(node.args[1], ast.Constant):
-            yield ast.unparse(node.args[0]), str(node.args[1].value)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in BY_NAME:
+        for name in node.args[1:2]:
+            if isinstance(name, ast.Constant):
+                yield ast.unparse(node.args[0]), str(name.value)
 
 
 def test_modules_classes_and_functions_are_short() -> None:
