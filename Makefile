@@ -1,7 +1,8 @@
 # make quickstart   set up .venv, then train and infer on the sample, in both graphs
 # make lint         set up .venv with the test tools, then check style, format and types
 # make test         the same, then run the tests
-# make test-compat  the tests on Paddle 2.6 and 3.3, the four tools under Python 3.9 to 3.13;
+# make test-compat  the tests on Paddle 2.6 and 3.3, the four tools under Python 3.9 to 3.13, the
+#                   pictures with the newest matplotlib;
 #                   ONLY="py310-paddle26 py39-paddle33" runs these settings alone
 
 PYTHON ?= python3

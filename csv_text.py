@@ -25,7 +25,7 @@ _FORMATS = {
     rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel workbook (.xls) or another OLE file",
     rb"\xfd7zXZ\0": "compressed with xz",
     rb"\x28\xb5\x2f\xfd": "compressed with zstd",
-    rb"BZh[1-9](?![^\0-\x1f]*,)": "compressed with bzip2",
+    rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)": "compressed with bzip2",
 }
 
 

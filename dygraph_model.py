@@ -27,13 +27,12 @@ class DygraphModel(ModelHooks):
     :class:`census_reader.RecDataset` gives it.
     """
 
-    _untrained = False
-
     def create_model(self, config: Config) -> ShareBottomLayer:
         """The network; the other methods rely on this call having come first."""
         self.settings = HyperParameters.from_config(config)
-        self._untrained = True
-        return ShareBottomLayer.from_settings(self.settings)
+        network = ShareBottomLayer.from_settings(self.settings)
+        network.untrained = True  # train_forward asks
+        return network
 
     def create_feeds(self, batch_data: Batch, config: Config) -> tuple[Tensor, Tensor]:
         """``(features float32 [N, F], labels float32 [T, N, 1])``."""
@@ -62,8 +61,8 @@ class DygraphModel(ModelHooks):
         Tools that call this know no hook ``adapt``: a network without input statistics learns
         them before its first batch.
         """
-        if self._untrained:
-            self._untrained = False
+        if getattr(dy_model, "untrained", False):
+            dy_model.untrained = False
             self._adapt_itself(dy_model, config)
         features, labels = self.create_feeds(batch_data, config)
         encoded = self.encode(dy_model, features)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Any, Callable, NamedTuple
@@ -279,8 +280,15 @@ def arguments(doc: str, repeats: int | None = None) -> argparse.ArgumentParser:
     if repeats:
         add_number(parser, "--repeats", repeats, "turns of everything")
         parser.add_argument("--quick", action="store_true", help="one turn, few rows")
-        parser.add_argument("--png", type=Path, metavar="FILE", help="a chart (needs matplotlib)")
+        parser.add_argument("--png", type=_chart, metavar="FILE", help="a chart (needs matplotlib)")
     return parser
+
+
+def _chart(text: str) -> Path:
+    """Type of the option for a chart: better refused now than after hours of turns."""
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("a chart needs matplotlib, which is not installed")
+    return Path(text)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -121,7 +121,10 @@ def _opened(file: Path | None, data: common.Data) -> dict[str, Any]:
     """Results of an earlier run on the same rows, or empty ones."""
     results: dict[str, Any] = {"networks": {}, "baselines": {}}
     if file is not None and file.exists():
-        results = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            results = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise common.BenchmarkError(f"{file} is not JSON: {error}") from error
         rows = results.get("data")
         if rows != data.label:
             raise common.BenchmarkError(f"{file} holds results of other rows: {rows}")

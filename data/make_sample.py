@@ -300,12 +300,15 @@ def main() -> int:
         if args.measure:
             _write(FREQUENCIES, _as_json(measure(args.measure)))
             return 0
-        fields = json.loads(FREQUENCIES.read_bytes())
+        try:
+            fields = json.loads(FREQUENCIES.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{FREQUENCIES}: not valid JSON: {error}") from error
         rng = random.Random(args.seed)
         for split, rows in SAMPLE.items():
             lines = [encode(draw(rng, fields), fields) + "\n" for _ in range(rows)]
             _write(args.out_dir / split / f"{split}_data.txt", "".join(lines))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         print(f"make_sample.py: {error}", file=sys.stderr)
         return 2
     return 0

@@ -23,9 +23,11 @@ import csv_text
 LAYOUT = csv_line.Layout(feature_size=2, label_columns=(2, 0))
 INFINITY = float("inf")
 _DIGITS = b"0123456789"
-# Signatures of other formats; those of Parquet and bzip2 are letters, which a name may begin with.
+# Signatures of other formats; that of Parquet is letters, which a name may begin with.
 _BINARY = (b"PK\3\4", b"PK\5\6", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"\xfd7zXZ\0", b"(\xb5/\xfd")
-_LETTERS = (b"PAR1", *(b"BZh%d" % level for level in range(1, 10)))
+_BZIP2 = [b"BZh%d" % level for level in range(1, 10)]
+_BINARY += tuple(b + end for b in _BZIP2 for end in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"))
+_LETTERS = (b"PAR1",)
 
 
 class Expected(NamedTuple):

@@ -147,6 +147,19 @@ BROKEN = {
         "DygraphModel.train_forward should return a dict or None as print_dict, and returned a "
         "tuple of 1",
     ),
+    "an OSError of its own": (
+        "loss = loss_of(p, label)",
+        "raise OSError('the table is damaged')",
+        "train",
+        "DygraphModel.train_forward failed: OSError: the table is damaged",
+    ),
+    "fewer names than metrics": (
+        '["auc"]',
+        "[]",
+        "train",
+        "DygraphModel.create_metrics should return a list of metrics and a list of as many names, "
+        "and returned a tuple of 2",
+    ),
     "infer_forward gives a Tensor": (
         "return metrics_list, values",
         'return values["prediction"]',
@@ -167,6 +180,14 @@ HOOKS = {
     "skipped_rows": ("reader", "        return len(None)\n"),
     "cache_key": ("reader", "        return len(None)\n"),
     "convert_state_dict": ("model", "        return state['nothing']\n"),
+}
+# A hook, what it returns, and what the sentence says of it.
+RETURNED = {
+    "blocks": ("reader", "None", "should return blocks, and returned a NoneType"),
+    "skipped_rows": ("reader", "3", "should return a number and a list, and returned a int"),
+    "task_names": ("model", "'ab'", "should return a list of names, and returned a str"),
+    "adapt": ("model", "{'meen': 1}", "should return weights of the network by name"),
+    "convert_state_dict": ("model", "None", "should return a dict, and returned a NoneType"),
 }
 
 
@@ -373,10 +394,14 @@ def block_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     still = {"hyper_parameters__optimizer__learning_rate": 1e-30}
     for path in PATHS:
         runs.add(("still", path), "train", path, config, **still)
-    for hook, (where, body) in HOOKS.items():
-        config = model_dir(hook)
+    hooks = {hook: (hook, *given) for hook, given in HOOKS.items()}
+    for hook, (where, value, _) in RETURNED.items():
+        hooks[f"returned {hook}"] = (hook, where, f"        return {value}\n")
+    for name, (hook, where, body) in hooks.items():
+        config = model_dir(name)
         file = "reader.py" if where == "reader" else "dygraph_model.py"
-        text = "\n    def {}(self{}):\n{}".format(hook, ", state" * (where == "model"), body)
+        state = "state" if hook == "convert_state_dict" else "*given"
+        text = f"\n    def {hook}(self, {state}):\n{body}"
         if where == "reader":
             base = "from census_reader import RecDataset as Rows\n\nclass RecDataset(Rows):"
             (config.parent / file).write_text(base + text)
@@ -388,7 +413,7 @@ def block_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         out = {"cache_dir": folder / "cache"} if hook == "cache_key" else {}
         if hook == "convert_state_dict":
             out = {"model_init_path": runs.out("auc_apply") / "0"}
-        runs.add(hook, "train", "dygraph", config, **reader, **out)
+        runs.add(name, "train", "dygraph", config, **reader, **out)
     count = model_dir("counted")
     (count.parent / "reader.py").write_text(
         "from census_reader import RecDataset as Rows\n\nclass RecDataset(Rows):\n"
@@ -442,6 +467,17 @@ def test_an_error_in_a_hook_is_its_files(block_runs: Runs, hook: str) -> None:
     file = "reader.py" if HOOKS[hook][0] == "reader" else "dygraph_model.py"
     assert str(block_runs.folder / hook / file) in sentence
     assert f"{hook} failed: " in sentence
+
+
+@pytest.mark.parametrize("hook", RETURNED)
+def test_what_a_hook_returns_is_checked(block_runs: Runs, hook: str) -> None:
+    where, _, said = RETURNED[hook]
+    result = block_runs.results[f"returned {hook}"]
+    assert result.status == 2, result.stderr
+    (sentence,) = result.sentences
+    file = "reader.py" if where == "reader" else "dygraph_model.py"
+    assert str(block_runs.folder / f"returned {hook}" / file) in sentence
+    assert f".{hook} {said}" in sentence
 
 
 def test_a_reader_is_made_for_a_pass_only(block_runs: Runs) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import paddle
 import pytest
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from rec_runner.metrics.auc import auc, log_loss, probability
+from rec_runner.metrics.base import sounds_like_error
+from rec_runner.metrics.model_metrics import FetchedMetrics, ModelMetrics
 from rec_runner.metrics.tasks import TaskMetrics
 
 
@@ -97,3 +100,69 @@ def test_running_auc_takes_any_number(rng) -> None:
     metrics = TaskMetrics(["a"])
     metrics.update(np.array([[0], [1], [1], [0]]), np.array([[-1e30], [1e30], [12], [-12]], "f4"))
     assert metrics.running()["auc_a"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    "loss ctr_loss ctr_mse ctr_logloss hit_loss map_loss MSELoss BCELoss RMSELoss totalloss losses "
+    "smape mse2 mean_absolute_error auc_loss cost".split(),
+)
+def test_less_of_an_error_is_better_whatever_else_its_name_holds(name: str) -> None:
+    assert sounds_like_error(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    "auc auc_apply auc_application auc_supply auc_referral loss_auc cost_auc acc ctr ndcg hit_rate "
+    "apply recall_at_5 myAUC".split(),
+)
+def test_more_of_anything_else_is_better(name: str) -> None:
+    assert not sounds_like_error(name)
+
+
+def test_a_models_own_metric_tells_its_direction() -> None:
+    class Own(paddle.metric.Accuracy):
+        """Says of itself that less is better."""
+
+        lower_is_better = True
+
+    metrics = ModelMetrics(
+        [Own(), paddle.metric.Accuracy(), paddle.metric.Auc()], ["a", "b_loss", "c_loss"]
+    )
+    assert [metrics.lower_is_better(name) for name in ("a", "b_loss", "c_loss", "d_loss")] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_models_own_metric_that_counts_in_a_tensor_goes_on_from_its_state() -> None:
+    class Count(paddle.metric.Accuracy):
+        """Counts batches in a Tensor."""
+
+        batches = None
+
+        def reset(self) -> None:
+            self.batches = paddle.zeros([1])
+
+        def accumulate(self) -> float:
+            return float(self.batches)
+
+    first, second = (ModelMetrics([Count()], ["batches"]) for _ in range(2))
+    for metrics in (first, second):
+        metrics.reset()
+    first.metrics[0].batches += 7
+    second.load_state_dict(first.state_dict())
+    second.metrics[0].batches += 1
+    assert second.result() == {"batches": 8.0}
+
+
+def test_rewinding_forgets_what_operators_counted_too() -> None:
+    """Also in counters that were not there yet: the network was built anew for a bad batch."""
+    variables = {"old": np.array([3])}
+    metrics = FetchedMetrics(lambda: {k: v.copy() for k, v in variables.items()}, variables.update)
+    mark = metrics.mark()
+    variables.update(old=np.array([5]), new=np.array([2]))
+    metrics.rewind(mark)
+    assert {name: int(value[0]) for name, value in variables.items()} == {"old": 3, "new": 0}

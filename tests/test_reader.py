@@ -413,6 +413,7 @@ FORMATS = {
     "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)"),
     "xz": (lzma.compress(b"0,1,1,1,1\n"), "compressed with xz"),
     "bzip2": (bz2.compress(b"0,1,1,1,1\n"), "compressed with bzip2"),
+    "bzip2 with a comma early": (b"BZh91AY&SY\xfd,~A\0\0", "compressed with bzip2"),
     "zstd": (b"\x28\xb5\x2f\xfd\x24\0\x01\0\0", "compressed with zstd"),
 }
 

@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for file in write_pictures(**vars(options)):
             print(file)
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
         advice = "plots need matplotlib: python -m pip install matplotlib"
         print(f"error: {advice} ({error})", file=sys.stderr)
         return UserError.exit_status
