@@ -701,3 +701,34 @@ def test_exported_outputs_carry_the_names_asked_for(
         expected = trained[name, "static"].last_batch()["prediction"]
         for value in values:
             np.testing.assert_allclose(value, expected, atol=1e-6)
+
+
+def test_a_network_built_anew_at_its_first_batch_is_resumed_in_mid_epoch(tmp_path: Path) -> None:
+    """What its operators have counted goes into variables that are not there before that batch."""
+    config = copy("old_representation", tmp_path / "model")
+    reader = config.parent / "reader.py"
+    stop = (
+        "self.rows = getattr(self, 'rows', 0) + 1\n{0}flag = Path(__file__).with_name('stop')\n"
+        "{0}if self.rows == 70 and flag.exists():\n{0}    flag.unlink()\n"
+        "{0}    os.kill(os.getpid(), signal.SIGTERM)\n{0}yield"
+    )
+    text = reader.read_text(encoding="utf-8")
+    indent = re.search(r"^( *)yield", text, re.M)[1]
+    text = text.replace("yield", stop.format(indent))
+    reader.write_text(
+        text.replace(
+            "import numpy", "import os, signal\nfrom pathlib import Path\nimport numpy", 1
+        ),
+        encoding="utf-8",
+    )
+    (config.parent / "stop").touch()
+    runs = [("stopped", {}), ("stopped", {"resume": "true"}), ("whole", {})]
+    cases = []
+    for name, given in runs:
+        options = override(model_save_path=tmp_path / name, **given)
+        cases.append(("train", "static", ["-m", str(config), *map(str, options)]))
+    results = run_cases(cases, cwd=tmp_path)
+    assert [result.status for result in results] == [143, 0, 0], results[1].stderr
+    stopped, whole = (Trained(tmp_path / name, []) for name in ("stopped", "whole"))
+    assert stopped.records("metrics.jsonl") == whole.records("metrics.jsonl")
+    assert "percent" in whole.records("metrics.jsonl")[0]

@@ -151,11 +151,10 @@ class StaticEngine(StaticBase):
         return {name: self._get(name) for program in programs for name in program.auc_state}
 
     def _set_counters(self, counters: Mapping[str, np.ndarray]) -> None:
-        known = self._counters().keys()
-        for name in counters.keys() & known:
+        for name in counters.keys() & self._counters().keys():
             self._set(name, counters[name])
-        # A network that is yet to be built in another way, see _fall_back, has them only then.
-        self._waiting = {name: count for name, count in counters.items() if name not in known}
+        if self._other_ways:  # a network that is built anew at its first batch has them only then
+            self._waiting = dict(counters)
 
     def _outcome(
         self, window: Window, scoring: bool, run: Callable[[], list[np.ndarray]]
