@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +53,30 @@ def write_json(file: Path, value: Any) -> None:
     """Write a value as JSON, whole or not at all."""
     with atomic_write(file) as stream:
         stream.write(json.dumps(value).encode())
+
+
+def open_file(file: Path) -> BinaryIO:
+    """Open a file for reading that a stranger may have put there.
+
+    Raises:
+        OSError: there is none; or it is a link, a named pipe, a device, or anything else than a
+            plain file, which is refused without waiting for it.
+    """
+    # O_NOFOLLOW refuses a link; without O_NONBLOCK the open itself waits for a pipe's writer.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    if file.is_symlink():
+        raise OSError(errno.EINVAL, "it is a link, a plain file is expected", str(file))
+    descriptor = os.open(file, flags | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a plain file", str(file))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(file: Path) -> bytes:
+    """All bytes of a file that a stranger may have put there, see :func:`open_file`."""
+    with open_file(file) as stream:
+        return stream.read()
 
 
 def sync_file(stream: BinaryIO) -> None:
