@@ -22,6 +22,7 @@ from rec_runner.report.report import Report
 from rec_runner.system.errors import UserError
 from rec_runner.system.files import write_arrays
 from rec_runner.system.log import warn
+from rec_runner.system.parts import remove_left_overs
 
 CONTRACT_EPOCHS = 10
 
@@ -40,6 +41,8 @@ def infer(graph: str, config: Config) -> None:
     epochs = _within_range(epochs, config, engine)
     source = _open_test_rows(config, reader, engine, passes=len(epochs))
     writable = os.access(checkpoints.folder, os.W_OK)
+    if writable:
+        remove_left_overs(checkpoints.folder, within=True)
     report = Report(checkpoints.folder / "infer_metrics.jsonl" if writable else None)
     for epoch in epochs:
         folder = checkpoints.folder / str(epoch)
