@@ -14,6 +14,7 @@ import pytest
 from helpers import (
     TOOLS,
     Result,
+    epoch_lines,
     files_below,
     make_model_dir,
     override,
@@ -33,7 +34,8 @@ from rec_runner.system.files import atomic_write, write_json
 SECRET = "not to be overwritten\n"
 EPOCHS = 3
 
-# Runs what beside the folder of checkpoints is called "<folder>.py", at each pass over the rows.
+# Runs what is called "<folder>.py" beside the folder of checkpoints, at each pass over the rows,
+# and "<folder>.first.py" before there is one.
 SCRIPTED_READER = """
 from pathlib import Path
 
@@ -43,12 +45,32 @@ class RecDataset(census_reader.RecDataset):
     def __init__(self, file_list, config):
         super().__init__(file_list, config)
         self.folder = config["runner.infer_load_path"]
+        self.run("first.py")
 
     def blocks(self):
-        script = Path(f"{self.folder}.py")
+        self.run("py")
+        yield from super().blocks()
+
+    def run(self, suffix):
+        script = Path(f"{self.folder}.{suffix}")
         if script.exists():
             exec(script.read_text(), {"folder": Path(self.folder)})
-        yield from super().blocks()
+"""
+# As a training run prunes.
+PRUNE = """
+import os, shutil
+for epoch in {epochs}:
+    if (folder / epoch).exists():
+        os.replace(folder / epoch, folder / f".{{epoch}}.gone")
+        shutil.rmtree(folder / f".{{epoch}}.gone")
+"""
+REPLACE = """
+import os
+if not (folder / "0" / "new").exists():
+    (folder / ".0.part").mkdir()
+    (folder / ".0.part" / "new").touch()
+    os.replace(folder / "0", folder / ".0.old")
+    os.replace(folder / ".0.part", folder / "0")
 """
 
 
@@ -160,6 +182,23 @@ def test_no_run_writes_through_links_in_a_strangers_folder(
     assert mine.read_text() == SECRET
     written = [out / name for name in names[:2]] + [out / "0" / name for name in beside[:2]]
     assert not [file for file in written if file.is_symlink()]
+
+
+def test_an_epochs_folder_that_is_a_link_is_read_but_not_written_to(
+    trained: Path, out: Path, tmp_path: Path
+) -> None:
+    elsewhere = shutil.move(out / "1", tmp_path / "elsewhere")
+    (out / "1").symlink_to(elsewhere)
+    there = files_below(Path(elsewhere))
+    result = infer(trained, out)
+    assert result.status == 0
+    assert set(epoch_lines(result.stdout)) == {0, 1, 2}
+    names = ("predictions.csv", "last_infer_batch.npz")
+    assert result.sentences == [
+        f"warning: checkpoint {out / '1'} is a link, {name} is not written through it"
+        for name in names
+    ]
+    assert files_below(Path(elsewhere)) == there
 
 
 def test_a_part_is_made_exclusively_and_with_the_usual_rights(
@@ -296,3 +335,70 @@ def test_an_export_that_was_cut_short_is_made_again(trained: Path, out: Path) ->
     (last / program).unlink()  # it is given its name last
     assert resume(trained, out).status == 0
     assert sorted(file.name for file in last.glob("rec_inference.*")) == names
+
+    elsewhere = out.parent / "elsewhere"
+    shutil.move(last, elsewhere)
+    (elsewhere / program).unlink()
+    last.symlink_to(elsewhere)
+    there = files_below(elsewhere)
+    result = resume(trained, out)
+    assert result.status == 1
+    expected = "is a link and is not written through, a folder was expected"
+    assert result.sentences == [f"error: {last} {expected}"]
+    assert files_below(elsewhere) == there
+
+
+# Pruned while they are scored -------------------------------------------------------------------
+
+GONE = "was removed or replaced meanwhile, as by a training run with runner.keep_checkpoints"
+
+
+@pytest.mark.parametrize("options", [{}, {"infer_start_epoch": 0, "infer_end_epoch": 3}])
+def test_a_pruned_checkpoint_is_not_made_anew(
+    trained: Path, out: Path, options: dict[str, int]
+) -> None:
+    shutil.rmtree(out / "2")
+    shutil.copytree(out / "0", out / "2")
+    out.with_name("out.py").write_text(PRUNE.format(epochs=["0", "1"]))
+    result = infer(trained, out, **options)
+    assert {entry.name for entry in out.iterdir() if entry.name[0] != "."} >= {"2", "run.json"}
+    assert not (out / "0").exists() and not (out / "1").exists()
+    said = [
+        f"warning: checkpoint {out / '0'} {GONE}; predictions.csv is not written",
+        f"warning: checkpoint {out / '0'} {GONE}; last_infer_batch.npz is not written",
+    ]
+    if options:
+        assert result.status == 2
+        asked = "which runner.infer_start_epoch and runner.infer_end_epoch name,"
+        assert result.sentences == [*said, f"error: checkpoint {out / '1'}, {asked} {GONE}"]
+        assert set(epoch_lines(result.stdout)) == {0}
+    else:
+        assert result.status == 0
+        left_out = f"warning: checkpoint {out / '1'} {GONE}, and is left out"
+        assert result.sentences == [*said, left_out]
+        assert set(epoch_lines(result.stdout)) == {0, 2}
+        assert (out / "2" / "predictions.csv").is_file()
+        assert len((out / "infer_metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_predictions_of_a_checkpoint_that_was_replaced_do_not_go_beside_the_new_one(
+    trained: Path, out: Path
+) -> None:
+    out.with_name("out.py").write_text(REPLACE)
+    result = infer(trained, out, infer_start_epoch=0, infer_end_epoch=1)
+    assert result.status == 0
+    assert result.sentences[0].endswith(f"{GONE}; predictions.csv is not written")
+    assert os.listdir(out / "0") == ["new"]
+
+
+def test_where_no_checkpoint_is_left_to_score_infer_says_so(
+    trained: Path, out: Path, tmp_path: Path
+) -> None:
+    out.with_name("out.first.py").write_text(PRUNE.format(epochs=["0", "1", "2"]))
+    result = infer(trained, out, cache_dir=tmp_path / "cache")
+    assert result.status == 2
+    assert result.sentences == [
+        *(f"warning: checkpoint {out / str(e)} {GONE}, and is left out" for e in range(EPOCHS)),
+        f"error: {out}: no checkpoint is left to score; start again",
+    ]
+    assert not (out / "infer_metrics.jsonl").exists()
