@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -316,6 +319,30 @@ def test_what_a_killed_run_leaves_goes_at_the_next_and_what_a_live_one_writes_st
     rows = np.zeros((1, 1), np.float32)
     list(RowCache(cache, [], 1).written([Block({"features": rows, "labels": rows}, ("f",))]))
     assert parts_below(cache) == []
+
+
+@pytest.mark.parametrize("module", ["none", "refusing"])
+def test_without_locks_left_overs_go_by_their_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    locks = SimpleNamespace(flock=refuse, LOCK_EX=2, LOCK_NB=4) if module == "refusing" else None
+    monkeypatch.setattr("rec_runner.system.parts._fcntl", locks)
+    names = {".a.rec-0123456789abcdef.part", ".b.rec-0123456789abcdef.part"}
+    for name, age in zip(sorted(names), (1, 30)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows").touch()
+        changed = time.time() - age * 24 * 3600
+        os.utime(tmp_path / name, (changed, changed))
+    rows = np.zeros((1, 1), np.float32)
+    block = Block({"features": rows, "labels": rows}, ("f",))
+    list(RowCache(tmp_path, [], 0).written([block]))
+    write_json(tmp_path / "a.json", 1)
+    assert parts_below(tmp_path) == [".a.rec-0123456789abcdef.part"]
+    assert (tmp_path / "a.json").read_text() == "1"
+    assert RowCache(tmp_path, [], 0).load() is not None
 
 
 def test_left_over_pictures_go(out: Path) -> None:
