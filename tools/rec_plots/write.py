@@ -11,6 +11,7 @@ from rec_plots.runs import read_runs
 from rec_runner.system.errors import UserError
 from rec_runner.system.files import atomic_write
 from rec_runner.system.log import warn
+from rec_runner.system.parts import remove_left_overs
 
 
 def write_pictures(
@@ -34,6 +35,8 @@ def write_pictures(
     target = Path(out or Path(folders[0]) / "plots")
     if target.is_file():
         raise UserError(f"--out {target} should be a folder")
+    if out is None and target.is_symlink():
+        raise UserError(f"{target} is a link, pictures go into a folder; give it with --out")
     runs = read_runs(folders, epoch)
     font = style.chinese_font()
     if lang == "zh" and font is None:
@@ -42,6 +45,7 @@ def write_pictures(
     for folder, run in zip(folders, runs):
         if not run.scores:
             warn(f"{folder}: no predictions; infer writes them with runner.save_predictions=true")
+    remove_left_overs(target)
     # Names of tasks and folders may be Chinese where the labels are English.
     with style.context(font) if lang == "zh" else style.context(fallback=font):
         for name, figure in draw(runs, lang).items():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from rec_runner.build import build_engine, load_weights_into, warn_unused
 from rec_runner.checkpoint.store import Checkpoints
@@ -19,11 +21,13 @@ from rec_runner.engine.base import Engine
 from rec_runner.loop.loop import evaluate
 from rec_runner.report.predictions import write_predictions
 from rec_runner.report.report import Report
-from rec_runner.system.errors import UserError
+from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.files import write_arrays
 from rec_runner.system.log import warn
+from rec_runner.system.parts import remove_left_overs
 
 CONTRACT_EPOCHS = 10
+_GONE = "was removed or replaced meanwhile, as by a training run with runner.keep_checkpoints"
 
 
 def infer(graph: str, config: Config) -> None:
@@ -40,19 +44,70 @@ def infer(graph: str, config: Config) -> None:
     epochs = _within_range(epochs, config, engine)
     source = _open_test_rows(config, reader, engine, passes=len(epochs))
     writable = os.access(checkpoints.folder, os.W_OK)
-    report = Report(checkpoints.folder / "infer_metrics.jsonl" if writable else None)
+    if writable:
+        remove_left_overs(checkpoints.folder, within=True)
+    file = checkpoints.folder / "infer_metrics.jsonl" if writable else None
+    report = Report(file, make_folder=False)
     for epoch in epochs:
-        folder = checkpoints.folder / str(epoch)
-        load_weights_into(engine, load_weights(folder), str(folder))
-        _warn_of_other_tasks(checkpoints.fingerprint(epoch), config, folder)
+        scored = _Scored(checkpoints.folder / str(epoch))
+        try:
+            load_weights_into(engine, load_weights(scored.folder), str(scored.folder))
+        except UserError as error:
+            if scored.is_there():
+                raise
+            if _asked(config) != (None, None):
+                raise UserError(
+                    f"checkpoint {scored.folder}, which runner.infer_start_epoch and "
+                    f"runner.infer_end_epoch name, {_GONE}"
+                ) from error
+            warn(f"checkpoint {scored.folder} {_GONE}, and is left out")
+            continue
+        _warn_of_other_tasks(checkpoints.fingerprint(epoch), config, scored.folder)
         interval = config.runner("print_interval")
         meter, _ = evaluate(engine, source, epoch, "infer", report, interval)
         predictions = engine.metrics.predictions() if config.runner("save_predictions") else {}
         if predictions:
-            write_predictions(folder / "predictions.csv", predictions)
+            scored.write("predictions.csv", partial(write_predictions, columns=predictions))
         if config.runner("use_save_data"):
-            write_arrays(folder / "last_infer_batch.npz", meter.last_batch())
+            scored.write("last_infer_batch.npz", partial(write_arrays, arrays=meter.last_batch()))
+    if not report.records:
+        raise UserError(f"{checkpoints.folder}: no checkpoint is left to score; start again")
     report.summary()
+
+
+class _Scored:
+    """The folder of a checkpoint, which a training run may remove while it is scored.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._status = _status(folder)
+
+    def is_there(self) -> bool:
+        """Whether it is the very folder that it was."""
+        then, now = self._status, _status(self.folder)
+        return then is not None and now is not None and os.path.samestat(then, now)
+
+    def write(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write a file into it; warn where it is gone, and make none.
+
+        Raises:
+            RunError: the file cannot be written, for another reason.
+        """
+        if self.folder.is_symlink():
+            warn(f"checkpoint {self.folder} is a link, {name} is not written through it")
+            return
+        try:
+            if self.is_there():
+                write(self.folder / name)
+                return
+        except RunError:
+            if self.is_there():
+                raise
+        warn(f"checkpoint {self.folder} {_GONE}; {name} is not written")
 
 
 def _open_test_rows(config: Config, reader: Any, engine: Engine, passes: int) -> Source:
@@ -65,13 +120,24 @@ def _open_test_rows(config: Config, reader: Any, engine: Engine, passes: int) ->
     return source
 
 
+def _asked(config: Config) -> tuple[int | None, int | None]:
+    """The range of epochs that the config names."""
+    return config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
+
+
+def _status(folder: Path) -> os.stat_result | None:
+    with suppress(OSError):
+        return os.stat(folder)
+    return None
+
+
 def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     """The epochs asked for; if none is, the best, or without validation all that there are.
 
     Raises:
         UserError: there is no checkpoint, or not the one asked for.
     """
-    start, end = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
+    start, end = _asked(config)
     there, stale = checkpoints.epochs(), checkpoints.stale_epochs()
     if start is None and end is None:
         best = checkpoints.best_epoch()
@@ -111,8 +177,7 @@ def _warn_of_other_tasks(fingerprint: Mapping[str, Any], config: Config, folder:
 
 def _within_range(epochs: list[int], config: Config, engine: Engine) -> list[int]:
     """The contract's range of epochs, 0 to 9, where neither config nor hooks say more."""
-    asked = config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
-    if engine.reads_blocks or asked != (None, None):
+    if engine.reads_blocks or _asked(config) != (None, None):
         return epochs
     within = [epoch for epoch in epochs if epoch < CONTRACT_EPOCHS]
     if within and within != epochs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from rec_runner.checkpoint.format import RUN
 from rec_runner.system.errors import RunError, UserError
+from rec_runner.system.parts import remove_left_overs
 
 ATTEMPTS = 10
 
@@ -17,12 +19,14 @@ ATTEMPTS = 10
 class FolderLock:
     """Context that keeps other runs off an output folder; the lock dies with this process.
 
+    What killed runs were writing there when they died is removed.
+
     Args:
         folder: ``runner.model_save_path``; made if need be.
 
     Raises:
         RunError: the folder cannot be made.
-        UserError: another run has it.
+        UserError: another run has it, or what is called ``.lock`` in it is no lock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,6 +37,7 @@ class FolderLock:
             self._made = not self.folder.exists()
             self._lock = FileLock(str(self.folder / ".lock"))
             self._acquire()
+            remove_left_overs(self.folder, within=True)
         except Timeout as error:
             raise UserError(
                 f"another run is writing to {self.folder}; give this one its own folder with "
@@ -45,6 +50,7 @@ class FolderLock:
         """Lock the file, anew if a run that ended has just removed it and the folder."""
         for _ in range(ATTEMPTS):
             self.folder.mkdir(parents=True, exist_ok=True)
+            _check_plain(self.folder / ".lock")
             self._lock.acquire(timeout=0)
             # The open file, where this version of filelock tells.
             descriptor = getattr(getattr(self._lock, "_context", None), "lock_file_fd", None)
@@ -65,6 +71,21 @@ class FolderLock:
                 self.folder.rmdir()  # not if another run has come in the meantime
         _held.pop(self._lock, None)
         self._lock.release()
+
+
+def _check_plain(file: Path) -> None:
+    """Refuse what is no lock of ours, before filelock opens and empties it.
+
+    Raises:
+        UserError: the file is a link, a pipe, a folder; or another name of a file with content.
+    """
+    with suppress(FileNotFoundError):
+        status = os.lstat(file)
+        if not stat.S_ISREG(status.st_mode) or (status.st_nlink > 1 and status.st_size):
+            raise UserError(
+                f"{file} is not a lock of a run but a link or another kind of file, an empty plain "
+                "file or none was expected; remove it"
+            )
 
 
 def _let_go() -> None:

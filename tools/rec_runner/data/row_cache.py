@@ -7,9 +7,8 @@ import json
 import os
 import re
 import shutil
-import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -20,6 +19,7 @@ from rec_runner.data.fingerprint import stat_fingerprint
 from rec_runner.data.rows import Block, take
 from rec_runner.system.errors import RunError
 from rec_runner.system.files import sync_file, write_json
+from rec_runner.system.parts import part_folder, remove_left_overs
 
 _DTYPE = np.dtype(np.float32)
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -119,40 +119,59 @@ class RowCache:
         Raises:
             RunError: the folder cannot be written to.
         """
-        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}")
         try:
-            aside.mkdir(parents=True)
-            entries: dict[str, dict[str, Any]] = {}
-            files: list[list[Any]] = []
-            fits = True
-            with ExitStack() as stack:
-                streams: dict[str, Any] = {}
-                for block in blocks:
-                    fits = fits and all(_fits(name, array) for name, array in block.arrays.items())
-                    if fits:
-                        for name, array in block.arrays.items():
-                            if name not in streams:
-                                file = open(aside / f"{name}.bin", "wb")
-                                streams[name] = stack.enter_context(file)
-                                entries[name] = _entry(array)
-                            _append(streams[name], array, entries[name])
-                        if not files or files[-1][0] != block.files[0]:
-                            files.append([block.files[0], 0])
-                        files[-1][1] += block.rows
-                    yield block
-                for stream in streams.values():
-                    sync_file(stream)
-            if fits:
-                count, examples = skipped()
-                manifest = {"arrays": entries, "files": files, "skipped": [count, list(examples)]}
-                signed = {**manifest, "own_crc32": _own_checksum(manifest)}
-                write_json(aside / "manifest.json", signed)
-                shutil.rmtree(self.path, ignore_errors=True)
-                os.replace(aside, self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_left_overs(self.path.parent)
+            with part_folder(self.path) as part:
+                manifest = yield from _write_rows(part, blocks)
+                if manifest is not None:
+                    count, examples = skipped()
+                    manifest["skipped"] = [count, list(examples)]
+                    signed = {**manifest, "own_crc32": _own_checksum(manifest)}
+                    write_json(part / "manifest.json", signed)
+                    _replace(part, self.path)
         except OSError as error:
             raise RunError(f"runner.cache_dir: {error.filename or self.path}: {error}") from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_rows(
+    folder: Path, blocks: Iterable[Block]
+) -> Generator[Block, None, dict[str, Any] | None]:
+    """Pass blocks on and write their arrays.
+
+    Returns:
+        what the manifest says of them; None where they leave no cache.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    files: list[list[Any]] = []
+    fits = True
+    with ExitStack() as stack:
+        streams: dict[str, Any] = {}
+        for block in blocks:
+            fits = fits and all(_fits(name, array) for name, array in block.arrays.items())
+            if fits:
+                for name, array in block.arrays.items():
+                    if name not in streams:
+                        streams[name] = stack.enter_context(open(folder / f"{name}.bin", "xb"))
+                        entries[name] = _entry(array)
+                    _append(streams[name], array, entries[name])
+                if not files or files[-1][0] != block.files[0]:
+                    files.append([block.files[0], 0])
+                files[-1][1] += block.rows
+            yield block
+        for stream in streams.values():
+            sync_file(stream)
+    return {"arrays": entries, "files": files} if fits else None
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Give a whole cache its name, unless another run has just given it to the same rows."""
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        os.replace(part, path)
+    except OSError:
+        if path.is_symlink() or not (path / "manifest.json").is_file():
+            raise
 
 
 def _fits(name: str, array: np.ndarray) -> bool:

@@ -13,6 +13,9 @@ from rec_runner.system.files import atomic_write
 
 
 def write_predictions(file: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Write ``label_<task>,probability_<task>,…`` of every row, whole or not at all."""
-    with atomic_write(file) as stream:
+    """Write ``label_<task>,probability_<task>,…`` of every row, whole or not at all.
+
+    The folder has to be there: that of a checkpoint, which a training run may prune meanwhile.
+    """
+    with atomic_write(file, make_folder=False) as stream:
         pyarrow.csv.write_csv(pyarrow.table(dict(columns)), stream)

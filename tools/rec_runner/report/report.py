@@ -25,10 +25,14 @@ class Report:
     Args:
         metrics_file: where every epoch writes the records, a JSON object a line; None writes none.
         visual: where scalars go too.
+        make_folder: make the file's folder if it is gone.
     """
 
-    def __init__(self, metrics_file: Path | None, visual: Visual | None = None) -> None:
+    def __init__(
+        self, metrics_file: Path | None, visual: Visual | None = None, make_folder: bool = True
+    ) -> None:
         self.metrics_file = metrics_file
+        self.make_folder = make_folder
         self.visual = visual or Visual(None)
         self.records: list[Record] = []
         self._warned: set[str] = set()
@@ -77,7 +81,7 @@ class Report:
     def _write(self) -> None:
         if self.metrics_file is None:
             return
-        with atomic_write(self.metrics_file) as stream:
+        with atomic_write(self.metrics_file, self.make_folder) as stream:
             stream.write("".join(_json_line(r) for r in self.records).encode())
 
     def summary(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ class Visual:
         folder: below this one logs go to ``visualDL_log``; None writes nothing.
 
     Raises:
-        UserError: VisualDL is not installed.
+        UserError: VisualDL is not installed, or its folder is a link.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -33,7 +35,15 @@ class Visual:
                 "runner.use_visual needs VisualDL, which cannot be imported "
                 f"({' '.join(str(error).split())}): python -m pip install visualdl"
             ) from error
-        self._writer = LogWriter(logdir=str(folder / FOLDER))
+        logs = folder / FOLDER
+        if logs.is_symlink():
+            raise UserError(
+                f"runner.use_visual: {logs} is a link, a folder or none was expected; remove it"
+            )
+        # VisualDL would open a name that can be foreseen, the second's, through a link if one is
+        # there, and two runs' at once.
+        name = f"vdlrecords.{int(time.time()):010d}.{secrets.token_hex(8)}.log"
+        self._writer = LogWriter(logdir=str(logs), file_name=name)
 
     def add(self, group: str, step: int, values: Mapping[str, Any]) -> None:
         """Write the finite numbers among ``values``.

@@ -7,46 +7,57 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from rec_runner.system.errors import RunError
+from rec_runner.system.parts import finish_part, part_file
 
 
 @contextmanager
-def atomic_write(file: Path) -> Iterator[BinaryIO]:
+def atomic_write(file: Path, make_folder: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when all of it is on disk.
 
     Args:
-        file: the path it shall have; folders above it are made.
+        file: the path it shall have. A link that stands there is replaced, not written through.
+        make_folder: make the folders above it if need be.
 
     Raises:
         RunError: the file cannot be written; what stood there before still does.
     """
-    aside = file.with_name(f".{file.name}.part")
-    done = False
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as stream:
+        if make_folder:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with part_file(file) as (part, stream):
             yield stream
             sync_file(stream)
-        os.replace(aside, file)
-        done = True
+            finish_part(part, stream, file)
     except OSError as error:
         raise RunError(f"{file} cannot be written: {error.strerror or error}") from error
-    finally:
-        if not done:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
 
 
 def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
-    """Write named arrays as ``.npz``, whole or not at all."""
-    with atomic_write(file) as stream:
+    """Write named arrays as ``.npz`` beside a checkpoint, whole or not at all.
+
+    Raises:
+        RunError: the file cannot be written, or its folder is not there, or is a link.
+    """
+    refuse_link(file.parent)
+    with atomic_write(file, make_folder=False) as stream:
         np.savez(stream, **{name: np.asarray(array) for name, array in arrays.items()})
+
+
+def refuse_link(folder: Path) -> None:
+    """Refuse to write into a checkpoint's folder that is a link to another place.
+
+    Raises:
+        RunError: it is one.
+    """
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a link and is not written through, a folder was expected")
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from rec_runner.config import Config
 from rec_runner.paddle_api.inference_model import by_old_name, save_inference_model
 from rec_runner.system.errors import RunError, UserError
+from rec_runner.system.files import refuse_link, sync_file
+from rec_runner.system.parts import part_folder
 
 PREFIX = "rec_inference"
+_PROGRAMS = (".json", ".pdmodel")  # of Paddle 3, and of Paddle 2
 
 
 def chosen(program: Any, config: Config) -> tuple[list[Any], dict[str, Any]]:
@@ -54,27 +56,25 @@ def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
 
     Raises:
         UserError: a name is not given, or is none of the program's.
-        RunError: the files cannot be written.
+        RunError: the files cannot be written, or the folder is a link.
     """
     inputs, outputs = chosen(program, config)
-    aside = _aside(folder)
+    refuse_link(folder)
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        save_inference_model(aside / PREFIX, inputs, outputs, executor, program.main)
-        for file in aside.iterdir():
-            os.replace(file, folder / file.name)
-        aside.rmdir()
+        with part_folder(folder / PREFIX) as part:
+            save_inference_model(part / PREFIX, inputs, outputs, executor, program.main)
+            # The program comes last: where it is, all is.
+            for file in sorted(part.iterdir(), key=lambda file: file.suffix in _PROGRAMS):
+                with open(file, "rb+") as stream:
+                    sync_file(stream)
+                os.replace(file, folder / file.name)
     except OSError as error:
         raise RunError(f"{folder / PREFIX} cannot be written: {error.strerror or error}") from error
 
 
 def is_exported(folder: Path) -> bool:
     """Whether :func:`export` has been done, to its end, into a folder."""
-    return any(folder.glob(f"{PREFIX}.*")) and not _aside(folder).exists()
-
-
-def _aside(folder: Path) -> Path:
-    return folder / f".{PREFIX}.part"
+    return any((folder / PREFIX).with_suffix(suffix).exists() for suffix in _PROGRAMS)
 
 
 def _names(config: Config, key: str) -> list[str]:
