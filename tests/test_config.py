@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,108 @@ def hyper(**values: Any) -> HyperParameters:
 def test_yaml_without_end_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError):
         load_config(config_file(tmp_path, text))
+
+
+def alias_bomb(open_: str, close: str, levels: int, merge: bool = False) -> str:
+    """Lists or mappings of ten aliases of the level below: 10 to the power of ``levels`` values."""
+    lines = ["a0: &a0 [1]" if open_ == "[" else "a0: &a0 {x: 1}"]
+    for level in range(1, levels + 1):
+        items = [f"*a{level - 1}"] * 10
+        if merge:
+            items = [f"<<: [{', '.join(items)}]"]
+        elif open_ == "{":
+            items = [f"k{place}: {item}" for place, item in enumerate(items)]
+        lines.append(f"a{level}: &a{level} {open_}{', '.join(items)}{close}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        alias_bomb("[", "]", 9) + "\nhyper_parameters: {sizes: *a9}",
+        alias_bomb("[", "]", 9) + "\nother: *a9",
+        alias_bomb("{", "}", 9, merge=True) + "\nrunner: *a9",
+        "hyper_parameters: {deep: " + "[" * 100 + "]" * 100 + "}",
+        "\n".join(
+            ["a0: &a0 [1]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 3000)), "runner: *a2999"]
+        ),
+        "runner: &r {<<: *r, epochs: 1}",
+        "runner: {seed: 0x" + "f" * 5000 + "}",
+        "runner: {seed: " + "1" * 200_000 + "}",
+        "runner: {seed: " + "1" * 200_000 + "x}",
+        "hyper_parameters: {a: " + ":".join(["59"] * 50_000) + "}",
+        "runner: {epochs: !!int ''}",
+        "runner: {epochs: !!bool x}",
+        "runner: {epochs: !!timestamp x}",
+        "runner: {epochs: !!float ''}",
+    ],
+    ids=(
+        "lists elsewhere merges deep chain merges_itself hex digits digits_and_a_letter sixties "
+        "int bool timestamp float"
+    ).split(),
+)
+def test_yaml_that_multiplies_or_breaks_the_parser_is_refused_at_once(
+    tmp_path: Path, text: str
+) -> None:
+    file = config_file(tmp_path, text)
+    start = time.perf_counter()
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert file in str(caught.value)
+    assert len(str(caught.value)) < 500 and len(str(caught.value).splitlines()) == 1
+    section, _, value = text.splitlines()[-1].partition(": ")
+    if not value.startswith("*") and section in ("runner", "hyper_parameters"):
+        with pytest.raises(UserError):
+            load_config(str(CONFIG), [f"{section}={value}"])
+    assert time.perf_counter() - start < 5
+
+
+def test_yaml_that_repeats_a_little_is_read(tmp_path: Path) -> None:
+    text = "base: &base {seed: 3, epochs: 2}\nrunner: {<<: *base, epochs: 5}\n"
+    text += "hyper_parameters: {sizes: &sizes [8, 4], again: *sizes, rows: [*sizes, *sizes]}"
+    config = load_config(config_file(tmp_path, text), ["hyper_parameters.x={a: &a [1], b: *a}"])
+    assert (config["runner.seed"], config["runner.epochs"]) == (3, 5)
+    assert config["hyper_parameters.rows"] == [[8, 4], [8, 4]]
+    assert config["hyper_parameters.x.a"] == config["hyper_parameters.x.b"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "runner:\n  epochs: 1\n  seed: 2\n  epochs: 3",
+            "runner.epochs is given twice, in lines 2 and 4",
+        ),
+        ("runner: {epochs: 1, 'epochs': 1}", "runner.epochs is given twice, in lines 1 and 1"),
+        ("runner: {seed: 1}\nrunner: {epochs: 1}", "runner is given twice, in lines 1 and 2"),
+        (
+            "hyper_parameters:\n  optimizer:\n    class: sgd\n    class: adam",
+            "hyper_parameters.optimizer.class is given twice, in lines 3 and 4",
+        ),
+        (
+            "hyper_parameters:\n  optimizer.class: sgd\n  optimizer: {class: adam}",
+            "hyper_parameters.optimizer.class is given twice, in lines 2 and 3",
+        ),
+        ("hyper_parameters: {1: a, '1': b}", "hyper_parameters.1 is given twice, in lines 1 and 1"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = config_file(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert str(caught.value) == f"config {file}: {said}"
+
+
+def test_a_key_that_is_given_twice_in_an_override_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^-o .*: hyper_parameters.optimizer.class is given twice, in"
+    ):
+        load_config(str(CONFIG), ["hyper_parameters.optimizer={class: sgd, class: adam}"])
+
+
+def test_what_other_sections_give_twice_is_nobodys_business(tmp_path: Path) -> None:
+    config = load_config(config_file(tmp_path, "runner: {seed: 4}\nphase: {a: 1, a: 2}\nphase: 3"))
+    assert config.runner("seed") == 4
 
 
 def test_the_quick_start_config_is_flat() -> None:
