@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import CONFIG, ROOT
+from helpers import COMMANDS, CONFIG, ROOT, Result, override, run_cases, run_ok
 
 from hyper_parameters import ConfigError, HyperParameters
 from optimizer import schedule_factor
@@ -543,3 +543,57 @@ def test_every_default_is_allowed_and_every_key_has_a_phase() -> None:
     for key in RUNNER_KEYS:
         assert key.default is None or key.fault(key.default) is None, key
         assert key.phase in ("train", "infer", "both"), key
+
+
+NO_NAMES = ["hyper_parameters.task_names=", "hyper_parameters.label_columns="]
+TOO_LARGE = {
+    "features": (["feature_size=10000000"], "row has 501 columns, expected 10000002 (2 labels"),
+    "columns": (["feature_size=500000"], "row has 501 columns, expected 500002 (2 labels"),
+    "tasks": ([*NO_NAMES, "task_num=100000000"], "task_num should be at most 10000, got 100000000"),
+    "few_tasks": ([*NO_NAMES, "task_num=9000"], "row has 501 columns, expected 9499 (9000 labels"),
+    "bottom": (["bottom_size=1000000000"], "a network of 515,000,000,032 weights"),
+    "tower": (["tower_size=[100000000,100000000]"], "a network of 20,0"),
+    "int64": (["bottom_size=10000000000000000000000"], "bottom_size should be at most 2147483647"),
+    "bins": (
+        ["numeric_encoding=piecewise_linear", "piecewise_bins=2000000000"],
+        "a network of 234,",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def too_large(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Result]:
+    """What the four tools say of each of ``TOO_LARGE``, in a process that has 4 GB more at most."""
+    folder = tmp_path_factory.mktemp("too_large")
+    run_ok("trainer", "-m", CONFIG, *override(epochs=1, model_save_path="out"), cwd=folder)
+    usual = override(epochs=1, model_save_path="new", infer_load_path="out", infer_start_epoch=0)
+    usual += override(infer_end_epoch=1)[1:]
+    keys = [(name, tool) for name in TOO_LARGE for tool in COMMANDS]
+    cases = [
+        (*COMMANDS[tool], ["-m", str(CONFIG), *usual, *pairs])
+        for name, tool in keys
+        for pairs in [[p if "." in p else f"hyper_parameters.{p}" for p in TOO_LARGE[name][0]]]
+    ]
+    return dict(zip(keys, run_cases(cases, folder, memory=4 << 30)))
+
+
+@pytest.mark.parametrize("tool", COMMANDS)
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_a_size_that_fits_no_row_or_no_memory_is_told_before_it_is_built(
+    too_large: dict[tuple[str, str], Result], name: str, tool: str
+) -> None:
+    result = too_large[name, tool]
+    assert result.status == 2
+    (sentence,) = result.sentences
+    assert sentence.startswith("error: ") and TOO_LARGE[name][1] in sentence
+
+
+def test_a_network_for_which_memory_does_not_suffice_is_told_in_one_sentence(
+    tmp_path: Path,
+) -> None:
+    large = ["-m", CONFIG, *override(model_save_path="out", hyper_parameters__bottom_size=1500000)]
+    cases = [(*COMMANDS[tool], large) for tool in ("trainer", "static_trainer")]
+    for result in run_cases(cases, tmp_path, memory=1 << 30):
+        (sentence,) = result.sentences
+        assert result.status in (1, 2)
+        assert sentence.startswith("error: ") and "memory of 2994000000" in sentence
