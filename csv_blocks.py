@@ -26,6 +26,7 @@ from csv_line import BadRows, Layout, RowError, parse_row
 from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
 
 SLOW_BYTES = 64 << 10
+WIDE = 10_000
 
 
 class Block(NamedTuple):
@@ -136,6 +137,9 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> list[Bloc
         digits: columns to read as small integers.
     """
     data, quoted = text.data, b'"' in text.data
+    # A config may claim more columns than could be named, where no row has so many.
+    if layout.column_num > WIDE and layout.column_num > data.count(b",") + 1:
+        return None
     # Arrow takes "0x1" for an integer, and a byte-order mark in mid-file for nothing.
     if data.startswith(BOM) or (digits and (b"x" in data or b"X" in data)):
         return None

@@ -14,6 +14,8 @@ INITIALIZERS = ("xavier", "kaiming", "constant")
 ENCODINGS = ("none", "standard", "piecewise_linear")
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "adagrad")
 SCHEDULES = ("constant", "cosine", "step")
+MOST = (1 << 31) - 1  # for any whole number
+MOST_TASKS = 10_000
 # What a number, or each number of a list, may have to do.
 NEEDS = {
     "": lambda number: True,
@@ -154,6 +156,8 @@ def _convert(item: Any, value: Any) -> Any:
         raise _bad(key, f"be {'a list of' if is_list else 'of type'} {kind}", value)
     if not all(map(NEEDS[need], values)):
         raise _bad(key, need, value)
+    if kind == "int" and max(values, default=0) > MOST:
+        raise _bad(key, f"be at most {MOST}", value)
     if choices:
         values = [text.lower() for text in values]
         if values[0] not in choices:
@@ -183,6 +187,8 @@ def _complete_tasks(values: dict[str, Any], task_num: Any) -> None:
     """Fill in names or columns where the config gives only the other, or only a number."""
     if task_num is not None and type(task_num) is not int:
         raise _bad("task_num", "be a whole number", task_num)
+    if task_num is not None and task_num > MOST_TASKS:  # each is to get a name
+        raise _bad("task_num", f"be at most {MOST_TASKS}", task_num)
     given = values.get("task_names") or values.get("label_columns")
     if task_num is not None and task_num != len(given or HyperParameters.task_names):
         if given:

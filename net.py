@@ -21,8 +21,10 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from hyper_parameters import HyperParameters
+from hyper_parameters import ConfigError, HyperParameters
 from input_encoding import InputEncoding, Statistics
+
+MOST_WEIGHTS = (1 << 31) - 1  # 8 GB, and to train them four times that
 
 
 class Linear(nn.Linear):
@@ -116,7 +118,12 @@ class ShareBottomLayer(nn.Layer):
     def from_settings(
         cls, settings: HyperParameters, statistics: Statistics | None = None
     ) -> ShareBottomLayer:
-        """The network that a config's ``hyper_parameters`` describe; they are called as its own."""
+        """The network that a config's ``hyper_parameters`` describe; they are called as its own.
+
+        Raises:
+            ConfigError: it would have more than ``MOST_WEIGHTS`` weights.
+        """
+        _refuse_too_large(settings)
         names = inspect.signature(cls).parameters.keys() - {"statistics"}
         return cls(**{name: getattr(settings, name) for name in names}, statistics=statistics)
 
@@ -161,6 +168,21 @@ class ShareBottomLayer(nn.Layer):
     def _activate(self, hidden: Tensor, dropout: float) -> Tensor:
         hidden = F.relu(hidden)
         return F.dropout(hidden, dropout, training=self.training) if dropout else hidden
+
+
+def _refuse_too_large(settings: HyperParameters) -> None:
+    """Raise ConfigError for a network that no machine is asked to hold."""
+    bins = settings.piecewise_bins if settings.numeric_encoding == "piecewise_linear" else 0
+    bottom = [settings.feature_size + bins, *settings.bottom_size]
+    tower = [bottom[-1], *settings.tower_size, 2]
+    shared, own = (sum(a * b for a, b in zip(s, s[1:])) for s in (bottom, tower))
+    weights = shared + settings.task_num * own
+    if weights > MOST_WEIGHTS:
+        raise ConfigError(
+            f"hyper_parameters: {bottom[0]} columns, bottom_size {bottom[1:]} and tower_size "
+            f"{tower[1:-1]} for {settings.task_num} tasks make a network of {weights:,} weights, "
+            f"expected at most {MOST_WEIGHTS:,}"
+        )
 
 
 def make_initializer(name: str, in_size: int, out_size: int) -> nn.initializer.Initializer:

@@ -41,7 +41,7 @@ _PAIR = re.compile(r"(\w+): ?(-?\d+\.\d+|undefined)")
 # tools' main for some command lines. With "out" their ends are written there, else the output of
 # the only one goes to "log" as it comes. Answers with the child's process id, then its status.
 _SERVER = """
-import contextlib, importlib, io, json, os, pkgutil, sys, traceback, zlib
+import contextlib, importlib, io, json, os, pkgutil, resource, sys, traceback, zlib
 
 import rec_runner
 from rec_runner.system.environment import prepare_environment
@@ -66,6 +66,10 @@ def run(command, path, arguments):
 
 def run_all(request):
     os.chdir(request["cwd"])
+    if request.get("memory"):
+        with open("/proc/self/statm") as pages:
+            now = int(pages.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + request["memory"],) * 2)
     if "log" in request:
         for stream in (sys.stdout, sys.stderr):
             log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -201,7 +205,10 @@ def _settings() -> dict[str, str]:
 
 
 def run_cases(
-    cases: Iterable[tuple[str, str, Sequence[object]]], cwd: Path, fresh: bool = False
+    cases: Iterable[tuple[str, str, Sequence[object]]],
+    cwd: Path,
+    fresh: bool = False,
+    memory: int = 0,
 ) -> list[Result]:
     """Run ``(command, path, arguments)`` command lines one after another in one process.
 
@@ -209,6 +216,7 @@ def run_cases(
         cases: the command lines.
         cwd: working directory.
         fresh: in a process with a hash seed of its own.
+        memory: how many bytes more than at its start the process may take; 0 sets no limit.
     """
     lines = [(command, path, [*map(str, arguments)]) for command, path, arguments in cases]
     if fresh or not _forks or _forks[0].environment != _settings():
@@ -217,7 +225,7 @@ def run_cases(
         _forks[:] = [Forks()]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.json")
-        _forks[0].start(cases=lines, cwd=str(cwd), out=str(out))
+        _forks[0].start(cases=lines, cwd=str(cwd), out=str(out), memory=memory)
         status = _forks[0].wait()
         assert status == 0, f"the process of the command lines ended with {status}"
         return [Result(*values) for values in json.loads(out.read_text(encoding="utf-8"))]

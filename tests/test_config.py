@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import CONFIG, ROOT
+from helpers import COMMANDS, CONFIG, ROOT, Result, override, run_cases, run_ok
 
 from hyper_parameters import ConfigError, HyperParameters
 from optimizer import schedule_factor
@@ -49,6 +50,108 @@ def hyper(**values: Any) -> HyperParameters:
 def test_yaml_without_end_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError):
         load_config(config_file(tmp_path, text))
+
+
+def alias_bomb(open_: str, close: str, levels: int, merge: bool = False) -> str:
+    """Lists or mappings of ten aliases of the level below: 10 to the power of ``levels`` values."""
+    lines = ["a0: &a0 [1]" if open_ == "[" else "a0: &a0 {x: 1}"]
+    for level in range(1, levels + 1):
+        items = [f"*a{level - 1}"] * 10
+        if merge:
+            items = [f"<<: [{', '.join(items)}]"]
+        elif open_ == "{":
+            items = [f"k{place}: {item}" for place, item in enumerate(items)]
+        lines.append(f"a{level}: &a{level} {open_}{', '.join(items)}{close}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        alias_bomb("[", "]", 9) + "\nhyper_parameters: {sizes: *a9}",
+        alias_bomb("[", "]", 9) + "\nother: *a9",
+        alias_bomb("{", "}", 9, merge=True) + "\nrunner: *a9",
+        "hyper_parameters: {deep: " + "[" * 100 + "]" * 100 + "}",
+        "\n".join(
+            ["a0: &a0 [1]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 3000)), "runner: *a2999"]
+        ),
+        "runner: &r {<<: *r, epochs: 1}",
+        "runner: {seed: 0x" + "f" * 5000 + "}",
+        "runner: {seed: " + "1" * 200_000 + "}",
+        "runner: {seed: " + "1" * 200_000 + "x}",
+        "hyper_parameters: {a: " + ":".join(["59"] * 50_000) + "}",
+        "runner: {epochs: !!int ''}",
+        "runner: {epochs: !!bool x}",
+        "runner: {epochs: !!timestamp x}",
+        "runner: {epochs: !!float ''}",
+    ],
+    ids=(
+        "lists elsewhere merges deep chain merges_itself hex digits digits_and_a_letter sixties "
+        "int bool timestamp float"
+    ).split(),
+)
+def test_yaml_that_multiplies_or_breaks_the_parser_is_refused_at_once(
+    tmp_path: Path, text: str
+) -> None:
+    file = config_file(tmp_path, text)
+    start = time.perf_counter()
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert file in str(caught.value)
+    assert len(str(caught.value)) < 500 and len(str(caught.value).splitlines()) == 1
+    section, _, value = text.splitlines()[-1].partition(": ")
+    if not value.startswith("*") and section in ("runner", "hyper_parameters"):
+        with pytest.raises(UserError):
+            load_config(str(CONFIG), [f"{section}={value}"])
+    assert time.perf_counter() - start < 5
+
+
+def test_yaml_that_repeats_a_little_is_read(tmp_path: Path) -> None:
+    text = "base: &base {seed: 3, epochs: 2}\nrunner: {<<: *base, epochs: 5}\n"
+    text += "hyper_parameters: {sizes: &sizes [8, 4], again: *sizes, rows: [*sizes, *sizes]}"
+    config = load_config(config_file(tmp_path, text), ["hyper_parameters.x={a: &a [1], b: *a}"])
+    assert (config["runner.seed"], config["runner.epochs"]) == (3, 5)
+    assert config["hyper_parameters.rows"] == [[8, 4], [8, 4]]
+    assert config["hyper_parameters.x.a"] == config["hyper_parameters.x.b"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "runner:\n  epochs: 1\n  seed: 2\n  epochs: 3",
+            "runner.epochs is given twice, in lines 2 and 4",
+        ),
+        ("runner: {epochs: 1, 'epochs': 1}", "runner.epochs is given twice, in lines 1 and 1"),
+        ("runner: {seed: 1}\nrunner: {epochs: 1}", "runner is given twice, in lines 1 and 2"),
+        (
+            "hyper_parameters:\n  optimizer:\n    class: sgd\n    class: adam",
+            "hyper_parameters.optimizer.class is given twice, in lines 3 and 4",
+        ),
+        (
+            "hyper_parameters:\n  optimizer.class: sgd\n  optimizer: {class: adam}",
+            "hyper_parameters.optimizer.class is given twice, in lines 2 and 3",
+        ),
+        ("hyper_parameters: {1: a, '1': b}", "hyper_parameters.1 is given twice, in lines 1 and 1"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = config_file(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert str(caught.value) == f"config {file}: {said}"
+
+
+def test_a_key_that_is_given_twice_in_an_override_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^-o .*: hyper_parameters.optimizer.class is given twice, in"
+    ):
+        load_config(str(CONFIG), ["hyper_parameters.optimizer={class: sgd, class: adam}"])
+
+
+def test_what_other_sections_give_twice_is_nobodys_business(tmp_path: Path) -> None:
+    config = load_config(config_file(tmp_path, "runner: {seed: 4}\nphase: {a: 1, a: 2}\nphase: 3"))
+    assert config.runner("seed") == 4
 
 
 def test_the_quick_start_config_is_flat() -> None:
@@ -440,3 +543,57 @@ def test_every_default_is_allowed_and_every_key_has_a_phase() -> None:
     for key in RUNNER_KEYS:
         assert key.default is None or key.fault(key.default) is None, key
         assert key.phase in ("train", "infer", "both"), key
+
+
+NO_NAMES = ["hyper_parameters.task_names=", "hyper_parameters.label_columns="]
+TOO_LARGE = {
+    "features": (["feature_size=10000000"], "row has 501 columns, expected 10000002 (2 labels"),
+    "columns": (["feature_size=500000"], "row has 501 columns, expected 500002 (2 labels"),
+    "tasks": ([*NO_NAMES, "task_num=100000000"], "task_num should be at most 10000, got 100000000"),
+    "few_tasks": ([*NO_NAMES, "task_num=9000"], "row has 501 columns, expected 9499 (9000 labels"),
+    "bottom": (["bottom_size=1000000000"], "a network of 515,000,000,032 weights"),
+    "tower": (["tower_size=[100000000,100000000]"], "a network of 20,0"),
+    "int64": (["bottom_size=10000000000000000000000"], "bottom_size should be at most 2147483647"),
+    "bins": (
+        ["numeric_encoding=piecewise_linear", "piecewise_bins=2000000000"],
+        "a network of 234,",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def too_large(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Result]:
+    """What the four tools say of each of ``TOO_LARGE``, in a process that has 4 GB more at most."""
+    folder = tmp_path_factory.mktemp("too_large")
+    run_ok("trainer", "-m", CONFIG, *override(epochs=1, model_save_path="out"), cwd=folder)
+    usual = override(epochs=1, model_save_path="new", infer_load_path="out", infer_start_epoch=0)
+    usual += override(infer_end_epoch=1)[1:]
+    keys = [(name, tool) for name in TOO_LARGE for tool in COMMANDS]
+    cases = [
+        (*COMMANDS[tool], ["-m", str(CONFIG), *usual, *pairs])
+        for name, tool in keys
+        for pairs in [[p if "." in p else f"hyper_parameters.{p}" for p in TOO_LARGE[name][0]]]
+    ]
+    return dict(zip(keys, run_cases(cases, folder, memory=4 << 30)))
+
+
+@pytest.mark.parametrize("tool", COMMANDS)
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_a_size_that_fits_no_row_or_no_memory_is_told_before_it_is_built(
+    too_large: dict[tuple[str, str], Result], name: str, tool: str
+) -> None:
+    result = too_large[name, tool]
+    assert result.status == 2
+    (sentence,) = result.sentences
+    assert sentence.startswith("error: ") and TOO_LARGE[name][1] in sentence
+
+
+def test_a_network_for_which_memory_does_not_suffice_is_told_in_one_sentence(
+    tmp_path: Path,
+) -> None:
+    large = ["-m", CONFIG, *override(model_save_path="out", hyper_parameters__bottom_size=1500000)]
+    cases = [(*COMMANDS[tool], large) for tool in ("trainer", "static_trainer")]
+    for result in run_cases(cases, tmp_path, memory=1 << 30):
+        (sentence,) = result.sentences
+        assert result.status in (1, 2)
+        assert sentence.startswith("error: ") and "memory of 2994000000" in sentence

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import itertools
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -448,6 +449,58 @@ BAD = {
     ),
     "ragged": ({"0/predictions.csv": HEADER + "1,0.5\n1\n"}, [], ("predictions.csv",)),
     "empty": ({"0/predictions.csv": ""}, [], ("predictions.csv",)),
+    "deep_json": (
+        {"metrics.jsonl": GOOD + '{"phase": "train", "epoch": 1, "x": ' + "[" * 99_999},
+        [],
+        ("metrics.jsonl, line 2", "deep"),
+    ),
+    "long_epoch": (
+        {"metrics.jsonl": '{"phase": "train", "epoch": ' + "1" * 9_999 + "}"},
+        [],
+        ("metrics.jsonl, line 1", "JSON"),
+    ),
+    "large_epoch": (
+        {"metrics.jsonl": '{"phase": "train", "epoch": ' + "1" * 99 + "}"},
+        [],
+        ("metrics.jsonl, line 1", "epoch"),
+    ),
+    "epoch_is_true": (
+        {"metrics.jsonl": '{"phase": "train", "epoch": true}'},
+        [],
+        ("metrics.jsonl, line 1", "epoch"),
+    ),
+    "phase_is_a_list": (
+        {"metrics.jsonl": '{"phase": ["train"], "epoch": 1}'},
+        [],
+        ("metrics.jsonl, line 1", "phase"),
+    ),
+    **{
+        f"loss_is_{number[:9]}": (
+            {"metrics.jsonl": GOOD + GOOD.replace("1.0", number)},
+            [],
+            ("metrics.jsonl, line 2", "loss", "number"),
+        )
+        for number in ("1e999", "NaN", "-Infinity", "2e307", "3" * 400)
+    },
+    "column_twice": (
+        {"0/predictions.csv": "label_a,probability_a,label_a\n1,0.5,0\n"},
+        [],
+        ("predictions.csv", "label_a", "twice"),
+    ),
+    "times_for_numbers": (
+        {"0/predictions.csv": HEADER + "12:00:00,0.5\n"},
+        [],
+        ("predictions.csv", "label_a"),
+    ),
+    "no_numbers": ({"0/predictions.csv": HEADER + "1,\n"}, [], ("line 2", "probability_a is None")),
+    "nothing_for_numbers": ({"0/predictions.csv": HEADER + ",\n"}, [], ("label_a",)),
+    "text_nan": ({"0/predictions.csv": HEADER + "nan,0.5\n"}, [], ("line 2", "label_a is None")),
+    "digits": ({"0/predictions.csv": HEADER + "1" * 5000 + ",0.5\n"}, [], ("line 2", "label_a")),
+    "long_line": (
+        {"0/predictions.csv": HEADER + "1" * 5_000_000 + ",1\n"},
+        [],
+        ("predictions.csv",),
+    ),
     "unknown_format": ({"metrics.jsonl": GOOD}, ["--format", "gif"], ("gif", "png")),
     "unknown_language": ({"metrics.jsonl": GOOD}, ["--lang", "fr"], ("fr", "zh")),
     "out_is_a_file": ({"metrics.jsonl": GOOD}, ["--out", "run/metrics.jsonl"], ("--out", "folder")),
@@ -478,6 +531,51 @@ def test_bad_input_gets_one_sentence(
     for words in said:
         assert words in errors[0]
     assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "infer_metrics.jsonl", "0/predictions.csv"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_only_plain_files_are_read(
+    name: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, elsewhere = tmp_path / "run" / name, tmp_path / "elsewhere"
+    file.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to(elsewhere)
+        if kind == "link":
+            elsewhere.write_text(HEADER + "1,1\n" if name.endswith("csv") else GOOD)
+    assert plot.main([str(tmp_path / "run")]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert str(file) in sentence and "cannot be read" in sentence
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = [r"$\frac{$", "_a", r"a\b%c^{", "tab\tline\nbell\a", "<a> & --"]
+    folders = [tmp_path / "_$x_{$_", tmp_path / "_b"]
+    for folder in folders:
+        record = {"phase": "train", "epoch": 0, **{f"auc_{task}": 0.5 for task in tasks}}
+        (folder / "0").mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+        names = [f"{kind}_{task}" for task in tasks for kind in ("label", "probability")]
+        rows = [",".join(f'"{name}"' for name in names), *(",".join(["1,0.5"] * 5),) * 2]
+        rows.append(",".join(["0,0.25"] * 5))
+        (folder / "0" / "predictions.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert plot.main([*map(str, folders), "--lang", "en", "--format", "svg"]) == 0
+    assert capsys.readouterr().err == ""
+    runs = read_runs([str(folder) for folder in folders])
+    with style.context():
+        figures = draw(runs, "en")
+    (legend,) = (g for g in figures["training"].legends if len(g.get_texts()) == 2)
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["_$x_{$_", "_b"]
+    titles = [axes.get_title("left") for axes in figures["roc"].axes]
+    assert titles == [tasks[0], " _a", tasks[2], "tab line bell ", tasks[4]]
+    for file in files_below(folders[0] / "plots"):
+        ElementTree.parse(folders[0] / "plots" / file)
 
 
 def test_network_figures_are_what_the_script_draws() -> None:

@@ -302,6 +302,34 @@ def test_a_truncated_gzip_is_named_and_old_output_stays(
     assert {name: (out / name).read_bytes() for name in files(out)} == before
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_line_without_end_is_named_and_takes_no_memory(
+    tmp_path: Path, raw: Path, packed: bool
+) -> None:
+    file = raw / "census-income.data"
+    start = file.read_bytes()
+    file.unlink()
+    piece = b"1," * (1 << 23)
+    if packed:  # a megabyte that unpacks to a gigabyte
+        file = file.with_name(f"{file.name}.gz")
+        file.write_bytes(gzip.compress(start) + 64 * gzip.compress(piece))
+    else:
+        file.write_bytes(start + piece)
+    out = tmp_path / "out"
+    limit = 1 << 30
+    run = prepare(
+        "--raw-dir",
+        raw,
+        "--out-dir",
+        out,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    said = sentence(run, 2)
+    line = start.count(b"\n") + 1
+    assert f"{file.name}, line {line}: longer than 1 MB, expected 42 fields" in said
+    assert files(out) == []
+
+
 @pytest.mark.parametrize(
     ("content", "said"), [(b"", "census-income.data: "), (b"\xff\x00\n", "line 1, field 1 (age)")]
 )
@@ -717,6 +745,23 @@ def test_the_second_address_is_tried(
     run = prepare("--url", urls[0], "--url", urls[1], "--out-dir", tmp_path)
     assert_done(run, tmp_path, train_lines)
     assert [path for path, _ in site.requests] == ["/first.zip", "/second.tar.gz"]
+
+
+def test_a_member_without_end_is_refused_before_it_fills_the_disk(
+    tmp_path: Path, site: Site, members: dict[str, bytes]
+) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("census-income.test", members["census-income.test"])
+        with archive.open("census-income.data", "w") as member:
+            for _ in range(300):
+                member.write(bytes(1 << 20))
+    url = site.url("/a.zip", whole(file.getvalue()))
+    limited = file_size_limit(280 << 20)
+    run = prepare("--url", url, "--out-dir", tmp_path, preexec_fn=limited)
+    said = sentence(run, 1)
+    assert f"{url}: census-income.data in what came is larger than 256 MB" in said
+    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize(

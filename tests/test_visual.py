@@ -103,6 +103,20 @@ def test_the_old_representation_gives_gradient_norms_too(tmp_path: Path) -> None
     assert all(value > 0 for tag in norms for _, value in seen[tag])
 
 
+def test_names_that_visualdl_refuses_are_written_in_its_way(tmp_path: Path) -> None:
+    names = ["50% off", "%", "$x_{/b"]
+    options = override(use_visual="true", model_save_path="out", epochs=1)
+    columns = ["hyper_parameters.label_columns=[1, 0, 20]", "hyper_parameters.feature_size=498"]
+    options += [f"hyper_parameters.task_names={json.dumps(names)}", *columns]
+    options += ["hyper_parameters.task_num=3"]
+    run_ok("trainer", "-m", CONFIG, *options, cwd=tmp_path)
+    seen = scalars(tmp_path / "out")
+    (line,) = (tmp_path / "out" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    for name, shown in zip(names, ["50\uff05 off", "\uff05", "$x_{/b"]):
+        score = json.loads(line)[f"logloss_{name}"]
+        assert seen[f"train_epoch/logloss_{shown}"] == [(0, np.float32(score))]
+
+
 def test_without_visualdl_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:
     module = tmp_path / "path" / "visualdl.py"
     module.parent.mkdir()

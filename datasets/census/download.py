@@ -30,6 +30,8 @@ PAUSES = (0, 0.5, 1, 2)  # seconds before each attempt
 BUSY = (429, 500, 502, 503, 504)  # HTTP statuses that may be another at the next attempt
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
 NESTING = 4
+BLOCK_BYTES = 1 << 20
+MOST_BYTES = 256 << 20  # UCI's have 104 MB and 52 MB
 
 Result = TypeVar("Result")
 
@@ -178,8 +180,8 @@ def unpack(archive: Path, into: Path) -> None:
         into: existing, empty folder that gets ``census-income.data`` and ``census-income.test``.
 
     Raises:
-        DownloadError: it is broken, no archive, lacks one of the files, or has two of them that
-            differ.
+        DownloadError: it is broken, no archive, lacks one of the files, has two of them that
+            differ, or one that is much larger than UCI's.
         OSError: a file cannot be written.
     """
     differing = []
@@ -189,11 +191,13 @@ def unpack(archive: Path, into: Path) -> None:
                 target = into / name
                 path = into / "another" if target.exists() else target
                 with path.open("wb") as file:
-                    shutil.copyfileobj(member, file)
+                    _copy(member, file, name)
                 if path != target and not filecmp.cmp(path, target, shallow=False):
                     differing.append(name)
     # The archive modules raise nearly anything at bytes that are not what they should be. What has
     # an error number is the disk's, but for the invalid seek that a wrong offset in a zip makes.
+    except DownloadError:
+        raise
     except Exception as error:
         if getattr(error, "errno", None) not in (None, errno.EINVAL):
             raise
@@ -203,6 +207,13 @@ def unpack(archive: Path, into: Path) -> None:
     missing = [name for name in UCI_ROWS if not (into / name).exists()]
     if missing:
         raise DownloadError(f"what came is no archive that holds {' and '.join(missing)}")
+
+
+def _copy(member: BinaryIO, file: BinaryIO, name: str) -> None:
+    """Copies a file of an archive, of which a few bytes may make any number."""
+    while block := member.read(BLOCK_BYTES):
+        if file.write(block) and file.tell() > MOST_BYTES:
+            raise DownloadError(f"{name} in what came is larger than {MOST_BYTES >> 20} MB")
 
 
 def _raw_files(stream: BinaryIO, name: str, nesting: int) -> Iterator[tuple[str, BinaryIO]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from columns import LABELS, RAW_FIELDS, Columns, InputError
 
 BLOCK_BYTES = 1 << 21
+LONGEST_LINE = 1 << 20  # UCI's have a few hundred bytes
 SHOWN = 60  # most characters of a value in an error message
 
 
@@ -38,6 +39,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises:
         InputError: the gzip stream breaks off or is damaged; names the line and field it ends in.
+            Or a line is so long that it would fill the memory.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     number, tail = 1, b""
@@ -49,6 +51,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, str]]:
                     if text := _text(line):
                         yield number, text
                     number += 1
+                if len(tail) > LONGEST_LINE:
+                    raise InputError(
+                        f"{path.name}, line {number}: longer than {LONGEST_LINE >> 20} MB, "
+                        f"expected {len(RAW_FIELDS)} fields"
+                    )
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             *before, value = _text(tail).split(",")
             raise InputError(

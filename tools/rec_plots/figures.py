@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from rec_plots import curves, style
 from rec_plots.runs import Run, Scores
-from rec_plots.text import TEXT
+from rec_plots.text import TEXT, drawable
 from rec_runner.metrics.auc import auc
 from rec_runner.report.report import scores
 
@@ -86,12 +86,13 @@ def _panels(runs: Sequence[Run], colours: Colours, words: Words) -> dict[str, tu
     pairs = (pair for run in runs for record in run.records for pair in scores(record).items())
     there = [*(key for key, value in pairs if isinstance(value, (int, float))), "rows_per_second"]
     panels = {
-        f"{kind}_{task}": (f"{task} · {words[kind]}", colour)
+        f"{kind}_{task}": (f"{drawable(task)} · {words[kind]}", colour)
         for task, colour in colours.items()
         for kind in ("auc", "logloss")
     }
     known = [key for key in panels if key in there]
-    return {key: panels.get(key, (words.get(key, key), style.NEUTRAL)) for key in [*known, *there]}
+    own = {key: (words.get(key, drawable(key)), style.NEUTRAL) for key in there}
+    return {key: panels.get(key) or own[key] for key in [*known, *there]}
 
 
 def _training_lines(axes: Axes, key: str, runs: Sequence[Run], colour: str, dots: bool) -> None:
@@ -125,7 +126,7 @@ def _curves(name: str, runs: Sequence[Run], colours: Colours, words: Words) -> F
     labels_and_limits = {**labels, "xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
     for place, (task, colour) in enumerate(colours.items(), start=1):
         axes = figure.add_subplot(rows, columns, place, **labels_and_limits)
-        axes.set_title(task, color=colour)
+        axes.set_title(drawable(task), color=colour)
         for i, run in enumerate(runs):
             if task not in run.scores:
                 continue
@@ -191,7 +192,7 @@ def _score_histograms(runs: Sequence[Run], colours: Colours, words: Words) -> Fi
     panels = itertools.product(runs, colours.items())
     for place, (run, (task, colour)) in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, place, **settings)
-        title = f"{task}\n{run.name}/{run.epoch}" if rows > 1 else task
+        title = drawable(task) + (f"\n{run.name}/{run.epoch}" if rows > 1 else "")
         axes.set_title(title, color=colour)
         if task not in run.scores:
             axes.plot([], [], " ", label=words["no_scores"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from os.path import lexists
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,11 @@ import pyarrow.csv
 
 from rec_plots.text import short_names
 from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.keys import MOST
 from rec_runner.system.errors import UserError
+from rec_runner.system.files import open_file, read_file
+
+LARGEST = 1e100  # no loss and no metric comes near it, and matplotlib's sums are finite
 
 Record = dict[str, Any]
 Scores = tuple[np.ndarray, np.ndarray]
@@ -60,9 +65,10 @@ def _read_run(folder: Path, name: str, epoch: int | None) -> Run:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected one that a trainer wrote")
     files = (folder / "metrics.jsonl", folder / "infer_metrics.jsonl")
-    records = [record for file in files if file.is_file() for record in _read_records(file)]
-    scored = folder.glob("*/predictions.csv")
-    found = {int(file.parent.name): file for file in scored if file.parent.name.isdecimal()}
+    # A link to nothing is there too, for whoever reads it to name.
+    records = [record for file in files if lexists(file) for record in _read_records(file)]
+    scored = [epoch / "predictions.csv" for epoch in folder.iterdir() if epoch.name.isdecimal()]
+    found = {int(file.parent.name): file for file in scored if lexists(file)}
     if epoch is None and found:
         best = Checkpoints(str(folder)).best_epoch()
         epoch = best if best in found else max(found)
@@ -76,20 +82,40 @@ def _read_run(folder: Path, name: str, epoch: int | None) -> Run:
 
 def _read_records(file: Path) -> list[Record]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_file(file).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {error}") from error
     records = []
     for number, line in enumerate(lines, start=1):
+        place = f"{file}, line {number}"
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file}, line {number}: not JSON: {error.msg}") from error
-        known = isinstance(record, dict) and "phase" in record
-        if not known or not isinstance(record.get("epoch"), int):
-            raise UserError(f"{file}, line {number}: expected an object with phase and epoch")
-        records.append(record)
+        except ValueError as error:  # of a number without end too
+            said = getattr(error, "msg", error)
+            raise UserError(f"{place}: not JSON: {said}") from error
+        except RecursionError as error:
+            raise UserError(f"{place}: nested too deeply to be a record") from error
+        records.append(_checked(record, place))
     return records
+
+
+def _checked(record: Any, place: str) -> Record:
+    """Phase, epoch and numbers of a line; what else there may be cannot be drawn.
+
+    Raises:
+        UserError: it is no object with phase and epoch, or a number is not one to draw.
+    """
+    known = isinstance(record, dict) and isinstance(record.get("phase"), str)
+    epoch = record.get("epoch") if known else None
+    if type(epoch) is not int or not 0 <= epoch <= MOST:
+        expected = f"an object with phase and epoch, which is a number from 0 to {MOST}"
+        raise UserError(f"{place}: expected {expected}")
+    numbers = {k: v for k, v in record.items() if type(v) in (int, float)}
+    for name, number in numbers.items():
+        if not -LARGEST <= number <= LARGEST:
+            shown = f"{number!r:.40}"
+            raise UserError(f"{place}: {name} is {shown}, expected a number up to {LARGEST:g}")
+    return {**numbers, "phase": record["phase"]}
 
 
 def read_predictions(file: Path) -> dict[str, Scores]:
@@ -102,7 +128,8 @@ def read_predictions(file: Path) -> dict[str, Scores]:
         UserError: not such a file, or a value that is no label or no probability.
     """
     try:
-        table = pyarrow.csv.read_csv(file)
+        with open_file(file) as stream:
+            table = pyarrow.csv.read_csv(stream)
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     tasks = [name[len("label_") :] for name in table.column_names if name.startswith("label_")]
@@ -118,12 +145,17 @@ def _column(file: Path, table: pyarrow.Table, kind: str, task: str) -> np.ndarra
     name = f"{kind}_{task}"
     if name not in table.column_names:
         raise UserError(f"{file}: column {name} is missing")
+    if table.column_names.count(name) > 1:
+        raise UserError(f"{file}: column {name} is there twice")
     values = table[name].to_numpy()
     try:
         numbers = values.astype(np.float64)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: of times, for instance
         raise UserError(f"{file}: column {name} should be numbers: {error}") from error
-    whole, need = (numbers % 1 == 0, "0 or 1") if kind == "label" else (True, "0 to 1")
-    for row in np.flatnonzero(~((numbers >= 0) & (numbers <= 1) & whole)):
+    if kind == "label":
+        fits, need = (numbers == 0) | (numbers == 1), "0 or 1"
+    else:
+        fits, need = (numbers >= 0) & (numbers <= 1), "0 to 1"
+    for row in np.flatnonzero(~fits):
         raise UserError(f"{file}, line {row + 2}: {name} is {values[row]!s}, expected {need}")
     return numbers

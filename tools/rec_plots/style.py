@@ -94,6 +94,7 @@ def context(font: str | None = None, fallback: str | None = None) -> AbstractCon
     return matplotlib.rc_context(
         {
             "font.family": [name for name in (font, "DejaVu Sans", fallback) if name],
+            "text.parse_math": False,  # names may hold a $
             "font.size": 10.5,
             "axes.titlesize": 11.5,
             "axes.titleweight": "bold",

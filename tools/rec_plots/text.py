@@ -50,7 +50,17 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     depth = 1
     while len({p[-depth:] for p in parts}) < len(set(parts)):
         depth += 1
-    return [_cut("/".join(p[-depth:])) for p in parts]
+    return [drawable(_cut("/".join(p[-depth:]))) for p in parts]
+
+
+def drawable(name: str) -> str:
+    """A name as pictures can show it.
+
+    What no font draws becomes a space; one goes before an underscore at the start, which would
+    take a label out of matplotlib's legends.
+    """
+    text = "".join(character if character.isprintable() else " " for character in name)
+    return f" {text}" if text.startswith("_") else text
 
 
 def _cut(name: str, longest: int = 32) -> str:

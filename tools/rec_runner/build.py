@@ -10,12 +10,13 @@ import numpy as np
 
 from rec_runner.checkpoint.weights import match
 from rec_runner.config import Config
-from rec_runner.contract.guard import foreign
+from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
+from rec_runner.data.sources import list_files
 from rec_runner.engine.base import Engine
 from rec_runner.keys import BOTH, BY_NAME
-from rec_runner.system.errors import UserError
+from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
 
 
@@ -57,8 +58,31 @@ def build_engine(graph: str, config: Config, phase: str, scores: bool) -> tuple[
     if graph == "static" and config.runner("reader_type") == "CustomizeDataLoader":
         return contract(model_dir, config, model, training), None
     reader = model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
-    chosen = blocks if reads_blocks(model, reader) else contract
+    chosen = contract
+    if reads_blocks(model, reader):
+        chosen = blocks
+        _read_first_block(config, reader, "train_data_dir" if training else "test_data_dir")
     return chosen(model_dir, config, model, training), reader
+
+
+def _read_first_block(config: Config, reader: Any, folder_key: str) -> None:
+    """Have the reader check some rows against the sizes that the config names.
+
+    A network of wrong sizes may take all memory, and no row would ever get to it.
+
+    Raises:
+        UserError: what the reader says of the rows.
+        RunError: a file cannot be read.
+    """
+    first = list_files(config, folder_key)[:1]
+    with foreign(reader):
+        dataset = reader(first, config)
+    try:
+        for _ in iterate(dataset, "blocks", call_hook(dataset, "blocks")):
+            break
+    except OSError as error:
+        name = error.filename or first[0]
+        raise RunError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def _reader_module(model_dir: ModelDir, config: Config, phase: str) -> str:

@@ -66,6 +66,9 @@ def main(command: str, graph: str, arguments: Sequence[str] | None = None) -> in
             )
             return 1
         said = describe(error, Path(__file__).parent)
+        if isinstance(error, MemoryError):
+            print(f"error: there is not enough memory: {said}", file=sys.stderr)
+            return 1
         print(f"internal error: {said}; --debug shows the traceback", file=sys.stderr)
         return 1
     return 0

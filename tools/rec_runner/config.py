@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rec_runner.keys import BY_NAME, Key, hint
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
+from rec_runner.system.safe_yaml import Exponent, parse_yaml
 
 SECTIONS = ("runner", "hyper_parameters", "workspace")
 MAPPINGS = SECTIONS[:2]  # workspace is a value
@@ -20,6 +18,7 @@ MAPPINGS = SECTIONS[:2]  # workspace is a value
 
 MOST_KEYS = 10_000
 LONGEST_KEY = 1_000
+LONGEST_SHOWN = 200
 
 
 class Config(dict):
@@ -81,7 +80,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"config {path} is not UTF-8 text: {error.reason}") from error
-    tree = _parse(text, f"config {path} is")
+    tree = parse_yaml(text, f"config {path}", among=SECTIONS)
     if not isinstance(tree, dict):
         raise UserError(f"config {path} should be a mapping with a runner section")
     config = Config(config_abs_dir=str(file.resolve().parent), yaml_path=path)
@@ -91,46 +90,11 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
         elif name not in MAPPINGS or isinstance(value, dict):
             _flatten(name, value, config)
         elif value is not None:
-            raise UserError(f"config {path}: {name} should be a mapping, got {value!r}")
+            raise UserError(f"config {path}: {name} should be a mapping, got {_shown(value)}")
     for override in overrides:
         _apply_override(override, config)
     _check_runner(config)
     return config
-
-
-class _Exponent(str):
-    """A number such as ``1e-3``, which YAML 1.1 reads as text; people mean the number."""
-
-    pattern = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which marks unquoted text that is an :class:`_Exponent`."""
-
-    def construct_exponent(self, node: yaml.Node) -> str:
-        """A plain text that matched the pattern; a person may write the tag before any other."""
-        text = self.construct_scalar(node)
-        return _Exponent(text) if _Exponent.pattern.fullmatch(text) else text
-
-
-_Loader.add_implicit_resolver(
-    "!exponent", re.compile(f"(?:{_Exponent.pattern.pattern})$"), list("-+.0123456789")
-)
-_Loader.add_constructor("!exponent", _Loader.construct_exponent)
-
-
-def _parse(text: str, what: str) -> Any:
-    """The YAML value of a text.
-
-    Raises:
-        UserError: it is not YAML; the sentence begins with ``what``.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is no date
-        raise UserError(f"{what} not YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise UserError(f"{what} nested too deeply to be a config") from error
 
 
 def _warn_of_misspelt_section(path: str, name: str) -> None:
@@ -153,7 +117,7 @@ def _apply_override(text: str, config: Config) -> None:
         raise UserError(f"-o {text}: expected key=value, for example -o runner.epochs=1")
     if parts[0] not in SECTIONS:
         raise UserError(f"-o {text}: key {key} should start with one of {', '.join(SECTIONS)}")
-    value = _parse(value, f"-o {text}: value is")
+    value = parse_yaml(value, f"-o {text}: value", section=key)
     inner = [name for name in config if name.startswith(f"{key}.")]
     if (inner or key in MAPPINGS) and not isinstance(value, dict):
         example = f", for example -o {inner[0]}=..." if inner else ""
@@ -161,7 +125,7 @@ def _apply_override(text: str, config: Config) -> None:
     outer = [".".join(parts[:end]) for end in range(1, len(parts))]
     for name in [*outer, key] if isinstance(value, dict) else outer:
         if config.get(name) is not None:
-            raise UserError(f"-o {text}: {name} is a value ({config[name]!r}), not a section")
+            raise UserError(f"-o {text}: {name} is a value ({_shown(config[name])}), not a section")
         config.pop(name, None)
     for name in inner:
         del config[name]
@@ -185,13 +149,10 @@ def _flatten(prefix: str, value: Any, into: Config) -> None:
 
 
 def _exponents_as(kind: type, value: Any) -> Any:
-    """A value with each :class:`_Exponent` in it as text or as a number."""
+    """A value with each :class:`Exponent` in it as text or as a number."""
     if isinstance(value, list):
-        try:
-            return [_exponents_as(kind, item) for item in value]
-        except RecursionError as error:
-            raise UserError("config: a list holds itself, or lists too deep") from error
-    return kind(value) if isinstance(value, _Exponent) else value
+        return [_exponents_as(kind, item) for item in value]
+    return kind(value) if isinstance(value, Exponent) else value
 
 
 def _check_runner(config: Config) -> None:
@@ -215,4 +176,10 @@ def _check_runner(config: Config) -> None:
 
 def _bad_value(config: Config, key: Key, value: Any) -> UserError:
     what = f"runner.{key.name} {key.fault(value)}"
-    return UserError(f"{config['yaml_path']}: {what}, got {value!r}")
+    return UserError(f"{config['yaml_path']}: {what}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value for a sentence, which has no room for a long one."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

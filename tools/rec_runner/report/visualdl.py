@@ -12,6 +12,7 @@ from typing import Any
 from rec_runner.system.errors import UserError
 
 FOLDER = "visualDL_log"
+FULL_WIDTH_PERCENT = "\uff05"  # VisualDL refuses "%"
 
 
 class Visual:
@@ -57,7 +58,8 @@ class Visual:
             return
         for name, value in values.items():
             if isinstance(value, (int, float)) and math.isfinite(value):
-                self._writer.add_scalar(tag=f"{group}/{name}", value=value, step=step)
+                tag = f"{group}/{name}".replace("%", FULL_WIDTH_PERCENT)
+                self._writer.add_scalar(tag=tag, value=value, step=step)
 
     def close(self) -> None:
         """Flush what has been written."""
