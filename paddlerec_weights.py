@@ -45,7 +45,11 @@ def convert_state_dict(
             if key not in state:
                 raise WeightsError(f"it has PaddleRec's bottom.weight, but no {key}")
     kind, bins = settings.numeric_encoding, settings.piecewise_bins
-    weight = state["bottom.weight"]
+    weight, shape = state["bottom.weight"], (settings.feature_size, settings.bottom_size[0])
+    if weight.shape != shape:  # what is made of it is far larger with piecewise_linear
+        raise WeightsError(
+            f"bottom.weight has shape {list(weight.shape)}, this config's network has {list(shape)}"
+        )
     converted = neutral_state(len(weight), kind, bins)
     if kind == "piecewise_linear":
         weight = np.concatenate([weight, np.zeros((bins, *weight.shape[1:]), weight.dtype)])

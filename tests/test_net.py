@@ -64,9 +64,13 @@ def test_several_layers_keep_the_order_of_sizes(rng) -> None:
     assert net(paddle.to_tensor(rng.normal(size=(4, 10)).astype("f4")))[2].shape == [4, 2]
 
 
-def settings(encoding: str = "none", bins: int = 128) -> HyperParameters:
-    """Settings of which only the encoding counts here."""
-    return HyperParameters(numeric_encoding=encoding, piecewise_bins=bins)
+def settings(
+    encoding: str = "none", bins: int = 128, features: int = 12, bottom: int = 9
+) -> HyperParameters:
+    """Settings of which only the encoding and the bottom's sizes count here."""
+    return HyperParameters(
+        features, bottom_size=(bottom,), numeric_encoding=encoding, piecewise_bins=bins
+    )
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 4])
@@ -82,7 +86,7 @@ def test_paddlerec_weights_compute_what_numpy_computes(rng, tasks: int, encoding
 
 def test_more_than_ten_tasks_keep_their_order(rng) -> None:
     state = paddlerec_state(rng, 3, 12, 4, 2)
-    converted = convert_state_dict(state, settings())
+    converted = convert_state_dict(state, settings(features=3, bottom=4))
     for task in range(12):
         np.testing.assert_array_equal(
             converted["out.weight"][task], state[f"tower_out_{task}.weight"]

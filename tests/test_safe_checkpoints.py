@@ -136,7 +136,7 @@ CRAFTED: dict[str, tuple[bytes, str]] = {
     "large_bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 36) + b"x.", "damaged"),
     "huge_text": (b"\x80\x04\x8d" + struct.pack("<Q", 1 << 60) + b"x.", "damaged"),
     "huge_frame": (b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b"}", "damaged"),
-    "huge_integer": (b"\x80\x02}X\x01\x00\x00\x00a\x8b\xff\xff\xff\x7f1s.", "damaged"),
+    "huge_integer": (b"\x80\x02}X\x01\x00\x00\x00a\x8b\xff\xff\xff\x7f1s.", "LONG4"),
     "bytearray": (b"\x80\x05\x96" + struct.pack("<Q", 1 << 60) + b"x.", "BYTEARRAY8"),
     "copies_of_a_list": (
         b"\x80\x02]("
@@ -144,7 +144,7 @@ CRAFTED: dict[str, tuple[bytes, str]] = {
         + b"eq\x00"
         + b"cbuiltins\ntuple\nh\x00\x85R0" * 10_000
         + b".",
-        "damaged",
+        "makes a tuple",
     ),
     "copies_of_a_text": (
         b"\x80\x02X\x10\x27\x00\x00"
@@ -157,10 +157,10 @@ CRAFTED: dict[str, tuple[bytes, str]] = {
     # Looked at naively, 2 ** 60 elements; and a list that holds itself.
     "doubled": (
         b"\x80\x02Nq\x000" + b"h\x00h\x00\x86q\x000" * 60 + b"}X\x01\x00\x00\x00ah\x00s.",
-        "ok",
+        "deep",
     ),
-    "endless": (b"\x80\x02}X\x01\x00\x00\x00a]q\x00h\x00as.", "ok"),
-    "deep": (b"\x80\x02}X\x01\x00\x00\x00a" + b"]" * 100_000 + b"a" * 99_999 + b"s.", "damaged"),
+    "endless": (b"\x80\x02}X\x01\x00\x00\x00a]q\x00h\x00as.", "holds itself"),
+    "deep": (b"\x80\x02}X\x01\x00\x00\x00a" + b"]" * 100_000 + b"a" * 99_999 + b"s.", "deep"),
     "unknown_opcode": (b"\x80\x02\xfe.", "opcode 254"),
     "other_protocol": (b"\x80\x63}.", "damaged"),
     "empty": (b"", "damaged"),
@@ -382,7 +382,7 @@ def test_a_checkpoint_may_be_named_by_its_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_weights(tmp_path / name)["w"], array)
     np.testing.assert_array_equal(load_weights(tmp_path)["w"], [0, 0, 0])
     (tmp_path / "rec.pdopt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"rec\.pdopt is a file; the folder of a rec\.pdparams"):
+    with pytest.raises(UserError, match=r"rec\.pdopt is not a folder; that of a rec\.pdparams"):
         load_weights(tmp_path / "rec.pdopt")
 
 

@@ -325,7 +325,7 @@ def test_training_starts_from_a_checkpoint_of_paddlerec(
 DAMAGED = {
     "nan": ("bottom.weight", lambda w: np.full_like(w, np.nan), "bottom.0.weight", "NaN"),
     "integers": ("bottom.bias", lambda w: w.astype(np.int64), "bottom.0.bias", "int64"),
-    "tall": ("bottom.weight", lambda w: w[:-1], "bottom.0.weight", "[498, 117]"),
+    "tall": ("bottom.weight", lambda w: w[:-1], "bottom.weight", "[498, 117]"),
 }
 
 

@@ -17,6 +17,7 @@ import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 from rec_runner.checkpoint.safe_pickle import load_arrays
 from rec_runner.checkpoint.snapshot import Progress, Snapshot
 from rec_runner.system.errors import UserError
-from rec_runner.system.files import plain_json, sync_file
+from rec_runner.system.files import open_file, plain_json, read_file, sync_file
 
 WEIGHTS = "rec.pdparams"
 OPTIMIZER = "rec.pdopt"
@@ -34,11 +35,12 @@ MANIFEST = "rec.json"
 BEST = "best.json"
 RUN = "run.json"
 STATIC_WEIGHTS = "rec_static.pdparams"  # PaddleRec's static trainer's name of the weights
+_PIECE = 1 << 20
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint, ours or PaddleRec's."""
-    return any((folder / name).is_file() for name in (MANIFEST, WEIGHTS, STATIC_WEIGHTS))
+    """Whether a folder holds a checkpoint, ours or PaddleRec's, whole or not."""
+    return any(lexists(folder / name) for name in (MANIFEST, WEIGHTS, STATIC_WEIGHTS))
 
 
 def write(folder: Path, snapshot: Snapshot, notes: Mapping[str, Any]) -> None:
@@ -107,7 +109,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     file = folder / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(read_file(file).decode())
         if manifest["own_sha256"] != own_checksum(manifest):
             raise ValueError("its checksum is not the one noted")
         Progress(**manifest["progress"])
@@ -132,10 +134,13 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
     """
     for name, expected in manifest["sha256"].items():
         try:
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            with open_file(folder / name) as stream:
+                found = hashlib.sha256()
+                while piece := stream.read(_PIECE):
+                    found.update(piece)
         except OSError as error:
             raise _damaged(folder / name, error.strerror) from error
-        if found != expected:
+        if found.hexdigest() != expected:
             raise _damaged(folder / name, "its checksum is not the one noted")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import lexists
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,20 @@ def load_weights(folder: Path) -> dict[str, np.ndarray]:
         folder: the folder, or the file of weights in it.
 
     Raises:
-        UserError: no such checkpoint, a damaged one, or a file that is not one.
+        UserError: no such checkpoint, a damaged one, or a file that is not one; or there is a link,
+            a named pipe or a device where a file belongs.
     """
     names: tuple[str, ...] = (format.WEIGHTS, format.STATIC_WEIGHTS)
-    if folder.is_file():
+    if lexists(folder) and not folder.is_dir():
         if folder.name not in names:
             raise UserError(
-                f"checkpoint {folder} is a file; the folder of a {format.WEIGHTS} is expected"
+                f"checkpoint {folder} is not a folder; that of a {format.WEIGHTS} is expected"
             )
         names, folder = (folder.name,), folder.parent
-    if (folder / format.MANIFEST).is_file():
+    if lexists(folder / format.MANIFEST):
         format.verify(folder, format.read_manifest(folder))
     for name in names:
-        if (folder / name).is_file():
+        if lexists(folder / name):
             return format.read_weights(folder / name)
     raise UserError(f"checkpoint {folder / format.WEIGHTS} not found")
 
