@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -154,6 +155,8 @@ def _convert(item: Any, value: Any) -> Any:
     values = value if is_list and isinstance(value, (list, tuple)) else [value]
     if any(isinstance(v, bool) or not isinstance(v, TYPES[kind]) for v in values):
         raise _bad(key, f"be {'a list of' if is_list else 'of type'} {kind}", value)
+    if kind == "float" and not all(abs(number) <= sys.float_info.max for number in values):
+        raise _bad(key, "be a finite number", value)
     if not all(map(NEEDS[need], values)):
         raise _bad(key, need, value)
     if kind == "int" and max(values, default=0) > MOST:

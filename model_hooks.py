@@ -29,8 +29,16 @@ class ModelHooks:
 
     @staticmethod
     def resolved_settings(config: Config) -> dict[str, Any]:
-        """Hook: what a config's hyper-parameters mean, defaults too; a resume compares these."""
-        return HyperParameters.from_config(config).as_config()
+        """Hook: what a config's hyper-parameters mean, defaults too; a resume compares these.
+
+        ``decay_epochs`` is the length of the schedule, ``runner.epochs`` where it is 0.
+        """
+        settings = HyperParameters.from_config(config)
+        length = settings.decay_epochs or config.get("runner.epochs") or 0.0
+        meant = {**settings.as_config(), "hyper_parameters.optimizer.decay_epochs": length}
+        if settings.schedule == "constant" or not length:  # no effect, or it is not known
+            del meant["hyper_parameters.optimizer.decay_epochs"]
+        return meant
 
     def task_names(self, config: Config) -> tuple[str, ...]:
         """Hook: names of the binary tasks, in the order of labels and log-odds."""

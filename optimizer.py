@@ -11,6 +11,8 @@ from paddle.optimizer import lr
 
 from hyper_parameters import HyperParameters
 
+INFINITE = 3.4e38  # to Paddle, about: gradients that are scaled down to it would be NaN
+
 
 def make_optimizer(
     config: Mapping[str, Any], parameters: Sequence[paddle.Tensor] | None = None
@@ -26,7 +28,7 @@ def make_optimizer(
     settings = HyperParameters.from_config(config)
     rate = _learning_rate(config, settings)
     clip = None
-    if settings.grad_clip_norm:
+    if 0 < settings.grad_clip_norm < INFINITE:
         clip = paddle.nn.ClipGradByGlobalNorm(settings.grad_clip_norm)
     common: dict[str, Any] = {"learning_rate": rate, "parameters": parameters, "grad_clip": clip}
     decay = settings.weight_decay

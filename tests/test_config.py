@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import paddle
 import pytest
 from helpers import COMMANDS, CONFIG, ROOT, Result, override, run_cases, run_ok
 
 from hyper_parameters import ConfigError, HyperParameters
-from optimizer import schedule_factor
+from optimizer import make_optimizer, schedule_factor
 from rec_runner.config import Config, load_config
 from rec_runner.keys import RUNNER_KEYS
 from rec_runner.system.errors import UserError
@@ -463,7 +465,7 @@ def test_numbers_stand_for_lists_and_whole_numbers_for_floats() -> None:
         ("optimizer.class", "adamax", "one of adam"),
         ("optimizer.learning_rate", 0, "positive"),
         ("optimizer.learning_rate", "fast", "float"),
-        ("optimizer.learning_rate", float("nan"), "positive"),
+        ("optimizer.learning_rate", float("nan"), "finite"),
         ("optimizer.schedule", "linear", "one of constant"),
         ("optimizer", "sgd", "should be a section with class, learning_rate, "),
         ("optimizer", ["adam"], "got ['adam']"),
@@ -482,6 +484,32 @@ def test_a_bad_setting_is_said(key: str, value: Any, said: str) -> None:
     assert f"hyper_parameters.{key}" in message or "hyper_parameters.task_names" in message
     assert said in message
     assert caught.value.user_error
+
+
+@pytest.mark.parametrize("number", [float("inf"), -float("inf"), float("nan"), 10**400])
+@pytest.mark.parametrize("key", ["grad_clip_norm", "learning_rate", "warmup_epochs"])
+def test_a_number_that_is_not_finite_is_said(key: str, number: float) -> None:
+    """Gradients clipped to an infinite norm, for instance, would be NaN."""
+    with pytest.raises(ConfigError, match=f"optimizer.{key} should be a finite number"):
+        hyper(**{f"optimizer__{key}": number})
+
+
+@pytest.mark.parametrize("value", [True, "5", [1, 2], -1])
+def test_a_norm_to_clip_to_is_a_number_from_0(value: Any) -> None:
+    with pytest.raises(ConfigError, match="grad_clip_norm should (be of type float|not be negat)"):
+        hyper(optimizer__grad_clip_norm=value)
+
+
+def test_gradients_are_not_clipped_to_what_paddle_holds_for_infinite() -> None:
+    """As with 0; they would be NaN."""
+    weight = paddle.create_parameter([3], "float32")
+    before = weight.numpy()
+    for norm in (0, 1e39):
+        config = {"hyper_parameters.optimizer.grad_clip_norm": norm}
+        optimizer = make_optimizer(config, [weight])
+        (weight * 2).sum().backward()
+        optimizer.step()
+    assert np.isfinite(weight.numpy()).all() and (weight.numpy() < before).all()
 
 
 def test_a_number_of_tasks_at_odds_with_their_names_is_said() -> None:

@@ -9,8 +9,10 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from rec_runner.metrics.auc import auc, log_loss, probability
+from rec_runner.metrics.auc_rows import AucRows
 from rec_runner.metrics.base import sounds_like_error
 from rec_runner.metrics.model_metrics import FetchedMetrics, ModelMetrics
+from rec_runner.metrics.running import RunningAuc
 from rec_runner.metrics.tasks import TaskMetrics
 
 
@@ -56,6 +58,25 @@ def test_log_loss_of_sure_predictions_is_exact_and_finite() -> None:
     assert log_loss(np.array([0, 1]), log_odds) == pytest.approx(1000.0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_log_loss_of_infinite_log_odds() -> None:
+    """A certain row costs nothing where it is right; NaN comes of NaN alone; nothing is warned."""
+    one, inf, nan = np.float32(1), np.float32(np.inf), np.float32(np.nan)
+    for odds, labels, expected in (
+        ([inf, -inf], [1, 0], 0.0),
+        ([inf, -inf, one], [1, 0, 1], np.log1p(np.exp(-1)) / 3),
+        ([inf], [0], np.inf),
+        ([-inf, inf, one], [1, 1, 0], np.inf),
+        ([nan], [1], np.nan),
+        ([nan, inf, -inf], [1, 0, 0], np.nan),
+    ):
+        for kind in (np.bool_, np.float32, np.int64):
+            value = log_loss(np.array(labels, kind), np.array(odds))
+            assert value == pytest.approx(expected, rel=1e-12, nan_ok=True)
+        chances = 1 / (1 + np.exp(-np.array(odds)))
+        np.testing.assert_allclose(probability(np.array(odds)), chances, rtol=1e-6)
+
+
 def test_probability_keeps_the_order_of_small_values() -> None:
     log_odds = np.array([-80, -60, -40, -39.999, -20, 0, 5], np.float32)
     expected = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
@@ -85,21 +106,106 @@ def test_no_rows_give_undefined_metrics() -> None:
     assert metrics.running() == {"auc_a": None}
 
 
-def test_running_auc_follows_the_exact_one(rng) -> None:
-    metrics = TaskMetrics(["a", "b"])
-    for scale in (1.0, 1.0, 3.0):
-        labels = rng.random((4000, 2)) < 0.3
-        log_odds = (rng.normal(size=(4000, 2)) * scale + labels).astype(np.float32)
-        metrics.update(labels, log_odds)
-        running, exact = metrics.running(), metrics.result()
-        for name, value in running.items():
-            assert value == pytest.approx(exact[name], abs=5e-4)
+def spreads(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
+    """Scores float32 as models may give them; raw inputs, for instance, go far, or stay close."""
+    plain = rng.normal(size=rows)
+    signs = rng.choice([-1.0, 1.0], rows)
+    special = np.array([-np.inf, np.inf, 0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38])
+    bits = rng.integers(0, 1 << 32, rows, np.uint32).view(np.float32)
+    return {
+        "usual": plain,
+        "wide": 40 * plain,
+        "beyond": 100 + plain,
+        "tiny rate": -9 + 0.3 * plain,
+        "narrow": 1e-7 * plain,
+        "narrow, far from 0": 3.0 + 1e-6 * plain,
+        "tied": np.round(plain),
+        "one": np.zeros(rows),
+        "any power": signs * 10.0 ** rng.uniform(-44, 38, rows),
+        "special": rng.choice(special, rows),
+        "any bits": np.where(np.isnan(bits), 0.0, bits),
+        "drifting": np.linspace(0, 300, rows) + plain,
+        "falling": np.sort(plain)[::-1],
+        "small probability": 1e-9 * rng.random(rows),
+        "probability": 1 / (1 + np.exp(-8 * plain)),
+    }
 
 
-def test_running_auc_takes_any_number(rng) -> None:
-    metrics = TaskMetrics(["a"])
-    metrics.update(np.array([[0], [1], [1], [0]]), np.array([[-1e30], [1e30], [12], [-12]], "f4"))
-    assert metrics.running()["auc_a"] == 1.0
+def scikit_learn_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Of ranks, since scikit-learn takes no infinity."""
+    return float(roc_auc_score(labels, np.unique(scores, return_inverse=True)[1]))
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.3, 0.9])
+def test_running_auc_is_that_of_scikit_learn_however_scores_spread(rng, rate: float) -> None:
+    """In each log line, of a model's log-odds and of its own probabilities."""
+    rows, lines = 6000, [1, 2, 40, 700, 701, 3000, 6000]
+    for name, scores in spreads(rng, rows).items():
+        with np.errstate(over="ignore"):
+            scores = scores.astype(np.float32)
+        labels = rng.random(rows) < rate
+        order = np.argsort(np.argsort(scores, kind="stable"))
+        labels |= rng.random(rows) < rate * order / rows  # so that scores tell something
+        tasks, own = TaskMetrics(["a"]), AucRows()
+        for start, end in zip([0, *lines], lines):
+            for batch in np.array_split(np.arange(start, end), max(1, (end - start) // 200)):
+                tasks.update(labels[batch, None], scores[batch, None])
+                own.add(scores[batch], labels[batch])
+            both = tasks.running()["auc_a"], own.running()
+            if labels[:end].all() or not labels[:end].any():
+                assert both == (None, None)
+            else:
+                assert both[0] == both[1] == own.exact() == tasks.result()["auc_a"]
+                expected = scikit_learn_auc(labels[:end], scores[:end])
+                assert both[0] == pytest.approx(expected, abs=1e-9), (name, end)
+
+
+def test_running_auc_counts_nan_as_the_exact_one_does(rng) -> None:
+    rows = AucRows()
+    for _ in range(50):
+        scores = rng.choice(np.array([np.nan, -np.inf, 0.1, 0.2, np.inf], np.float32), 20)
+        rows.add(scores, rng.random(20) < 0.5)
+        assert rows.running() == rows.exact()
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["quiet", "read"])
+def test_running_auc_forgets_what_is_rewound(rng, reads: bool) -> None:
+    """Whether or not its value was asked for in between, and goes on from a checkpoint's rows."""
+    labels = rng.random((900, 1)) < 0.4
+    scores = rng.normal(size=(900, 1)).astype(np.float32)
+    tasks, own = TaskMetrics(["a"]), AucRows()
+
+    def add(start: int, end: int) -> None:
+        tasks.update(labels[start:end], scores[start:end])
+        own.add(scores[start:end], labels[start:end])
+
+    add(0, 300)
+    own.running(), tasks.running()
+    marks = tasks.mark(), own.mark()
+    add(300, 500)
+    if reads:
+        own.running(), tasks.running()
+    tasks.rewind(marks[0]), own.rewind(marks[1])
+    add(600, 900)
+    expected = auc(np.delete(labels, np.s_[300:600]), np.delete(scores, np.s_[300:600]))
+    assert tasks.running()["auc_a"] == own.running() == expected
+    later = TaskMetrics(["a"]), AucRows()
+    later[0].load_state_dict(tasks.state_dict()), later[1].load_state_dict(own.state_dict())
+    assert later[0].running()["auc_a"] == later[1].running() == expected
+
+
+def test_log_lines_do_not_sort_all_rows_again(rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    sort, rows = np.sort, []
+
+    def counted(array: np.ndarray) -> np.ndarray:
+        rows.append(len(array))
+        return sort(array)
+
+    monkeypatch.setattr(np, "sort", counted)
+    running = RunningAuc()
+    for _ in range(2000):
+        running.add(rng.random(20) < 0.5, rng.random(20))
+    assert sum(rows) < 40 * 2000 * 20  # all again for each line would be 1,000 times
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from rec_runner.checkpoint.lock import FolderLock
 from rec_runner.checkpoint.resume import (
     check_fingerprint,
     files_in,
+    initial_weights,
+    kept_initial_weights,
     run_files,
     run_settings,
     versions,
@@ -24,7 +26,7 @@ from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
 from rec_runner.contract.guard import check_returned
-from rec_runner.contract.hooks import call_hook
+from rec_runner.contract.hooks import call_hook, has
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
 from rec_runner.data.sources import open_source
@@ -49,7 +51,7 @@ def train(graph: str, config: Config) -> None:
     with FolderLock(job.folder):
         job.find_start()
         # It reads every data file; what is cheap to check has been checked before.
-        fingerprint = {**run_settings(config), **run_files(config)}
+        fingerprint = {**job.settings, **run_files(config)}
         with StopSignal() as stop:
             job.run(fingerprint, stop)
 
@@ -70,6 +72,7 @@ class TrainJob:
         self.folder = Path(config.runner("model_save_path"))
         self.start: Snapshot | None = None
         self.initial: Mapping[str, np.ndarray] | None = None
+        self.settings = run_settings(config, graph)
         for key in ("epochs", "print_interval"):
             config.required(key)
         self._set_up_model(graph)
@@ -136,16 +139,22 @@ class TrainJob:
         self.start = self.checkpoints.newest() if self.config.runner("resume") else None
         initial = self.config.runner("model_init_path")
         if self.start is not None:
-            self._check_same(run_settings(self.config), files=False)
-        elif initial:
+            then = self.start.fingerprint
+            self.settings.update(kept_initial_weights(self.config, then, self.folder))
+            self._check_same(self.settings, files=False)
+            return
+        if initial:
             self.initial = load_weights(Path(initial))
+        self.settings.update(initial_weights(self.initial))
 
     def _check_same(self, now: Mapping[str, Any], files: bool) -> None:
         """Compare settings, or files, with those of the run to resume."""
         assert self.start is not None
         then = files_in(self.start.fingerprint, files)
-        resolve = partial(call_hook, self.engine.model, "resolved_settings", default={})
-        check_fingerprint(then, files_in(now, files), self.folder, resolve)
+        engine, hook = self.engine, "resolved_settings"
+        resolve = partial(call_hook, engine.model, hook, default={})
+        by_itself = not has(engine.model, hook) and engine.model_dir.mentions("runner.epochs")
+        check_fingerprint(then, files_in(now, files), self.folder, resolve, by_itself)
 
     def run(self, fingerprint: Mapping[str, Any], stop: StopSignal) -> None:
         """Start or resume, then train.

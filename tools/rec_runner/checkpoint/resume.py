@@ -2,35 +2,87 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy
+import numpy as np
 import paddle
 import pyarrow
 
+from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
 from rec_runner.data.fingerprint import content_fingerprint
 from rec_runner.data.sources import list_files
+from rec_runner.keys import BY_NAME
 from rec_runner.system.errors import UserError
 from rec_runner.system.files import plain_json
 from rec_runner.system.log import warn
 
+# What a resume makes of another value in the section runner: it is refused, or pointed out. What
+# else is there says what is written, and when a run ends, and may change in silence.
 _FIXED = "train_batch_size reader_type train_reader_path seed shuffle valid_share monitor".split()
+_POINTED_OUT = "use_gpu use_xpu use_npu thread_num num_workers".split()
+_EPOCHS = "runner.epochs"  # noted for what follows it, such as a schedule
 _OPTIMIZER = "hyper_parameters.optimizer."
+_GRAPH = "graph"
+_WEIGHTS = "what runner.model_init_path holds"
 _FILE = "file "
 
 
-def run_settings(config: Config) -> dict[str, Any]:
-    """The settings that decide a run's course, and so must not change before it is resumed."""
-    settings = {f"runner.{name}": config.runner(name) for name in _FIXED}
-    if config.runner("shuffle"):
-        settings["runner.shuffle_buffer"] = config.runner("shuffle_buffer")
-    settings.update({k: v for k, v in config.items() if k.startswith("hyper_parameters.")})
+def run_settings(config: Config, graph: str) -> dict[str, Any]:
+    """The settings that decide a run's course, and so are compared before it is resumed.
+
+    Keys of the section ``runner`` that the tools do not know are the directory's own.
+    """
+    names = [*_FIXED, *_POINTED_OUT, "epochs", *(["shuffle_buffer"] * config.runner("shuffle"))]
+    settings = {_GRAPH: graph, **{f"runner.{name}": config.runner(name) for name in names}}
+    if config.runner("valid_data_dir") is not None or config.runner("valid_share"):
+        settings["runner.infer_batch_size"] = config.batch_size("infer")
+    for key, value in config.items():
+        section, _, name = key.partition(".")
+        if section == "hyper_parameters" or (section == "runner" and name not in BY_NAME):
+            settings[key] = value
     return plain_json(settings)  # as a checkpoint will give them back
+
+
+def initial_weights(weights: Mapping[str, np.ndarray] | None) -> dict[str, Any]:
+    """What a new run notes of the weights that ``runner.model_init_path`` starts it from."""
+    if weights is None:
+        return {_WEIGHTS: None}
+    digest = hashlib.sha256()
+    for name, array in sorted(weights.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return {_WEIGHTS: f"{len(weights)} arrays, sha256 {digest.hexdigest()[:16]}"}
+
+
+def kept_initial_weights(config: Config, saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The same of a run that is resumed, which does not need them any more.
+
+    Where they cannot be compared, what the run in ``folder`` had noted stays, with a warning.
+    """
+    if _WEIGHTS not in saved:  # by an older version
+        return {}
+    was, path = saved[_WEIGHTS], config.runner("model_init_path")
+    if not path:
+        if was is not None:
+            warn(f"resume: runner.model_init_path is not set, as it was for the run in {folder}")
+        return {_WEIGHTS: was}
+    try:
+        now = initial_weights(load_weights(Path(path)))
+    except UserError as error:
+        warn(f"resume: runner.model_init_path: {error}; a run that is resumed goes on without")
+        return {_WEIGHTS: was}
+    inside = folder.resolve() in Path(path).resolve().parents
+    if was is None or now[_WEIGHTS] == was or not inside:
+        return now
+    warn(f"resume: runner.model_init_path: {path} is the run's own by now, and not compared")
+    return {_WEIGHTS: was}
 
 
 def run_files(config: Config) -> dict[str, str]:
@@ -58,15 +110,17 @@ def check_fingerprint(
     now: Mapping[str, Any],
     folder: Path,
     resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda settings: {},
+    reads_epochs: bool = False,
 ) -> None:
-    """Refuse a resume under other conditions; another optimizer setting is only pointed out.
+    """Refuse a resume under other conditions; what may be meant is only pointed out.
 
     Args:
         saved: what the run had that is to be resumed.
         now: what there is now.
         folder: where that run is.
-        resolve: the model's hook ``resolved_settings``, from hyper-parameters as they were given
-            to what they mean; what it does not mention is taken as given.
+        resolve: the model's hook ``resolved_settings``, from settings as they were given to what
+            hyper-parameters mean; what it does not mention is taken as given.
+        reads_epochs: the directory's code may follow ``runner.epochs`` in ways that no hook tells.
 
     Raises:
         UserError: names the first difference, or the hook that failed.
@@ -75,16 +129,35 @@ def check_fingerprint(
     meant_then: Mapping[str, Any] = {}
     with suppress(Exception):  # settings of an older version perhaps: they are compared as given
         meant_then = resolve(saved)
-    for key in sorted({*saved, *now}):
+    pointed_out = []
+    for key in sorted({*saved, *now, *(meant_then.keys() & meant_now.keys())}):
         was, is_now = saved.get(key), now.get(key)
-        known = key in meant_then and key in meant_now
-        if was == is_now or (known and meant_then[key] == meant_now[key]):
+        if key in meant_then and key in meant_now:
+            meant = meant_then[key], meant_now[key]
+            if meant[0] == meant[1]:
+                continue
+            if was == is_now or all(isinstance(value, (int, float)) for value in meant):
+                was, is_now = meant
+        if was == is_now or (key == _EPOCHS and not reads_epochs):
             continue
-        was, is_now = ("missing" if v is None else repr(v) for v in (was, is_now))
-        message = f"{key} was {was} in the run in {folder} and is {is_now} now"
-        if not key.startswith(_OPTIMIZER) or key == f"{_OPTIMIZER}class":
+        words = ["missing" if value is None else repr(value) for value in (was, is_now)]
+        message = f"{key} was {words[0]} in the run in {folder} and is {words[1]} now"
+        if not _may_change(key):
             raise UserError(f"resume refused: {message}; start afresh with -o runner.resume=false")
+        if key in saved or key.startswith(_OPTIMIZER) or _EPOCHS in saved:  # else: an older version
+            again = was if isinstance(was, str) else json.dumps(was)
+            how = f"; -o {key}={again} goes on as before"
+            pointed_out.append(f"{message}{how if was is not None and key != _GRAPH else ''}")
+    for message in pointed_out:
         warn(f"resume: {message}")
+
+
+def _may_change(key: str) -> bool:
+    """Whether another value is pointed out only, and not refused."""
+    section, _, name = key.partition(".")
+    if section == "runner":
+        return name not in (*_FIXED, "shuffle_buffer")
+    return key == _GRAPH or (key.startswith(_OPTIMIZER) and key != f"{_OPTIMIZER}class")
 
 
 def versions() -> dict[str, str]:
@@ -92,6 +165,6 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "paddlepaddle": paddle.__version__,
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
         "pyarrow": pyarrow.__version__,
     }

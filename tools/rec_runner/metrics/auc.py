@@ -30,14 +30,23 @@ def log_loss(labels: np.ndarray, log_odds: np.ndarray) -> float | None:
 
     Args:
         labels: ``[n]``, 0 or 1.
-        log_odds: ``[n]``, logit of class 1.
+        log_odds: ``[n]``, logit of class 1. An infinite one costs nothing where it is right, and
+            infinitely much where it is wrong.
+
+    Returns:
+        the mean, NaN where a logit is; None without rows.
     """
     if not len(labels):
         return None
     z = log_odds.astype(np.float64)
-    return float(np.mean(np.logaddexp(0.0, z) - labels * z))
+    with np.errstate(invalid="ignore"):
+        losses = np.logaddexp(0.0, z) - labels * z
+    certain = np.isinf(z)
+    losses[certain] = np.where((z > 0) == (labels > 0.5), 0.0, np.inf)[certain]
+    return float(np.mean(losses))
 
 
 def probability(log_odds: np.ndarray) -> np.ndarray:
     """Probability of class 1, float64, exact for small ones too."""
-    return np.exp(-np.logaddexp(0.0, -log_odds.astype(np.float64)))
+    with np.errstate(invalid="ignore"):
+        return np.exp(-np.logaddexp(0.0, -log_odds.astype(np.float64)))

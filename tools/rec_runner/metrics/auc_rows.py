@@ -1,4 +1,4 @@
-"""AUC of a model's own predictions: exact over all rows of a pass, not counted in bins."""
+"""AUC of a model's own predictions: exact over the rows of a pass, not counted in bins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import paddle
 
 from rec_runner.metrics.auc import auc
 from rec_runner.metrics.base import array_of
-from rec_runner.metrics.binned import BinnedAuc
+from rec_runner.metrics.running import RunningAuc
 from rec_runner.paddle_api.auc import is_roc_auc
 
 
@@ -24,7 +24,11 @@ class AucRows:
         """Forget all rows."""
         self._scores: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
-        self._binned = BinnedAuc(0.0, 1.0)
+        self._restart_running()
+
+    def _restart_running(self) -> None:
+        self._running = RunningAuc()
+        self._counted = 0  # updates that it has
 
     def add(self, predictions: Any, labels: Any, tags: Any = None) -> None:
         """Add rows.
@@ -44,7 +48,6 @@ class AucRows:
             scores, positive = scores[counts], positive[counts]
         self._scores.append(np.array(scores))
         self._labels.append(positive)
-        self._binned.add(positive, scores)
 
     def exact(self) -> float | None:
         """AUC of all rows so far; None where a class is missing."""
@@ -52,8 +55,13 @@ class AucRows:
         return auc(state["labels"], state["scores"])
 
     def running(self) -> float | None:
-        """The same from counts in bins, in a time that does not grow with the rows."""
-        return self._binned.value()
+        """The same, in a time that hardly grows with the rows before those since the last call."""
+        fresh = slice(self._counted, None)
+        if self._scores[fresh]:
+            labels, scores = (np.concatenate(x[fresh]) for x in (self._labels, self._scores))
+            self._running.add(labels, scores)
+        self._counted = len(self._scores)
+        return self._running.value()
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Scores and labels of all rows so far."""
@@ -67,15 +75,15 @@ class AucRows:
         if len(state["scores"]):
             self.add(state["scores"], state["labels"])
 
-    def mark(self) -> tuple[int, np.ndarray]:
+    def mark(self) -> int:
         """Where the count stands, for :meth:`rewind`."""
-        return len(self._scores), self._binned.counts.copy()
+        return len(self._scores)
 
-    def rewind(self, mark: tuple[int, np.ndarray]) -> None:
+    def rewind(self, mark: int) -> None:
         """Forget the rows that came after :meth:`mark`."""
-        updates, counts = mark
-        del self._scores[updates:], self._labels[updates:]
-        self._binned.counts[:] = counts
+        del self._scores[mark:], self._labels[mark:]
+        if self._counted > mark:  # a model's own code may ask for the running value at any time
+            self._restart_running()
 
 
 class ExactAuc(paddle.metric.Auc):
@@ -94,7 +102,7 @@ class ExactAuc(paddle.metric.Auc):
         self.rows.add(preds, labels)
 
     def accumulate(self) -> float:
-        """AUC so far, as ``Auc`` counts it: cheap, within 1/4096, 0 where undefined."""
+        """AUC so far, exact and quick; 0 where it is undefined, as ``Auc`` has it."""
         return self.rows.running() or 0.0
 
     def reset(self) -> None:

@@ -29,7 +29,7 @@ class Metrics(ABC):
         """Values over all rows so far, by name; None where one is undefined."""
 
     def running(self) -> dict[str, Any]:
-        """The same for a log line in mid-pass, perhaps less precise but quick."""
+        """The same for a log line in mid-pass, perhaps with fewer of them."""
         return self.result()
 
     def lower_is_better(self, name: str) -> bool:

@@ -132,7 +132,7 @@ class FetchedMetrics(Metrics):
         return plain({**rest, **{name: rows.exact() for name, rows in self._auc_rows.items()}})
 
     def running(self) -> dict[str, Any]:
-        """The same from counts in bins, the loss included."""
+        """The same, the loss included."""
         aucs = {name: rows.running() for name, rows in self._auc_rows.items()}
         return plain({**self._last, **aucs}, arrays=True)
 

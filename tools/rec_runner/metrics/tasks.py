@@ -9,10 +9,8 @@ import numpy as np
 
 from rec_runner.metrics.auc import auc, log_loss, probability
 from rec_runner.metrics.base import Metrics
-from rec_runner.metrics.binned import BinnedAuc
+from rec_runner.metrics.running import RunningAuc
 from rec_runner.system.errors import UserError
-
-RUNNING_LIMIT = 12.0  # log-odds
 
 
 class Kind(NamedTuple):
@@ -33,7 +31,8 @@ KINDS = {"auc": Kind(auc, False), "logloss": Kind(log_loss, True)}
 class TaskMetrics(Metrics):
     """Exact metrics of every task: ``auc_<task>``, then ``logloss_<task>``.
 
-    Holds 4 bytes for a score and 1 for a label, per row and task.
+    Holds 4 bytes for a score and 1 for a label, per row and task, and from the first log line of a
+    pass on the scores a second time, sorted.
 
     Args:
         task_names: names of the T tasks.
@@ -47,8 +46,11 @@ class TaskMetrics(Metrics):
         """Forget all rows."""
         self._labels: list[np.ndarray] = []
         self._log_odds: list[np.ndarray] = []
-        self._binned = [BinnedAuc(-RUNNING_LIMIT, RUNNING_LIMIT) for _ in self.task_names]
-        self._counted = 0
+        self._restart_running()
+
+    def _restart_running(self) -> None:
+        self._running = [RunningAuc() for _ in self.task_names]
+        self._counted = 0  # updates that they have
 
     def update(self, labels: np.ndarray, log_odds: np.ndarray) -> None:
         """Add rows: labels ``[n, T]`` and log-odds float32 ``[n, T]``.
@@ -86,12 +88,15 @@ class TaskMetrics(Metrics):
         }
 
     def running(self) -> dict[str, float | None]:
-        """``auc_<task>`` over the rows so far, from bins, within about 1e-4 of the exact one."""
-        for labels, log_odds in zip(self._labels[self._counted :], self._log_odds[self._counted :]):
-            for task, binned in enumerate(self._binned):
-                binned.add(labels[:, task], log_odds[:, task])
+        """``auc_<task>`` over the rows so far; each row is counted once."""
+        fresh = slice(self._counted, None)
+        if self._labels[fresh]:
+            labels = np.concatenate(self._labels[fresh])
+            log_odds = np.concatenate(self._log_odds[fresh])
+            for task, running in enumerate(self._running):
+                running.add(labels[:, task], log_odds[:, task])
         self._counted = len(self._labels)
-        return {f"auc_{name}": b.value() for name, b in zip(self.task_names, self._binned)}
+        return {f"auc_{name}": r.value() for name, r in zip(self.task_names, self._running)}
 
     def lower_is_better(self, name: str) -> bool:
         """As its kind, which stands before the task; what is none is the loss."""
@@ -126,12 +131,14 @@ class TaskMetrics(Metrics):
         self.update(state["labels"], state["log_odds"])
 
     def mark(self) -> int:
-        """Number of updates; log lines, which count into bins, are not written in between."""
+        """Number of updates."""
         return len(self._labels)
 
     def rewind(self, mark: int) -> None:
         """Forget the updates after :meth:`mark`."""
         del self._labels[mark:], self._log_odds[mark:]
+        if self._counted > mark:  # rare: a line was written in between
+            self._restart_running()
 
 
 def _joined(pieces: Sequence[np.ndarray], width: int, dtype: type) -> np.ndarray:
