@@ -249,6 +249,123 @@ def test_a_signal_at_any_time_gives_one_sentence(config: Path, tool: str, signum
     assert said == ["error: stopped by a signal"]
 
 
+# A tool that sends itself a signal at some call of a Python function, counted from the moment when
+# the network begins to be built. Paddle calls Python from C++ there, where nothing may be raised.
+AT_CALL = """
+import json, os, sys
+from rec_runner.cli import main
+from rec_runner.system.environment import prepare_environment
+
+prepare_environment(None, None)
+import rec_runner.infer, rec_runner.train
+
+def run(call, signum, log, *arguments):
+    calls = [None]
+
+    def profile(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "build_engine":
+            calls[0] = 0
+        if calls[0] is not None:
+            calls[0] += 1
+            if calls[0] == call:
+                os.kill(os.getpid(), signum)
+
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    sys.setprofile(profile)
+    status = main(*arguments)
+    sys.setprofile(None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status, calls[0]
+
+def fork(*arguments):
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        status, calls = run(*arguments)
+        os.write(write, b"%d" % calls)
+        os._exit(status)
+    os.close(write)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(os.read(read, 20) or 0)
+
+signum, points, folder, *arguments = json.load(sys.stdin)
+calls = fork(0, signum, f"{folder}/whole", *arguments)[1]
+for point in range(points):
+    call = 1 + calls * point // points
+    print(fork(call, signum, f"{folder}/{point}", *arguments)[0])
+"""
+
+
+def assert_stopped(config: Path, signum: int, points: int, command: str, graph: str) -> None:
+    """Signal a tool at so many moments; each time it says so, and nothing else."""
+    logs = config.parent / f"logs-{command}-{graph}"
+    logs.mkdir()
+    arguments = ["-m", str(config), *override(epochs=1, save_steps=0, print_interval=1000)]
+    given = json.dumps([signum, points, str(logs), command, graph, arguments])
+    script = [sys.executable, "-c", AT_CALL]
+    result = run(script, config.parent, stdin=given, PYTHONPATH=str(TOOLS))
+    assert result.status == 0, result.stderr
+    said = []
+    for point in range(points):
+        lines = (logs / str(point)).read_text().splitlines()
+        said.append([line for line in lines if "stopped by a signal" in line or "Error" in line])
+    assert result.stdout.split() == [str(128 + signum)] * points, said
+    for lines in said:
+        assert len(lines) == 1 and lines[0].startswith("error: stopped by a signal"), said
+
+
+def test_a_signal_at_any_call_while_the_network_is_built_or_scores(config: Path) -> None:
+    assert_stopped(config, signal.SIGINT, 12, "train", "static")
+    assert run_fork("trainer", "-m", config, *override(epochs=1), cwd=config.parent).status == 0
+    assert_stopped(config, signal.SIGTERM, 6, "infer", "dygraph")
+
+
+# What a model directory's code may make of a signal that it is in the middle of.
+TAKES = {
+    "nothing": "raise",
+    "an_error_of_its_own": "raise RuntimeError('no callstack') from None",
+    "nothing_at_all": "pass",
+}
+SIGNALLED = """
+
+def signalled(method, name):
+    import os, signal, time
+
+    signals = [signal.SIGTERM]
+
+    def wrapped(*arguments, **named):
+        try:
+            if signals:
+                os.kill(os.getpid(), signals.pop())
+                time.sleep(0.001)
+        except:
+            {handler}
+        return method(*arguments, **named)
+
+    return wrapped
+
+{kind}.{method} = signalled({kind}.{method}, "{method}")
+"""
+
+
+@pytest.mark.parametrize("path, method", zip(PATHS, ("create_model", "build_layer")))
+def test_a_signal_is_told_whatever_the_directory_makes_of_it(
+    config: Path, path: str, method: str
+) -> None:
+    tool = {"dygraph": "infer", "static": "static_trainer"}[path]
+    if tool == "infer":
+        result = run_fork("trainer", "-m", config, *override(epochs=1), cwd=config.parent)
+        assert result.status == 0, result.stderr
+    file = config.parent / f"{path}_model.py"
+    source, kind = file.read_text(), f"{path.capitalize()}Model"
+    for name, handler in TAKES.items():
+        file.write_text(source + SIGNALLED.format(handler=handler, kind=kind, method=method))
+        result = run_fork(tool, "-m", config, cwd=config.parent)
+        said = (result.status, result.sentences)
+        assert said == (143, ["error: stopped by a signal"]), name
+
+
 def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(config: Path) -> None:
     folder = config.parent / "out"
     given = {"model_save_path": folder, "train_reader_path": "slow_reader", "cache_mb": 0}
