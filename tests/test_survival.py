@@ -30,10 +30,12 @@ from helpers import (
     run_tool,
     write_table,
 )
+from model_dirs import make_data
 
 from rec_runner.checkpoint.safe_pickle import load_arrays
 from rec_runner.checkpoint.weights import load_weights
 
+MODEL_DIRS = Path(__file__).parent / "model_dirs"
 PATHS = ("dygraph", "static")
 TRAINER = {"dygraph": "trainer", "static": "static_trainer"}
 
@@ -247,6 +249,40 @@ def test_a_signal_at_any_time_gives_one_sentence(config: Path, tool: str, signum
     status, _, said = end(process)
     assert status == 128 + signum
     assert said == ["error: stopped by a signal"]
+
+
+def test_workers_of_a_killed_run_end_and_leave_no_shared_memory(tmp_path: Path) -> None:
+    shutil.copytree(MODEL_DIRS / "map_style", tmp_path / "map_style")
+    make_data.write("map_style", tmp_path / "map_style")
+    config = tmp_path / "map_style" / "config.yaml"
+    settings = {"num_workers": 2, "epochs": 100_000, "print_interval": 1}
+    process = start("trainer", "-m", config, *override(**settings), cwd=tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("which processes a process has started is told by /proc only")
+    read_until(process, "epoch: 1, batch_id: 4")
+    while len(workers := children.read_text().split()) < 2:  # of one epoch or the next
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    started = time.monotonic()
+    while any(map(runs, workers)) and time.monotonic() - started < 20:
+        time.sleep(0.05)
+    left = [worker for worker in workers if runs(worker)]
+    for worker in left:
+        os.kill(int(worker), signal.SIGKILL)
+    process.communicate()
+    assert left == []
+    assert not [f for worker in workers for f in Path("/dev/shm").glob(f"paddle_{worker}_*")]
+
+
+def runs(process: str) -> bool:
+    """Whether a process runs: one that has ended may be there until it is waited for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 # A tool that sends itself a signal at some call of a Python function, counted from the moment when

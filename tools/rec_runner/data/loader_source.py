@@ -8,9 +8,11 @@ from __future__ import annotations
 import gc
 import inspect
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable
 
 import numpy as np
@@ -21,6 +23,7 @@ from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.rows import Source, Window
 from rec_runner.paddle_api.collate import stack_rows
+from rec_runner.paddle_api.workers import end_with
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
@@ -97,6 +100,7 @@ class LoaderSource(Source):
             return self._collated(iter(rows))
         # A worker crashes where its garbage collector comes upon Paddle's objects of this process.
         gc.collect()
+        how["worker_init_fn"] = partial(end_with, os.getpid())
         return iter(DataLoader(dataset, return_list=True, num_workers=workers, **how))
 
     def _collated(self, rows: Iterator[Any]) -> Iterator[Any]:
