@@ -76,6 +76,16 @@ CASES = {
         ["-m", "{tmp}/alone/config.yaml", "-o", "runner.train_data_dir={tmp}/rows"],
         ("{tmp}/alone", "_model.py"),
     ),
+    "dangling_link": Case(
+        "train",
+        option("runner.train_data_dir={tmp}/dangling"),
+        ("runner.train_data_dir: {tmp}/dangling/b.txt ", "link", "No such file"),
+    ),
+    "link_to_itself": Case(
+        "infer",
+        option("runner.test_data_dir={tmp}/looping"),
+        ("runner.test_data_dir: {tmp}/looping/b.txt ", "link", "symbolic links"),
+    ),
     "unknown_monitor": Case(
         "train",
         option("runner.monitor=accuracy", "runner.valid_share=0.3"),
@@ -263,6 +273,10 @@ def bad_things(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (tmp / name).mkdir()
         (tmp / name / "rows.txt").write_text(text, encoding="utf-8")
     (tmp / "empty" / ".hidden").write_text("0,1,2,3,4\n")
+    for name, target in (("dangling", "gone.txt"), ("looping", "b.txt")):
+        (tmp / name).mkdir()
+        (tmp / name / "a.txt").symlink_to(tmp / "rows" / "rows.txt")  # a good one
+        (tmp / name / "b.txt").symlink_to(target)
     (tmp / "cut").mkdir()
     (tmp / "cut" / "rows.gz").write_bytes(gzip.compress("\n".join(GOOD_ROWS).encode())[:-12])
     (tmp / "broken.yaml").write_text("runner: [1\n")

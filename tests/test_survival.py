@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -611,18 +611,107 @@ def test_scores_that_are_not_numbers_are_refused(config: Path, path: str) -> Non
     assert not (config.parent / "changed" / "infer_metrics.jsonl").exists()
 
 
-def test_a_data_file_that_grows_in_mid_run_is_noticed(config: Path) -> None:
+def grown(text: str) -> str:
+    return text + text
+
+
+def of_other_values(text: str) -> str:
+    return "\n".join(reversed(text.split("\n")[:-1])) + "\n"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("change", [grown, of_other_values])
+def test_a_data_file_that_is_replaced_in_mid_run_is_noticed(
+    config: Path, path: str, change: Callable[[str], str]
+) -> None:
     folder = config.parent / "out"
     given = {"model_save_path": folder, "epochs": 100_000, "cache_mb": 0, "keep_checkpoints": 2}
-    process = start("trainer", "-m", config, *override(**given), cwd=config.parent)
+    process = start(TRAINER[path], "-m", config, *override(**given), cwd=config.parent)
     read_until(process, "epoch: 1 done")
     data = config.parent / "train" / "b.txt"
-    grown = data.with_name(".new")
-    grown.write_text(data.read_text() + data.read_text())
-    os.replace(grown, data)
+    size = data.stat().st_size
+    new = data.with_name(".new")
+    new.write_text(change(data.read_text()))
+    assert (new.stat().st_size == size) == (change is of_other_values)
+    os.replace(new, data)
     status, _, said = end(process)
     assert status == 1
-    assert said == [f"error: {data.parent} held 95 rows before and holds 130 now"]
+    (sentence,) = said
+    sizes = re.fullmatch(
+        f"error: {data} was changed while the run was reading it: it had (\\d+) bytes of .* UTC, "
+        r"and has (\d+) bytes of .* UTC",
+        sentence,
+    )
+    assert sizes and sizes.groups() == (str(size), str(data.stat().st_size))
+
+
+# Changes the last data file at the n-th opening of a data file: while the checksums are computed,
+# in the first pass or in a later one.
+TOUCHED = """
+import builtins, json, os, sys
+from rec_runner.cli import main
+from rec_runner.system.environment import prepare_environment
+
+prepare_environment(None, None)
+import rec_runner.infer, rec_runner.train
+
+real = open
+
+def run(opening, file, command, graph, arguments):
+    count = [0]
+
+    def opened(name, *rest, **named):
+        if os.path.dirname(str(name)) == os.path.dirname(file):
+            count[0] += 1
+            if count[0] == opening:
+                os.utime(file, ns=(0, os.stat(file).st_mtime_ns + 1))
+        return real(name, *rest, **named)
+
+    builtins.open = opened
+    print("case", main(command, graph, arguments), count[0], flush=True)
+    builtins.open = real
+
+for case in json.load(sys.stdin):
+    run(*case)
+"""
+
+
+@pytest.mark.parametrize(
+    "settings, openings",
+    [
+        ({"cache_mb": 0}, 8),  # for checksums, for statistics, then in two epochs
+        ({"cache_dir": "cache"}, 4),  # afterwards they are in memory
+        ({"num_workers": 0, "hyper_parameters__numeric_encoding": "none"}, 6),  # without blocks()
+    ],
+)
+def test_a_data_file_that_changes_at_any_moment_is_noticed(
+    config: Path, settings: dict[str, object], openings: int
+) -> None:
+    file = config.parent / "train" / "b.txt"
+    cases = []
+    if settings.get("hyper_parameters__numeric_encoding"):
+        reader = config.parent / "census_reader.py"
+        reader.write_text(
+            reader.read_text().replace("blocks()", "rows_()").replace("def blocks", "def rows_")
+        )
+    for opening in [*range(1, openings + 1), 0, 1]:
+        arguments = [
+            "-m",
+            str(config),
+            *override(model_save_path=f"out-{opening}", epochs=2, **settings),
+        ]
+        cases.append((opening, str(file), "train", "dygraph", arguments))
+    command = [sys.executable, "-c", TOUCHED]
+    result = run(command, config.parent, stdin=json.dumps(cases), PYTHONPATH=str(TOOLS))
+    assert result.status == 0, result.stderr
+    ended = re.findall(r"^case (\d+) (\d+)$", result.stdout, re.MULTILINE)
+    # The last but one is left alone, and its rows are in the cache, if there is one, of the last.
+    assert [int(status) for status, _ in ended] == [1] * openings + [0, 1], result.stderr
+    assert int(ended[-2][1]) == openings
+    said = [line for line in result.sentences if line.startswith("error: ")]
+    assert len(said) == openings + 1
+    for sentence in said:
+        assert f"{file} was changed while the run was reading it" in sentence
 
 
 # Numbers going wrong ----------------------------------------------------------------------------

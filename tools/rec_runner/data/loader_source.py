@@ -39,6 +39,7 @@ class LoaderSource(Source):
         drop_last: leave out an incomplete last batch.
         num_workers: worker processes.
         shuffle_seed: seed of the order of a map-style reader; None keeps the reader's.
+        check_files: called as a pass over the files begins and ends; raises where one has changed.
     """
 
     make_dataset: Callable[[], Any]
@@ -47,12 +48,14 @@ class LoaderSource(Source):
     drop_last: bool
     num_workers: int
     shuffle_seed: int | None = None
+    check_files: Callable[[], None] = lambda: None
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
     ) -> Iterator[Window]:
         """One window per batch; see :meth:`Source.windows`."""
         dataset = self.make_dataset()
+        self.check_files()  # only now: it may have read all of them
         is_stream = isinstance(dataset, IterableDataset)
         member = "__iter__" if is_stream else "__getitem__"
         with foreign(dataset, member):
@@ -62,6 +65,7 @@ class LoaderSource(Source):
             if batch >= first_batch:
                 rows = _rows(arrays)
                 yield Window(batch, max(self.batch_size or rows, rows), arrays, rows)
+        self.check_files()
         # Worker processes keep their counts to themselves.
         self._skipped = call_hook(dataset, "skipped_rows", default=self._skipped)
         if batch < 0:
