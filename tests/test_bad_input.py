@@ -76,6 +76,18 @@ CASES = {
         ["-m", "{tmp}/alone/config.yaml", "-o", "runner.train_data_dir={tmp}/rows"],
         ("{tmp}/alone", "_model.py"),
     ),
+    "nul_in_the_config": Case("train", ["-m", "{tmp}/a\0b.yaml"], ("a\\x00b.yaml", "null byte")),
+    **{
+        f"nul_in_{key}": Case(
+            command, option(f'runner.{key}="a\\0b"'), (f"runner.{key} ", "NUL", "a\\x00b")
+        )
+        for command, keys in (
+            ("train", ("train_data_dir", "valid_data_dir", "train_reader_path", "model_save_path")),
+            ("train", ("model_init_path", "cache_dir", "save_inference_feed_varnames")),
+            ("infer", ("test_data_dir", "infer_reader_path", "infer_load_path")),
+        )
+        for key in keys
+    },
     "dangling_link": Case(
         "train",
         option("runner.train_data_dir={tmp}/dangling"),
