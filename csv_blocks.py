@@ -58,8 +58,9 @@ def read_blocks(
 
     Args:
         files: text files, plain or gzip, LF or CRLF, with or without a byte-order mark and a
-            header line (a first line with a name, not a number, for every column). Names and
-            numbers may be quoted, but no quoted one goes on in the next line.
+            header line (a first line with a name, not a number, for every column, of which at
+            least one begins with a letter). Names and numbers may be quoted, but no quoted one
+            goes on in the next line.
         layout: the columns expected.
         bad_rows: a tally to skip bad rows into; None raises at the first.
         threads: parser threads.

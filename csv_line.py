@@ -83,12 +83,27 @@ class Layout:
 
 
 def is_header(line: bytes, layout: Layout) -> bool:
-    """Whether a file's first line names the columns: every one of them, and none by a number."""
+    """Whether a file's first line names the columns: every one of them, and none by a number.
+
+    At least one name has to begin with a letter: ``0x1F``, ``'1'`` and ``5%`` are no names but
+    numbers that some other program wrote, and a row of them is not to be passed over.
+    """
     line = _hidden(line, layout)
-    return line.count(b",") + 1 == layout.column_num and not any(
-        not name or _NUMBER.fullmatch(name) or _NOT_FINITE.fullmatch(name)
-        for name in (_content(cell).strip() for cell in line.split(b","))
+    if line.count(b",") + 1 != layout.column_num:
+        return False
+    names = [_content(cell).strip() for cell in line.split(b",")]
+    return any(map(_begins_with_letter, names)) and not any(
+        not name or _NUMBER.fullmatch(name) or _NOT_FINITE.fullmatch(name) for name in names
     )
+
+
+def _begins_with_letter(name: bytes) -> bool:
+    """Whether the first letter or digit is a letter, of any script and in whatever encoding."""
+    try:
+        text = name.decode("utf-8")
+    except UnicodeDecodeError:
+        text = name.decode("latin-1")
+    return next((character.isalpha() for character in text if character.isalnum()), False)
 
 
 def parse_row(line: bytes, layout: Layout) -> np.ndarray:
@@ -143,5 +158,6 @@ def _content(hidden: bytes) -> bytes:
 
 
 def _bad_value(column: int, cell: bytes, problem: str, kind: str = "value") -> RowError:
-    shown = cell[:40].decode("utf-8", "backslashreplace").strip()
+    # Only blanks are left out: a character that cannot be seen may be what is wrong.
+    shown = cell[:40].strip(b" \t").decode("utf-8", "backslashreplace")
     return RowError(f"column {column} (from 0): {kind} {shown!r} {problem}")

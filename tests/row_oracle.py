@@ -7,6 +7,7 @@ by test_fuzz_rows.py and by fuzz/fuzz_rows.py.
 from __future__ import annotations
 
 import gzip
+import unicodedata
 import zlib
 from concurrent.futures import Future
 from fractions import Fraction
@@ -193,14 +194,28 @@ def is_text(data: bytes) -> bool:
 
 
 def is_header(line: bytes) -> bool:
-    """Whether each column has a name that is not a number of any kind."""
+    """Whether each column has a name that is not a number, and one begins with a letter."""
     names = [cell.strip() for cell in cells(line)]
     signed = [name[name[:1] in (b"+", b"-") :].lower() for name in names]
     return (
         len(names) == LAYOUT.column_num
         and all(name and number(name) is None for name in names)
         and not {b"nan", b"inf", b"infinity"} & set(signed)
+        and any(_first_is_letter(name) for name in names)
     )
+
+
+def _first_is_letter(name: bytes) -> bool:
+    try:
+        text = str(name, "utf-8")
+    except UnicodeDecodeError:
+        text = "".join(map(chr, name))
+    for character in text:
+        if unicodedata.category(character)[0] == "L":
+            return True
+        if unicodedata.category(character)[0] == "N" or unicodedata.numeric(character, None):
+            return False
+    return False
 
 
 def expected(data: bytes, longest: int | None = None) -> Expected:

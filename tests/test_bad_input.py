@@ -76,6 +76,28 @@ CASES = {
         ["-m", "{tmp}/alone/config.yaml", "-o", "runner.train_data_dir={tmp}/rows"],
         ("{tmp}/alone", "_model.py"),
     ),
+    "nul_in_the_config": Case("train", ["-m", "{tmp}/a\0b.yaml"], ("a\\x00b.yaml", "null byte")),
+    **{
+        f"nul_in_{key}": Case(
+            command, option(f'runner.{key}="a\\0b"'), (f"runner.{key} ", "NUL", "a\\x00b")
+        )
+        for command, keys in (
+            ("train", ("train_data_dir", "valid_data_dir", "train_reader_path", "model_save_path")),
+            ("train", ("model_init_path", "cache_dir", "save_inference_feed_varnames")),
+            ("infer", ("test_data_dir", "infer_reader_path", "infer_load_path")),
+        )
+        for key in keys
+    },
+    "dangling_link": Case(
+        "train",
+        option("runner.train_data_dir={tmp}/dangling"),
+        ("runner.train_data_dir: {tmp}/dangling/b.txt ", "link", "No such file"),
+    ),
+    "link_to_itself": Case(
+        "infer",
+        option("runner.test_data_dir={tmp}/looping"),
+        ("runner.test_data_dir: {tmp}/looping/b.txt ", "link", "symbolic links"),
+    ),
     "unknown_monitor": Case(
         "train",
         option("runner.monitor=accuracy", "runner.valid_share=0.3"),
@@ -263,6 +285,10 @@ def bad_things(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (tmp / name).mkdir()
         (tmp / name / "rows.txt").write_text(text, encoding="utf-8")
     (tmp / "empty" / ".hidden").write_text("0,1,2,3,4\n")
+    for name, target in (("dangling", "gone.txt"), ("looping", "b.txt")):
+        (tmp / name).mkdir()
+        (tmp / name / "a.txt").symlink_to(tmp / "rows" / "rows.txt")  # a good one
+        (tmp / name / "b.txt").symlink_to(target)
     (tmp / "cut").mkdir()
     (tmp / "cut" / "rows.gz").write_bytes(gzip.compress("\n".join(GOOD_ROWS).encode())[:-12])
     (tmp / "broken.yaml").write_text("runner: [1\n")

@@ -97,6 +97,13 @@ head = st.sampled_from(
         *(b"", b"", b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf" * 2, b"\xef\xbb", b"a,b,c,d\r\n"),
         *(b'"a","b, ""c""",c ,"d"\n', b'\xef\xbb\xbf"a" ,"b,c", ",",d\r', b'"a\nb",c,d,e\n'),
         *(b'a"b,"c,d,e\n', b'a "b,c",d,e\n', b'"1","a","b","c"\n', b'"","b",c,d\n', b'""""""\n'),
+        *(
+            b"0x0,0x1,0x0,0x2\n",
+            b"'0','1','1','2'\n",
+            b'"""0""",#,#,\xc2\xa01\n',
+            b"#1,\xc3\xa9,?,?\n",
+        ),
+        *(b"0\xa0,\xe9,?,?\n", b"\xa00,#,%,2f\n", b"\xef\xbc\x91,?,?,?\n", b"1a,-b,2,?\n"),
         *(b"PAR1", b"PAR1,b,c,d\n", b"PK\3\4", b"BZh91", b"\xfd7zXZ\0", b'"\xef\xbb\xbf0",'),
     ]
 )

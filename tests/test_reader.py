@@ -285,14 +285,64 @@ def test_a_wrong_number_of_columns_is_named(
 
 
 @pytest.mark.parametrize(
-    "line", ["hello world", "a,b,c", "nan,inf,a,b,c", "a,b,,c,d", "m,i,a,b,c,d", "m;i;a;b;c"]
+    "line",
+    [
+        *("hello world", "a,b,c", "nan,inf,a,b,c", "a,b,,c,d", "m,i,a,b,c,d", "m;i;a;b;c"),
+        # Numbers, in one notation or another.
+        *(
+            "0x0,0x1,0x10,0xfe,-0XA",
+            "0b0,0b1,0b11,0o7,0b0",
+            "0x0,0x1,0x1.8p3,1f,0L",
+            "0f,1f,2f,2d,3d",
+        ),
+        *(
+            "'0','1','2','3','4'",
+            "\"'0'\",\"'1'\",2,3,4",
+            '"""0""","""1""","""2""","""3""","""4"""',
+        ),
+        *("0\xa0,1\xa0,2\xa0,3\xa0,4\xa0", "\u200b0,\u200b1,2,3,4", "０,１,２,３,４"),
+        *("$0,$1,$2,$3,$4", "5%,1%,2%,3%,4%", "1_000,1_000,1_000,1_000,1_000", "?,?,?,?,?"),
+        *("2019-01-01,1:30,2/3,1h,#", "“0”,“1”,“2”,“3”,“4”"),
+    ],
 )
 def test_a_first_line_that_does_not_name_every_column_is_no_header(
     tmp_path: Path, line: str, block_bytes: None
 ) -> None:
     file = tmp_path / "rows.txt"
-    file.write_text("\n".join([line, *ROWS]))
+    file.write_text("\n".join([line, *ROWS]), encoding="utf-8")
     with pytest.raises(csv_line.RowError, match=re.escape(f"{file}:1: ")):
+        read(dataset(file))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "latin-1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x0,1st,50+,_a,9_to_5",
+        "_a,0-9,10-19,#,7d",
+        "婚姻,收入,年龄,工时,啊",
+        "été,âge,1é,ß,x",
+        "NaN_1,inf.,e1,1e,b0",
+    ],
+)
+def test_names_are_told_by_one_that_begins_with_a_letter(
+    tmp_path: Path, line: str, encoding: str
+) -> None:
+    if encoding == "latin-1" and max(line) > "\xff":
+        pytest.skip("has no such letters")
+    file = tmp_path / "rows.txt"
+    file.write_bytes("\n".join([line, *ROWS]).encode(encoding))
+    assert_same(read(dataset(file)), table(VALUES, (1, 0)))
+
+
+@pytest.mark.parametrize("cell", ["1\xa0", "\u200b1", "1\x0b", "\ufeff1", "\u30001", "1\x00"])
+def test_a_character_that_cannot_be_seen_is_shown(
+    tmp_path: Path, cell: str, block_bytes: None
+) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text(f"{ROWS[0]}\n0,1, {cell}\t,0,0\n", encoding="utf-8")
+    said = f"{file}:2: column 2 (from 0): value {cell!r} is not a number"
+    with pytest.raises(csv_line.RowError, match=re.escape(said)):
         read(dataset(file))
 
 

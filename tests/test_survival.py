@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,12 @@ from helpers import (
     run_tool,
     write_table,
 )
+from model_dirs import make_data
 
 from rec_runner.checkpoint.safe_pickle import load_arrays
 from rec_runner.checkpoint.weights import load_weights
 
+MODEL_DIRS = Path(__file__).parent / "model_dirs"
 PATHS = ("dygraph", "static")
 TRAINER = {"dygraph": "trainer", "static": "static_trainer"}
 
@@ -249,6 +251,157 @@ def test_a_signal_at_any_time_gives_one_sentence(config: Path, tool: str, signum
     assert said == ["error: stopped by a signal"]
 
 
+def test_workers_of_a_killed_run_end_and_leave_no_shared_memory(tmp_path: Path) -> None:
+    shutil.copytree(MODEL_DIRS / "map_style", tmp_path / "map_style")
+    make_data.write("map_style", tmp_path / "map_style")
+    config = tmp_path / "map_style" / "config.yaml"
+    settings = {"num_workers": 2, "epochs": 100_000, "print_interval": 1}
+    process = start("trainer", "-m", config, *override(**settings), cwd=tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("which processes a process has started is told by /proc only")
+    read_until(process, "epoch: 1, batch_id: 4")
+    while len(workers := children.read_text().split()) < 2:  # of one epoch or the next
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    started = time.monotonic()
+    while any(map(runs, workers)) and time.monotonic() - started < 20:
+        time.sleep(0.05)
+    left = [worker for worker in workers if runs(worker)]
+    for worker in left:
+        os.kill(int(worker), signal.SIGKILL)
+    process.communicate()
+    assert left == []
+    assert not [f for worker in workers for f in Path("/dev/shm").glob(f"paddle_{worker}_*")]
+
+
+def runs(process: str) -> bool:
+    """Whether a process runs: one that has ended may be there until it is waited for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# A tool that sends itself a signal at some call of a Python function, counted from the moment when
+# the network begins to be built. Paddle calls Python from C++ there, where nothing may be raised.
+AT_CALL = """
+import json, os, sys
+from rec_runner.cli import main
+from rec_runner.system.environment import prepare_environment
+
+prepare_environment(None, None)
+import rec_runner.infer, rec_runner.train
+
+def run(call, signum, log, *arguments):
+    calls = [None]
+
+    def profile(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "build_engine":
+            calls[0] = 0
+        if calls[0] is not None:
+            calls[0] += 1
+            if calls[0] == call:
+                os.kill(os.getpid(), signum)
+
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    sys.setprofile(profile)
+    status = main(*arguments)
+    sys.setprofile(None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status, calls[0]
+
+def fork(*arguments):
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        status, calls = run(*arguments)
+        os.write(write, b"%d" % calls)
+        os._exit(status)
+    os.close(write)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(os.read(read, 20) or 0)
+
+signum, points, folder, *arguments = json.load(sys.stdin)
+calls = fork(0, signum, f"{folder}/whole", *arguments)[1]
+for point in range(points):
+    call = 1 + calls * point // points
+    print(fork(call, signum, f"{folder}/{point}", *arguments)[0])
+"""
+
+
+def assert_stopped(config: Path, signum: int, points: int, command: str, graph: str) -> None:
+    """Signal a tool at so many moments; each time it says so, and of no error."""
+    logs = config.parent / f"logs-{command}-{graph}"
+    logs.mkdir()
+    arguments = ["-m", str(config), *override(epochs=1, save_steps=0, print_interval=1000)]
+    given = json.dumps([signum, points, str(logs), command, graph, arguments])
+    script = [sys.executable, "-c", AT_CALL]
+    result = run(script, config.parent, stdin=given, PYTHONPATH=str(TOOLS))
+    assert result.status == 0, result.stderr
+    said = []
+    for point in range(points):
+        lines = (logs / str(point)).read_text().splitlines()
+        said.append([line for line in lines if re.match("(internal )?error: ", line)])
+    assert result.stdout.split() == [str(128 + signum)] * points, said
+    for lines in said:
+        assert len(lines) == 1 and lines[0].startswith("error: stopped by a signal"), said
+
+
+def test_a_signal_at_any_call_while_the_network_is_built_or_scores(config: Path) -> None:
+    assert_stopped(config, signal.SIGINT, 10, "train", "static")
+    assert run_fork("trainer", "-m", config, *override(epochs=1), cwd=config.parent).status == 0
+    assert_stopped(config, signal.SIGTERM, 4, "infer", "dygraph")
+
+
+# What a model directory's code may make of a signal that it is in the middle of.
+TAKES = {
+    "nothing": "raise",
+    "an_error_of_its_own": "raise RuntimeError('no callstack') from None",
+    "nothing_at_all": "pass",
+}
+SIGNALLED = """
+
+def signalled(method, name):
+    import os, signal, time
+
+    signals = [signal.SIGTERM]
+
+    def wrapped(*arguments, **named):
+        try:
+            if signals:
+                os.kill(os.getpid(), signals.pop())
+                time.sleep(0.001)
+        except:
+            {handler}
+        return method(*arguments, **named)
+
+    return wrapped
+
+{kind}.{method} = signalled({kind}.{method}, "{method}")
+"""
+
+
+@pytest.mark.parametrize("path, method", zip(PATHS, ("create_model", "build_layer")))
+def test_a_signal_is_told_whatever_the_directory_makes_of_it(
+    config: Path, path: str, method: str
+) -> None:
+    tool = {"dygraph": "infer", "static": "static_trainer"}[path]
+    if tool == "infer":
+        result = run_fork("trainer", "-m", config, *override(epochs=1), cwd=config.parent)
+        assert result.status == 0, result.stderr
+    file = config.parent / f"{path}_model.py"
+    source, kind = file.read_text(), f"{path.capitalize()}Model"
+    for name, handler in TAKES.items():
+        file.write_text(source + SIGNALLED.format(handler=handler, kind=kind, method=method))
+        result = run_fork(tool, "-m", config, cwd=config.parent)
+        said = (result.status, result.sentences)
+        assert said == (143, ["error: stopped by a signal"]), name
+
+
 def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(config: Path) -> None:
     folder = config.parent / "out"
     given = {"model_save_path": folder, "train_reader_path": "slow_reader", "cache_mb": 0}
@@ -458,18 +611,106 @@ def test_scores_that_are_not_numbers_are_refused(config: Path, path: str) -> Non
     assert not (config.parent / "changed" / "infer_metrics.jsonl").exists()
 
 
-def test_a_data_file_that_grows_in_mid_run_is_noticed(config: Path) -> None:
+def grown(text: str) -> str:
+    return text + text
+
+
+def of_other_values(text: str) -> str:
+    return "\n".join(reversed(text.split("\n")[:-1])) + "\n"
+
+
+@pytest.mark.parametrize("path, change", zip(PATHS, (grown, of_other_values)))
+def test_a_data_file_that_is_replaced_in_mid_run_is_noticed(
+    config: Path, path: str, change: Callable[[str], str]
+) -> None:
     folder = config.parent / "out"
     given = {"model_save_path": folder, "epochs": 100_000, "cache_mb": 0, "keep_checkpoints": 2}
-    process = start("trainer", "-m", config, *override(**given), cwd=config.parent)
+    process = start(TRAINER[path], "-m", config, *override(**given), cwd=config.parent)
     read_until(process, "epoch: 1 done")
     data = config.parent / "train" / "b.txt"
-    grown = data.with_name(".new")
-    grown.write_text(data.read_text() + data.read_text())
-    os.replace(grown, data)
+    size = data.stat().st_size
+    new = data.with_name(".new")
+    new.write_text(change(data.read_text()))
+    assert (new.stat().st_size == size) == (change is of_other_values)
+    os.replace(new, data)
     status, _, said = end(process)
     assert status == 1
-    assert said == [f"error: {data.parent} held 95 rows before and holds 130 now"]
+    (sentence,) = said
+    sizes = re.fullmatch(
+        f"error: {data} was changed while the run was reading it: it had (\\d+) bytes of .* UTC, "
+        r"and has (\d+) bytes of .* UTC",
+        sentence,
+    )
+    assert sizes and sizes.groups() == (str(size), str(data.stat().st_size))
+
+
+# Changes the last data file at the n-th opening of a data file: while the checksums are computed,
+# in the first pass or in a later one.
+TOUCHED = """
+import builtins, json, os, sys
+from rec_runner.cli import main
+from rec_runner.system.environment import prepare_environment
+
+prepare_environment(None, None)
+import rec_runner.infer, rec_runner.train
+
+real = open
+
+def run(opening, file, command, graph, arguments):
+    count = [0]
+
+    def opened(name, *rest, **named):
+        if os.path.dirname(str(name)) == os.path.dirname(file):
+            count[0] += 1
+            if count[0] == opening:
+                os.utime(file, ns=(0, os.stat(file).st_mtime_ns + 1))
+        return real(name, *rest, **named)
+
+    builtins.open = opened
+    print("case", main(command, graph, arguments), count[0], flush=True)
+    builtins.open = real
+
+for case in json.load(sys.stdin):
+    run(*case)
+"""
+
+
+@pytest.mark.parametrize(
+    "settings, openings",
+    [
+        ({"cache_mb": 0}, 8),  # for checksums, for statistics, then in two epochs
+        ({"cache_dir": "cache"}, 4),  # afterwards they are in memory
+        ({"num_workers": 0, "hyper_parameters__numeric_encoding": "none"}, 6),  # without blocks()
+    ],
+)
+def test_a_data_file_that_changes_at_any_moment_is_noticed(
+    config: Path, settings: dict[str, object], openings: int
+) -> None:
+    file = config.parent / "train" / "b.txt"
+    cases = []
+    if settings.get("hyper_parameters__numeric_encoding"):
+        reader = config.parent / "census_reader.py"
+        reader.write_text(
+            reader.read_text().replace("blocks()", "rows_()").replace("def blocks", "def rows_")
+        )
+    for opening in [*range(1, openings + 1), 0, 1]:
+        arguments = [
+            "-m",
+            str(config),
+            *override(model_save_path=f"out-{opening}", epochs=2, **settings),
+        ]
+        cases.append((opening, str(file), "train", "dygraph", arguments))
+    command = [sys.executable, "-c", TOUCHED]
+    result = run(command, config.parent, stdin=json.dumps(cases), PYTHONPATH=str(TOOLS))
+    assert result.status == 0, result.stderr
+    ended = re.findall(r"^case (\d+) (\d+)$", result.stdout, re.MULTILINE)
+    # The last but one is left alone, and its rows are in the cache, if there is one, of the last.
+    assert [int(status) for status, _ in ended] == [1] * openings + [0, 1], result.stderr
+    assert int(ended[-2][1]) == openings
+    said = [line for line in result.sentences if line.startswith("error: ")]
+    assert len(said) == openings + 1
+    for sentence in said:
+        assert f"{file} was changed while the run was reading it" in sentence
 
 
 # Numbers going wrong ----------------------------------------------------------------------------

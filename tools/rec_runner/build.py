@@ -18,8 +18,10 @@ from rec_runner.engine.base import Engine
 from rec_runner.keys import BOTH, BY_NAME
 from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
+from rec_runner.system.signals import noted
 
 
+@noted()
 def build_engine(graph: str, config: Config, phase: str, scores: bool) -> tuple[Engine, Any]:
     """Engine and reader class: by blocks where both have the hooks, else by the contract.
 
@@ -145,6 +147,7 @@ def warn_unused(graph: str, phase: str, config: Config, engine: Engine, reader: 
             warn(f"{config['yaml_path']}: runner.{name} has no effect here: it {reason}")
 
 
+@noted()
 def load_weights_into(engine: Engine, weights: Mapping[str, np.ndarray], name: str) -> None:
     """Set all weights of an engine from a checkpoint's.
 

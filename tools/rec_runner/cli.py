@@ -46,14 +46,23 @@ def main(command: str, graph: str, arguments: Sequence[str] | None = None) -> in
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show ends no run
             stream.reconfigure(errors="backslashreplace")
+    try:
+        with RaisedSignals() as signals:
+            return _main(command, graph, arguments, signals)
+    except KeyboardInterrupt as stop:
+        sys.stdout.flush()
+        print(f"error: {str(stop) or 'interrupted'}", file=sys.stderr)
+        return getattr(stop, "exit_status", 130)
+
+
+def _main(command: str, graph: str, arguments: Sequence[str] | None, signals: RaisedSignals) -> int:
     options = _parser(command, graph).parse_args(arguments)
     try:
         config = load_config(options.config, options.override)
         with _plain_warnings(config.model_dir):
-            _run(command, graph, config)
-    except KeyboardInterrupt:
-        return 130
+            _run(command, graph, config, signals)
     except Exception as error:
+        signals.check(error)
         if options.debug:
             raise
         sys.stdout.flush()
@@ -128,15 +137,13 @@ def _parser(command: str, graph: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(command: str, graph: str, config: Config) -> None:
+def _run(command: str, graph: str, config: Config, signals: RaisedSignals) -> None:
     prepare_environment(config.runner("thread_num"), config.batch_size(command))
-    with RaisedSignals() as signals:
+    with signals.waiting():
         # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
         import zlib  # noqa: F401
 
         # Imported only now: Paddle reads its environment when it is imported.
         from rec_runner.infer import infer
         from rec_runner.train import train
-
-        signals.listen()
-        {"train": train, "infer": infer}[command](graph, config)
+    {"train": train, "infer": infer}[command](graph, config)

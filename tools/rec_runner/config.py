@@ -80,6 +80,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"config {path} is not UTF-8 text: {error.reason}") from error
+    except ValueError as error:  # a NUL character
+        raise UserError(f"config {path!r} cannot be read: {error}") from error
     tree = parse_yaml(text, f"config {path}", among=SECTIONS)
     if not isinstance(tree, dict):
         raise UserError(f"config {path} should be a mapping with a runner section")

@@ -42,6 +42,8 @@ class Key:
         is_bool = isinstance(value, bool)
         if not isinstance(value, _TYPES[self.type]) or is_bool != (self.type == "bool"):
             return f"should be of type {self.type}"
+        if self.type in ("str", "list") and "\0" in "".join(map(str, value)):
+            return "should hold no NUL character"
         if self.choices and value not in self.choices:
             return f"should be {' or '.join(self.choices)}"
         if self.below is not None and not (self.least or 0) <= value < self.below:

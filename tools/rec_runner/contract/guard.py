@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rec_runner.system.errors import UserError
+from rec_runner.system.signals import noted
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _PADDLE_ERROR = re.compile(r"^\s*(\w+Error: .*)$", re.MULTILINE)
@@ -26,10 +27,12 @@ def foreign(owner: Any, member: str = "") -> Iterator[None]:
 
     Raises:
         UserError: names file, class, method, and the line that failed.
+        Interrupted: a signal came meanwhile, whatever the code made of it.
     """
     kind = owner if inspect.isclass(owner) else type(owner)
     try:
-        yield
+        with noted():
+            yield
     except Exception as error:
         # What the system says, of a file that vanished for instance, is not the code's fault.
         of_system = isinstance(error, OSError) and error.errno is not None

@@ -36,6 +36,8 @@ class BlockSource(Source):
             belong to this source; None keeps all.
         kept: what errors call the rows that ``keep`` keeps.
         disk: where parsed rows are kept between runs; None keeps none.
+        check_files: called before, while and after the files are read, with the file that was, or
+            with none for all; raises where one has changed. Rows that are kept are not read.
     """
 
     make_dataset: Callable[[], Any]
@@ -47,6 +49,7 @@ class BlockSource(Source):
     keep: Callable[[int, int], np.ndarray] | None = None
     kept: str = ""
     disk: RowCache | None = None
+    check_files: Callable[..., None] = lambda *files: None
 
     def __post_init__(self) -> None:
         self._encode: Callable[[np.ndarray], np.ndarray] | None = None
@@ -130,8 +133,10 @@ class BlockSource(Source):
 
     def _chunks(self) -> Iterator[Block]:
         """All rows, from memory if they are there, else from the files."""
-        if self._cache is None and self.disk is not None:
-            self._map_disk(self.disk)
+        if self._cache is None:
+            self.check_files()
+            if self.disk is not None:
+                self._map_disk(self.disk)
         if self._cache is not None:
             yield from self._cache
             return
@@ -204,6 +209,7 @@ class BlockSource(Source):
             blocks = call_hook(dataset, "blocks")
             named = (named_block(block, self.name) for block in blocks)
             for block in iterate(dataset, "blocks", named):
+                self.check_files(*block.files)
                 rows = block.rows
                 if self.keep is not None:
                     block = block.take(np.flatnonzero(self.keep(self._read, rows)))
@@ -212,6 +218,7 @@ class BlockSource(Source):
         except OSError as error:
             name = error.filename or self.name
             raise RunError(f"{name} cannot be read: {error.strerror or error}") from error
+        self.check_files()
         self._skipped = call_hook(dataset, "skipped_rows", default=self._skipped)
 
 

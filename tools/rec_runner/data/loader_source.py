@@ -8,9 +8,11 @@ from __future__ import annotations
 import gc
 import inspect
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable
 
 import numpy as np
@@ -21,6 +23,7 @@ from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.rows import Source, Window
 from rec_runner.paddle_api.collate import stack_rows
+from rec_runner.paddle_api.workers import end_with
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
@@ -36,6 +39,7 @@ class LoaderSource(Source):
         drop_last: leave out an incomplete last batch.
         num_workers: worker processes.
         shuffle_seed: seed of the order of a map-style reader; None keeps the reader's.
+        check_files: called as a pass over the files begins and ends; raises where one has changed.
     """
 
     make_dataset: Callable[[], Any]
@@ -44,12 +48,14 @@ class LoaderSource(Source):
     drop_last: bool
     num_workers: int
     shuffle_seed: int | None = None
+    check_files: Callable[[], None] = lambda: None
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
     ) -> Iterator[Window]:
         """One window per batch; see :meth:`Source.windows`."""
         dataset = self.make_dataset()
+        self.check_files()  # only now: it may have read all of them
         is_stream = isinstance(dataset, IterableDataset)
         member = "__iter__" if is_stream else "__getitem__"
         with foreign(dataset, member):
@@ -59,6 +65,7 @@ class LoaderSource(Source):
             if batch >= first_batch:
                 rows = _rows(arrays)
                 yield Window(batch, max(self.batch_size or rows, rows), arrays, rows)
+        self.check_files()
         # Worker processes keep their counts to themselves.
         self._skipped = call_hook(dataset, "skipped_rows", default=self._skipped)
         if batch < 0:
@@ -97,6 +104,7 @@ class LoaderSource(Source):
             return self._collated(iter(rows))
         # A worker crashes where its garbage collector comes upon Paddle's objects of this process.
         gc.collect()
+        how["worker_init_fn"] = partial(end_with, os.getpid())
         return iter(DataLoader(dataset, return_list=True, num_workers=workers, **how))
 
     def _collated(self, rows: Iterator[Any]) -> Iterator[Any]:

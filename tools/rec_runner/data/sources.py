@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Callable
 
@@ -11,6 +12,7 @@ from rec_runner.config import Config
 from rec_runner.contract.guard import foreign
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.block_source import BlockSource
+from rec_runner.data.fingerprint import WatchedFiles
 from rec_runner.data.loader_source import LoaderSource
 from rec_runner.data.row_cache import RowCache
 from rec_runner.data.rows import Source
@@ -21,12 +23,20 @@ def list_files(config: Config, key: str) -> list[str]:
     """Files of the folder that ``runner.<key>`` names, sorted; hidden ones are left out.
 
     Raises:
-        UserError: no such folder, or no file in it.
+        UserError: no such folder, no file in it, or a link in it that leads nowhere.
     """
     folder = config.model_dir / config.required(key)
     if not folder.is_dir():
         raise UserError(f"runner.{key}: {folder} is not a folder")
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    shown = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    for link in filter(os.path.islink, shown):
+        try:
+            os.stat(link)
+        except OSError as error:
+            raise UserError(
+                f"runner.{key}: {link} is a link to what cannot be read: {error.strerror}"
+            ) from error
+    files = [p for p in shown if p.is_file()]
     if not files:
         raise UserError(f"runner.{key}: folder {folder} holds no data files")
     return [str(file) for file in files]
@@ -51,6 +61,7 @@ def open_source(
         share: keep the rows whose seeded draw from [0, 1) lies in this range.
     """
     files = list_files(config, folder_key)
+    watched = WatchedFiles(files)
     name = str(Path(files[0]).parent)
     batch_size = config.batch_size(phase)
 
@@ -63,7 +74,9 @@ def open_source(
     if not by_blocks:
         workers = config.runner("num_workers")
         drop_last = folder_key == "train_data_dir"
-        return LoaderSource(make_dataset, batch_size, name, drop_last, workers, shuffle_seed)
+        return LoaderSource(
+            make_dataset, batch_size, name, drop_last, workers, shuffle_seed, watched.check
+        )
     # Only a reader without blocks() may make the batches itself.
     batch_size = batch_size or config.required("train_batch_size")
     keep, part = None, "to train on" if phase == "train" else "to validate on"
@@ -84,6 +97,7 @@ def open_source(
         keep=keep,
         kept=f"{part} with runner.valid_share {config.runner('valid_share')}",
         disk=_disk_cache(config, make_dataset, files, share),
+        check_files=watched.check,
     )
 
 

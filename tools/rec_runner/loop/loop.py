@@ -31,7 +31,7 @@ from rec_runner.loop.monitor import Monitor
 from rec_runner.report.report import Cost, Record, Report
 from rec_runner.system.errors import RunError
 from rec_runner.system.seeds import seed_readers
-from rec_runner.system.signals import StopSignal
+from rec_runner.system.signals import Interrupted, StopSignal, noted
 
 LastBatch = Mapping[str, np.ndarray]
 
@@ -178,7 +178,7 @@ class Training:
                 self.engine, source, meter.epoch, "valid", self.report, stop=self.stop
             )[1]
             value = self._monitor.value(record)
-        except Exception:
+        except (Exception, Interrupted):
             self._save(progress, trained)  # the epoch's work is not lost
             raise
         if value is None:
@@ -239,23 +239,26 @@ def evaluate(
         Interrupted: a signal came, and not all rows are scored.
     """
     meter = Meter(engine, phase, epoch)
-    report.start_epoch(f"{phase} {epoch}", source.known_rows)
+    with noted():
+        report.start_epoch(f"{phase} {epoch}", source.known_rows)
     cost = Cost()
     seed_readers(engine.seed, epoch, scoring=True)
     stops = [(print_interval, 1)] if print_interval else []
     for window in meter.timed(source.windows(stops=stops)):
         if stop is not None:
             stop.check(_stopped("in the validation of", f"epoch {epoch}"))
-        outcome = engine.score(window)
-        if outcome is not None:
-            meter.add(outcome)
+        with noted():
+            outcome = engine.score(window)
+            if outcome is not None:
+                meter.add(outcome)
         report.advance(window.rows)
         cost.add(meter.waited, window.batches, window.rows)
         if print_interval and (window.end_batch - 1) % print_interval == 0:
             report.batch_line(epoch, window.end_batch - 1, meter.running(), cost)
-    record = meter.record()
-    report.epoch_line(record)
-    report_skipped(source, report)
+    with noted():
+        record = meter.record()
+        report.epoch_line(record)
+        report_skipped(source, report)
     return meter, record
 
 

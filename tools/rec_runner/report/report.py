@@ -15,6 +15,7 @@ from tqdm import tqdm
 from rec_runner.report.visualdl import Visual
 from rec_runner.system.files import atomic_write
 from rec_runner.system.log import warn
+from rec_runner.system.signals import noted
 
 Record = dict[str, Any]
 
@@ -37,7 +38,8 @@ class Report:
         self.records: list[Record] = []
         self._warned: set[str] = set()
         hidden = not sys.stderr.isatty()
-        self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, disable=hidden)
+        with noted():  # a bar that is half made complains when it is thrown away
+            self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, disable=hidden)
 
     def log(self, message: str) -> None:
         """One line with the time in front, as PaddleRec's logger writes it."""

@@ -1,17 +1,21 @@
-"""SIGINT and SIGTERM end a tool in order; in training a second one ends it at once."""
+"""SIGINT and SIGTERM end a tool in order; where one is only noted, a second one ends it at once."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from rec_runner.system.errors import UserError
 
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop and has done so; exit status 128 + signal number.
 
-class Interrupted(UserError):
-    """The run was asked to stop and has done so; exit status 128 + signal number."""
+    No ``Exception``: code that makes something else of errors, or passes over them, a model
+    directory's or our own, does not see it.
+    """
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -19,38 +23,91 @@ class Interrupted(UserError):
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_entered: list[RaisedSignals] = []
 
 
 class RaisedSignals:
-    """Context in which SIGINT and SIGTERM wait for :meth:`listen`, then raise ``Interrupted``.
+    """Context in which SIGINT and SIGTERM raise :class:`Interrupted`.
 
-    Importing Paddle puts a handler of its own in the place of any before it.
+    Whatever is made of that exception on its way, in the end ``Interrupted`` leaves the context.
+
+    Attributes:
+        received: number of the first signal that came, or None.
+        noting: how many :func:`noted` are entered.
     """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.noting = 0
 
     def __enter__(self) -> RaisedSignals:
         self._before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
-        self._mask("SIG_BLOCK")
+        _entered.append(self)
+        self._listen()
         return self
 
-    def listen(self) -> None:
-        """Raise from now on, at once if a signal is waiting."""
-        for signum in _SIGNALS:
-            signal.signal(signum, self._raise)
-        self._mask("SIG_UNBLOCK")
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        _entered.pop()
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
-        self._mask("SIG_UNBLOCK")
+        if not isinstance(error, Interrupted):
+            self.check(error)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Signals wait until the end, where handlers that were put in the place of ours go.
+
+        Importing Paddle does so.
+        """
+        self._mask("SIG_BLOCK")
+        try:
+            yield
+            self._listen()
+        finally:
+            self._mask("SIG_UNBLOCK")
+
+    def check(self, cause: BaseException | None = None) -> None:
+        """Raise :class:`Interrupted` if a signal has come."""
+        if self.received is not None:
+            raise Interrupted(self.received, "stopped by a signal") from cause
+
+    def _listen(self) -> None:
+        for signum in _SIGNALS:
+            signal.signal(signum, self._receive)
 
     @staticmethod
     def _mask(how: str) -> None:
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
             signal.pthread_sigmask(getattr(signal, how), _SIGNALS)
 
-    @staticmethod
-    def _raise(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum, "stopped by a signal")
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if self.noting:
+            if self.received is not None:
+                os._exit(128 + signum)
+            self.received = signum
+            return
+        self.received = self.received or signum
+        self.check()
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """What :class:`RaisedSignals` would raise inside is raised at the end; a second signal exits.
+
+    For code that calls Paddle: its C++ code calls Python here and there, while it builds a graph
+    for instance. What is raised there comes out as something else, or crashes the process.
+    """
+    if not _entered:
+        yield
+        return
+    active = _entered[-1]
+    active.noting += 1
+    try:
+        yield
+    finally:
+        active.noting -= 1
+        if not active.noting:
+            active.check()
 
 
 class StopSignal:
