@@ -1,0 +1,129 @@
+"""A sample of what ``make test-kills`` does whole, and runs that end before they save anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ROOT, Result, make_model_dir, override, run, run_cases, run_tool, write_table
+
+from rec_runner.checkpoint.safe_pickle import load_arrays
+
+RUNNER = {
+    "train_data_dir": "train",
+    "test_data_dir": "train",
+    "train_reader_path": "ending_reader",
+    "infer_reader_path": "ending_reader",
+    "train_batch_size": 10,
+    "infer_batch_size": 100,
+    "epochs": 2,
+    "print_interval": 4,
+}
+HYPER = {"feature_size": 6, "task_names": ["a", "b"], "label_columns": [0, 1], "bottom_size": 5}
+
+# Sends its process the signal that file "how" names, once, in a pass over the rows.
+ENDING_READER = """
+import os
+from pathlib import Path
+from census_reader import RecDataset as Rows
+
+class RecDataset(Rows):
+    def blocks(self):
+        for block in super().blocks():
+            if Path("how").exists():
+                signum = int(Path("how").read_text())
+                Path("how").unlink()
+                os.kill(os.getpid(), signum)
+            yield block
+"""
+
+
+def test_a_run_killed_at_any_file_operation_is_resumed_to_the_same_files() -> None:
+    """Some operations of both graphs; ``make test-kills`` takes all of them."""
+    result = run([sys.executable, str(ROOT / "tests" / "kills.py"), "--sample", "9"], cwd=ROOT)
+    assert result.status == 0, result.stdout + result.stderr
+    match = re.search(r"(\d+) kills, 0 of 30 runs differ", result.stdout)
+    assert match and int(match[1]) > 30, result.stdout
+
+
+# A new run in an old run's folder ---------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A model directory whose run in ``out`` has trained 2 epochs."""
+    table = rng.normal(size=(95, 8))
+    table[:, :2] = rng.integers(0, 2, (95, 2))
+    write_table(tmp_path / "train" / "a.txt", table)
+    make_model_dir(tmp_path, RUNNER, HYPER)
+    (tmp_path / "ending_reader.py").write_text(ENDING_READER)
+    for result in cases(tmp_path, {"model_save_path": "out"}, {"model_save_path": "first"}):
+        assert result.status == 0, result.stderr
+    return tmp_path
+
+
+def cases(home: Path, *options: dict[str, object]) -> list[Result]:
+    """Train once for each set of options, in one process."""
+    lines = [("train", "dygraph", ["-m", "config.yaml", *override(**o)]) for o in options]
+    return run_cases(lines, home)
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """Bytes of each weight of a checkpoint."""
+    return {name: array.tobytes() for name, array in load_arrays(folder / "rec.pdparams").items()}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_ended_in_its_first_pass_is_not_taken_for_the_one_before_it(
+    home: Path, signum: int
+) -> None:
+    new = {"model_save_path": "out", "model_init_path": "first/1"}
+    (home / "how").write_text(str(int(signum)))
+    ended = run_tool("trainer", "-m", "config.yaml", *override(**new), cwd=home)
+    assert ended.status == (-9 if signum == signal.SIGKILL else 143)
+    assert "epoch: 0, batch_id" not in ended.stdout
+    infer = ["-m", "config.yaml", *override(infer_load_path="out")]
+    (scored,) = run_cases([("infer", "dygraph", infer)], home)
+    assert scored.status == 2
+    assert "epochs there: 0 (an earlier run's), 1 (an earlier run's)" in scored.sentences[0]
+
+    resumed, fresh = cases(
+        home, {**new, "resume": "true"}, {**new, "model_save_path": "fresh", "epochs": 2}
+    )
+    assert resumed.status == fresh.status == 0, resumed.stderr + fresh.stderr
+    (sentence,) = resumed.sentences
+    assert "the last run in out ended before its first checkpoint: training starts" in sentence
+    assert "resume: starts at epoch 0, batch 0" in resumed.stdout
+    assert weights(home / "out" / "1") == weights(home / "fresh" / "1")
+
+
+def test_a_run_that_fails_before_it_saves_leaves_the_one_before_it_to_be_resumed(
+    home: Path,
+) -> None:
+    note = (home / "out" / "run.json").read_bytes()
+    shutil.copytree(home / "train", home / "bad")
+    with (home / "bad" / "a.txt").open("a") as stream:
+        stream.write("0,1,what\n")
+    out = {"model_save_path": "out"}
+    failed = [
+        {**out, "model_init_path": "first/7"},
+        {**out, "train_data_dir": "bad"},
+        {**out, "hyper_parameters__optimizer__learning_rate": 1e30},
+        {**out, "resume": "true", "seed": 7},
+    ]
+    for given, result in zip(failed, cases(home, *failed)):
+        assert result.status in (1, 2), given
+        assert len(result.sentences) == 1
+        assert (home / "out" / "run.json").read_bytes() == note, given
+    (more,) = cases(home, {**out, "resume": "true", "epochs": 3})
+    assert more.status == 0
+    assert more.sentences == []
+    assert "resume: starts at epoch 2, batch 0" in more.stdout
+    (home / "out" / "run.json").unlink()
+    cases(home, failed[0])
+    assert not (home / "out" / "run.json").exists()
