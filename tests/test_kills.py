@@ -13,6 +13,10 @@ import pytest
 from helpers import ROOT, Result, make_model_dir, override, run, run_cases, run_tool, write_table
 
 from rec_runner.checkpoint.safe_pickle import load_arrays
+from rec_runner.checkpoint.snapshot import Progress, Snapshot
+from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.checkpoint.weights import load_weights
+from rec_runner.system.errors import RunError
 
 RUNNER = {
     "train_data_dir": "train",
@@ -49,6 +53,39 @@ def test_a_run_killed_at_any_file_operation_is_resumed_to_the_same_files() -> No
     assert result.status == 0, result.stdout + result.stderr
     match = re.search(r"(\d+) kills, 0 of 30 runs differ", result.stdout)
     assert match and int(match[1]) > 30, result.stdout
+
+
+def test_what_cannot_be_added_to_a_checkpoint_does_not_cost_it(tmp_path: Path) -> None:
+    """An export on a full disk, say; its error is told once the checkpoint stands."""
+    checkpoints = Checkpoints(str(tmp_path), keep=1)
+    state = {"w": np.ones(3, np.float32)}
+    batch = {"labels": np.zeros((2, 1), np.float32)}
+    for epoch in (1, 2):
+        progress = Progress("run", epoch, best_epoch=epoch - 1, best_value=0.5)
+
+        def add(folder: Path) -> None:
+            (folder / "half").touch()
+            raise RunError("no space")
+
+        with pytest.raises(RunError, match="no space"):
+            checkpoints.save(Snapshot(progress, state, {}, {}, {}, batch), add)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "best.json"]
+    assert load_weights(tmp_path / "1").keys() == {"w"}
+    assert np.load(tmp_path / "1" / "last_train_batch.npz")["labels"].shape == (2, 1)
+
+
+def test_a_link_in_the_place_of_a_half_written_checkpoint_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    (tmp_path / "out").mkdir()
+    for name in (".0.part", ".0.old", ".7.gone"):
+        (tmp_path / "out" / name).symlink_to(elsewhere)
+    checkpoints = Checkpoints(str(tmp_path / "out"))
+    for _ in range(2):
+        checkpoints.save(Snapshot(Progress("run", 1), {"w": np.ones(3, np.float32)}, {}, {}, {}))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["0"]
+    assert (elsewhere / "file").exists()
 
 
 # A new run in an old run's folder ---------------------------------------------------------------

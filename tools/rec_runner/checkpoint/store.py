@@ -100,7 +100,7 @@ class Checkpoints:
         aside = target.with_name(f".{target.name}.part")
         self._put_back()
         try:
-            shutil.rmtree(aside, ignore_errors=True)
+            _clear(aside)
             aside.mkdir(parents=True)
             format.write(aside, snapshot, self.notes)
             if snapshot.last_batch is not None:
@@ -108,7 +108,7 @@ class Checkpoints:
             failure = _failure(add, aside)
             _replace_folder(aside, target)
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            _clear(aside)
             self._put_back()
             raise RunError(
                 f"checkpoint {target} cannot be written: {error.strerror or error}; "
@@ -189,7 +189,7 @@ class Checkpoints:
         """
         for entry in self.folder.iterdir():
             if _LEFT_OVER.fullmatch(entry.name):
-                shutil.rmtree(entry, ignore_errors=True)
+                _clear(entry)
         now = (progress.epoch, progress.batch)
         for epoch, batch in self._places():
             if batch and (epoch, batch) != now:
@@ -272,11 +272,11 @@ def _replace_folder(aside: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     sync_folder(aside)
     if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        _clear(old)
         os.replace(target, old)
     os.replace(aside, target)
     sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _clear(old)
 
 
 def _remove(folder: Path) -> None:
@@ -284,4 +284,12 @@ def _remove(folder: Path) -> None:
     gone = folder.with_name(f".{folder.name}.gone")
     with suppress(OSError):
         os.replace(folder, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    _clear(gone)
+
+
+def _clear(path: Path) -> None:
+    """Remove a folder, or what stands in its place; never what a link leads to."""
+    if path.is_symlink() or path.is_file():
+        with suppress(OSError):
+            path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
