@@ -82,7 +82,7 @@ class Checkpoints:
         """Folder of a place."""
         return self.folder / (f"{epoch}-{batch}" if batch else str(epoch - 1))
 
-    def save(self, snapshot: Snapshot, add: Callable[[Path], None] = lambda folder: None) -> Path:
+    def save(self, snapshot: Snapshot, add: Callable[[Path], None] | None = None) -> Path:
         """Write a checkpoint beside its final name, flush it to disk, rename it, then finalize it.
 
         Args:
@@ -105,7 +105,7 @@ class Checkpoints:
             format.write(aside, snapshot, self.notes)
             if snapshot.last_batch is not None:
                 _write_arrays(aside / LAST_BATCH, snapshot.last_batch)
-            failure = _failure(add, aside)
+            failure = None if add is None else _failure(add, aside)
             _replace_folder(aside, target)
         except OSError as error:
             _clear(aside)

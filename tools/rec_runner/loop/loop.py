@@ -126,7 +126,7 @@ class Training:
                 progress = self._validate(self.valid_source, progress, meter)
             progress = replace(progress, epoch=progress.epoch + 1, batch=0)
             progress = replace(progress, records=list(self.report.records))
-            self.checkpoints.save(self._snapshot(progress, {}, last_batch), self.add_files)
+            self._save(progress, last_batch=last_batch)
             self.stop.check(_stopped("after", f"epoch {meter.epoch}"))
         if progress.best_epoch is not None:
             best = f"best epoch: {progress.best_epoch}, {self._monitor.text}"
@@ -163,7 +163,7 @@ class Training:
                 report.visual.add("gradient_norm", progress.step, self.engine.gradient_norms)
             due = plan.save_steps and progress.batch % plan.save_steps == 0
             if due or self.stop.received:
-                self.checkpoints.save(self._snapshot(progress, meter.state_dict()))
+                self._save(progress, meter.state_dict())
                 self.stop.check(_stopped("after", f"epoch {epoch}, batch {progress.batch - 1}"))
         if not meter.rows:
             raise RunError(
@@ -180,7 +180,7 @@ class Training:
             )[1]
             value = self._monitor.value(record)
         except Exception:
-            self.checkpoints.save(self._snapshot(progress, trained))  # its work is not lost
+            self._save(progress, trained)  # the epoch's work is not lost
             raise
         if value is None:
             self.report.warn_once(
@@ -192,16 +192,16 @@ class Training:
             return replace(progress, best_epoch=meter.epoch, best_value=value)
         return progress
 
-    def _snapshot(
+    def _save(
         self,
         progress: Progress,
-        meter_state: Mapping[str, Any],
+        meter_state: Mapping[str, Any] | None = None,
         last_batch: Mapping[str, np.ndarray] | None = None,
-    ) -> Snapshot:
-        """What a checkpoint shall hold, but never what training could not go on from.
+    ) -> None:
+        """Save a checkpoint, but none that training could not go on from.
 
         Raises:
-            RunError: a weight is not finite.
+            RunError: a weight is not finite, or the checkpoint cannot be written.
         """
         weights, optimizer = self.engine.snapshot()
         broken = self._finite.broken(weights)
@@ -214,7 +214,10 @@ class Training:
                 "checkpoints are intact; a lower learning rate may help"
             )
         fingerprint = self.plan.fingerprint
-        return Snapshot(progress, weights, optimizer, meter_state, fingerprint, last_batch)
+        snapshot = Snapshot(
+            progress, weights, optimizer, meter_state or {}, fingerprint, last_batch
+        )
+        self.checkpoints.save(snapshot, None if progress.batch else self.add_files)
 
 
 def evaluate(
