@@ -91,17 +91,25 @@ def test_a_link_in_the_place_of_a_half_written_checkpoint_is_not_followed(tmp_pa
 # A new run in an old run's folder ---------------------------------------------------------------
 
 
-@pytest.fixture
-def home(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """A model directory whose run in ``out`` has trained 2 epochs."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory whose run in ``out`` has trained 2 epochs; ``first`` is a copy of that."""
+    folder, rng = tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
     table = rng.normal(size=(95, 8))
     table[:, :2] = rng.integers(0, 2, (95, 2))
-    write_table(tmp_path / "train" / "a.txt", table)
-    make_model_dir(tmp_path, RUNNER, HYPER)
-    (tmp_path / "ending_reader.py").write_text(ENDING_READER)
-    for result in cases(tmp_path, {"model_save_path": "out"}, {"model_save_path": "first"}):
-        assert result.status == 0, result.stderr
-    return tmp_path
+    write_table(folder / "train" / "a.txt", table)
+    make_model_dir(folder, RUNNER, HYPER)
+    (folder / "ending_reader.py").write_text(ENDING_READER)
+    (result,) = cases(folder, {"model_save_path": "out"})
+    assert result.status == 0, result.stderr
+    shutil.copytree(folder / "out", folder / "first")
+    return folder
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "home")
 
 
 def cases(home: Path, *options: dict[str, object]) -> list[Result]:
