@@ -1,6 +1,7 @@
 # make quickstart   set up .venv, then train and infer on the sample, in both graphs
 # make lint         set up .venv with the test tools, then check style, format and types
 # make test         the same, then run the tests
+# make test-kills   kill a short training at each of its file operations and resume it, 20 minutes
 # make test-compat  the tests on Paddle 2.6 and 3.3, the four tools under Python 3.9 to 3.13, the
 #                   pictures with the newest matplotlib;
 #                   ONLY="py310-paddle26 py39-paddle33" runs these settings alone
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG := config.yaml
 
-.PHONY: quickstart lint test test-compat clean
+.PHONY: quickstart lint test test-kills test-compat clean
 
 quickstart: .venv/.ready
 	$(BIN)/python -u tools/trainer.py -m $(CONFIG)
@@ -31,6 +32,9 @@ lint: .venv/.ready-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-kills: .venv/.ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
 
 test-compat:
 	$(PYTHON) tests/compat/run.py $(if $(ONLY),--only $(ONLY))

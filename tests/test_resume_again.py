@@ -437,7 +437,7 @@ def test_a_reader_that_draws_numbers_is_replayed(tmp_path: Path, path: str) -> N
     config = tmp_path / "config.yaml"
     shutil.copy(ROOT / "tests" / "model_dirs" / "regression" / "config.yaml", config)
     shared = {"train_data_dir": "train", "valid_data_dir": "valid", "epochs": 3}
-    shared["monitor"] = {"dygraph": "mse", "static": "mae"}[path]
+    shared.update(monitor={"dygraph": "mse", "static": "mae"}[path], use_save_data="true")
     stops = {"mid-epoch": "train 60 1", "validation": "valid 20 1"}
     runs = [("whole", {})]
     for name, place in stops.items():
@@ -459,6 +459,9 @@ def test_a_reader_that_draws_numbers_is_replayed(tmp_path: Path, path: str) -> N
         if name == "validation":
             assert "epoch: 1, batch_id" not in resumed.stdout
         assert_same_run(tmp_path / "whole", tmp_path / name)
+        for epoch in "012":
+            batches = [tmp_path / run / epoch / "last_train_batch.npz" for run in ("whole", name)]
+            assert batches[0].read_bytes() == batches[1].read_bytes()
 
 
 def test_infer_tells_an_earlier_runs_epochs_and_other_tasks(config: Path, tmp_path: Path) -> None:

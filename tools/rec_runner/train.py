@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable
@@ -30,14 +31,13 @@ from rec_runner.contract.hooks import call_hook, has
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
 from rec_runner.data.sources import open_source
-from rec_runner.loop.loop import LastBatch, Plan, Training
+from rec_runner.loop.loop import Plan, Training
 from rec_runner.loop.monitor import Monitor
 from rec_runner.report.report import Report
 from rec_runner.report.visualdl import Visual
-from rec_runner.system.errors import UserError
-from rec_runner.system.files import write_arrays
+from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
-from rec_runner.system.signals import StopSignal
+from rec_runner.system.signals import Interrupted, StopSignal
 
 
 def train(graph: str, config: Config) -> None:
@@ -48,7 +48,7 @@ def train(graph: str, config: Config) -> None:
         config: the run's config.
     """
     job = TrainJob(graph, config)
-    with FolderLock(job.folder):
+    with FolderLock(job.folder), job.noted():
         job.find_start()
         # It reads every data file; what is cheap to check has been checked before.
         fingerprint = {**job.settings, **run_files(config)}
@@ -70,6 +70,7 @@ class TrainJob:
     def __init__(self, graph: str, config: Config) -> None:
         self.config = config
         self.folder = Path(config.runner("model_save_path"))
+        self.name = ""
         self.start: Snapshot | None = None
         self.initial: Mapping[str, np.ndarray] | None = None
         self.settings = run_settings(config, graph)
@@ -130,13 +131,32 @@ class TrainJob:
         notes = {"config": dict(config), "versions": versions()}
         self.checkpoints = Checkpoints(str(self.folder), config.runner("keep_checkpoints"), notes)
 
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Context in which the folder notes this run, or the one that it goes on.
+
+        A new run is noted before it reads anything, so that a kill or a signal at any time leaves
+        nothing by which an earlier run would be gone on with in its place. Any other error before
+        its first checkpoint, a mistyped path for instance, leaves the earlier run to be resumed.
+        """
+        self.start = self.checkpoints.newest() if self.config.runner("resume") else None
+        self.name = self.start.progress.run if self.start is not None else uuid.uuid4().hex
+        try:
+            self.checkpoints.begin(self.name)
+            yield
+        except Interrupted:
+            raise
+        except Exception:
+            with suppress(OSError, RunError):
+                self.checkpoints.call_off()
+            raise
+
     def find_start(self) -> None:
-        """Read the checkpoint to go on from, or the weights to start with, where there are any.
+        """Compare settings with those of the run to go on with, or read the weights to start with.
 
         Raises:
             UserError: the run to resume had other settings; its data files are compared later.
         """
-        self.start = self.checkpoints.newest() if self.config.runner("resume") else None
         initial = self.config.runner("model_init_path")
         if self.start is not None:
             then = self.start.fingerprint
@@ -172,6 +192,7 @@ class TrainJob:
             monitor=runner("monitor"),
             patience=runner("patience"),
             skip_bad_batches=runner("skip_bad_batches"),
+            save_last_batch=runner("use_save_data"),
             fingerprint=fingerprint,
         )
         training = Training(
@@ -182,9 +203,8 @@ class TrainJob:
             checkpoints=self.checkpoints,
             report=self.report,
             stop=stop,
-            finish_epoch=self._finish_epoch,
+            add_files=self.engine.finish_epoch,
         )
-        self.checkpoints.begin(start.progress.run)
         training.run(start)
         self.report.summary()
 
@@ -204,7 +224,7 @@ class TrainJob:
         else:
             self._initialise(check)
             engine.start_training(self.source.count(check))
-            start = Snapshot(Progress(run=uuid.uuid4().hex), {}, {}, {}, fingerprint)
+            start = Snapshot(Progress(run=self.name), {}, {}, {}, fingerprint)
         self.source.encode_with(engine.encode, keep=True)
         if self.valid_source is not None:
             self.valid_source.count(check)  # a bad row should not wait until an epoch is trained
@@ -233,13 +253,7 @@ class TrainJob:
             engine.set_state_dict(learnt)
 
     def _finish_last_save(self, progress: Progress) -> None:
-        """Do what a kill may have kept the last save from, once its checkpoint stood."""
+        """Do what a kill, or an error in an export, kept the last save from."""
         self.checkpoints.finalize(progress)
         if progress.batch == 0:
             self.engine.finish_epoch(self.folder / str(progress.epoch - 1))
-
-    def _finish_epoch(self, epoch: int, last_batch: LastBatch) -> None:
-        folder = self.folder / str(epoch)
-        self.engine.finish_epoch(folder)
-        if self.config.runner("use_save_data"):
-            write_arrays(folder / "last_train_batch.npz", last_batch)

@@ -43,6 +43,8 @@ class Snapshot(NamedTuple):
         optimizer: slot to array.
         meter: what the epoch's meter had collected; empty at the end of an epoch.
         fingerprint: what must not change before a resume, see ``checkpoint.resume``.
+        last_batch: name to array, what the epoch's last training batch gave, for people: written
+            with the rest, and not read again; None writes none.
     """
 
     progress: Progress
@@ -50,3 +52,4 @@ class Snapshot(NamedTuple):
     optimizer: Mapping[str, Any]
     meter: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
+    last_batch: Mapping[str, np.ndarray] | None = None

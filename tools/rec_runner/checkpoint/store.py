@@ -8,14 +8,17 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
+
+import numpy as np
 
 from rec_runner.checkpoint import format
 from rec_runner.checkpoint.snapshot import Progress, Snapshot
 from rec_runner.system.errors import RunError, UserError
-from rec_runner.system.files import sync_folder, write_json
+from rec_runner.system.files import atomic_write, read_file, sync_file, sync_folder, write_json
 from rec_runner.system.log import warn
 
+LAST_BATCH = "last_train_batch.npz"
 _NAME = re.compile(r"(\d+)(?:-([1-9]\d*))?")
 _LEFT_OVER = re.compile(r"\.(\d+(?:-\d+)?)\.(part|old|gone)")
 
@@ -35,6 +38,8 @@ class Checkpoints:
         self.folder = Path(folder)
         self.keep = keep
         self.notes = notes or {}
+        self._note_before: bytes | None = None
+        self._may_call_off = False
 
     def epochs(self) -> list[int]:
         """Epochs that have a checkpoint, ascending."""
@@ -77,8 +82,13 @@ class Checkpoints:
         """Folder of a place."""
         return self.folder / (f"{epoch}-{batch}" if batch else str(epoch - 1))
 
-    def save(self, snapshot: Snapshot) -> Path:
+    def save(self, snapshot: Snapshot, add: Callable[[Path], None] | None = None) -> Path:
         """Write a checkpoint beside its final name, flush it to disk, rename it, then finalize it.
+
+        Args:
+            snapshot: what it shall hold.
+            add: adds more files to its folder, so that they take their names with it. Should that
+                fail, the checkpoint stands without them, and the error is raised again.
 
         Returns:
             its folder.
@@ -90,18 +100,24 @@ class Checkpoints:
         aside = target.with_name(f".{target.name}.part")
         self._put_back()
         try:
-            shutil.rmtree(aside, ignore_errors=True)
+            _clear(aside)
             aside.mkdir(parents=True)
             format.write(aside, snapshot, self.notes)
+            if snapshot.last_batch is not None:
+                _write_arrays(aside / LAST_BATCH, snapshot.last_batch)
+            failure = None if add is None else _failure(add, aside)
             _replace_folder(aside, target)
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            _clear(aside)
             self._put_back()
             raise RunError(
                 f"checkpoint {target} cannot be written: {error.strerror or error}; "
                 "earlier checkpoints are intact"
             ) from error
+        self._may_call_off = False
         self.finalize(snapshot.progress)
+        if failure is not None:
+            raise failure
         return target
 
     def finalize(self, progress: Progress) -> None:
@@ -124,7 +140,24 @@ class Checkpoints:
             RunError: the note cannot be written.
         """
         if self._run() != run:
+            with suppress(OSError):
+                self._note_before = read_file(self.folder / format.RUN)
             write_json(self.folder / format.RUN, {"run": run})
+            self._may_call_off = True
+
+    def call_off(self) -> None:
+        """Note the run before this one again, if this one has saved nothing; then that can go on.
+
+        Raises:
+            RunError: the note cannot be written.
+        """
+        if not self._may_call_off:
+            return
+        if self._note_before is None:
+            (self.folder / format.RUN).unlink(missing_ok=True)
+        else:
+            with atomic_write(self.folder / format.RUN) as stream:
+                stream.write(self._note_before)
 
     def _run(self) -> str | None:
         """The run that wrote here last, None where that is not known."""
@@ -156,7 +189,7 @@ class Checkpoints:
         """
         for entry in self.folder.iterdir():
             if _LEFT_OVER.fullmatch(entry.name):
-                shutil.rmtree(entry, ignore_errors=True)
+                _clear(entry)
         now = (progress.epoch, progress.batch)
         for epoch, batch in self._places():
             if batch and (epoch, batch) != now:
@@ -190,6 +223,13 @@ class Checkpoints:
         noted = run is not None
         if not noted and whole:
             run = max(whole, key=lambda m: m["saved_at"])["progress"]["run"]
+        mine = [item for item in whole if item["progress"]["run"] == run]
+        if noted and manifests and not mine and len(whole) == len(manifests):
+            warn(
+                f"the last run in {self.folder} ended before its first checkpoint: training "
+                "starts afresh, and does not go on from an earlier run's"
+            )
+            return None
         found = None
         for folder, manifest in reversed(manifests.items()):
             try:
@@ -203,10 +243,24 @@ class Checkpoints:
                 elif not noted:  # it may be the newer run's
                     warn(f"{error}; it is passed over")
         if found is None and manifests:
-            others = any(item["progress"]["run"] != run for item in whole)
-            which = "whole checkpoint of the last run" if others else "whole checkpoint"
-            warn(f"no {which} is left in {self.folder}; training starts afresh")
+            whose = " of the last run" if len(whole) > len(mine) else ""
+            warn(f"no whole checkpoint{whose} is left in {self.folder}; training starts afresh")
         return found
+
+
+def _write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with open(file, "wb") as stream:
+        np.savez(stream, **arrays)
+        sync_file(stream)
+
+
+def _failure(add: Callable[[Path], None], folder: Path) -> Exception | None:
+    """What was raised when files were added to a checkpoint that is whole without them."""
+    try:
+        add(folder)
+    except Exception as error:
+        return error
+    return None
 
 
 def _replace_folder(aside: Path, target: Path) -> None:
@@ -218,11 +272,11 @@ def _replace_folder(aside: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     sync_folder(aside)
     if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        _clear(old)
         os.replace(target, old)
     os.replace(aside, target)
     sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _clear(old)
 
 
 def _remove(folder: Path) -> None:
@@ -230,4 +284,12 @@ def _remove(folder: Path) -> None:
     gone = folder.with_name(f".{folder.name}.gone")
     with suppress(OSError):
         os.replace(folder, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    _clear(gone)
+
+
+def _clear(path: Path) -> None:
+    """Remove a folder, or what stands in its place; never what a link leads to."""
+    if path.is_symlink() or path.is_file():
+        with suppress(OSError):
+            path.unlink()
+    shutil.rmtree(path, ignore_errors=True)

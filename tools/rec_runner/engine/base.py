@@ -176,7 +176,7 @@ class Engine(ABC):
         return None
 
     def finish_epoch(self, folder: Path) -> None:  # noqa: B027 - may stay empty
-        """Add what else the config asks for to an epoch's checkpoint folder, unless it is there."""
+        """Add what the config asks for to an epoch's checkpoint folder, unless it is there."""
 
     def data_loader(self) -> Any:
         """The model's own loader of batches, see ``StaticEngine``."""

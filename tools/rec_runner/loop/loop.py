@@ -8,7 +8,7 @@ The training loop, in pseudo-code::
             meter.add(outcome)
             log, save in mid-epoch, stop            # where the plan says so
         evaluate(engine, valid_source)              # where there are rows to validate on
-        checkpoints.save(...)                       # then what else belongs beside it
+        checkpoints.save(...)                       # with what else belongs beside it
 
 A loss or a weight that is not finite is ``finite.py``'s to deal with.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
@@ -33,8 +34,6 @@ from rec_runner.system.errors import RunError
 from rec_runner.system.seeds import seed_readers
 from rec_runner.system.signals import Interrupted, StopSignal, noted
 
-LastBatch = Mapping[str, np.ndarray]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -47,6 +46,7 @@ class Plan:
         monitor: validation metric that decides which epoch is best, see :class:`Monitor`.
         patience: epochs without a better one after which training stops; None never stops early.
         skip_bad_batches: see :class:`FiniteTraining`.
+        save_last_batch: keep what each epoch's last training batch gave beside its checkpoint.
         fingerprint: noted in every checkpoint, see :class:`Snapshot`.
     """
 
@@ -56,6 +56,7 @@ class Plan:
     monitor: str
     patience: int | None
     skip_bad_batches: bool
+    save_last_batch: bool
     fingerprint: Mapping[str, Any]
 
     @property
@@ -84,7 +85,7 @@ class Training:
         checkpoints: where to save.
         report: where progress goes.
         stop: says when a person wants the run to end.
-        finish_epoch: called with an epoch and its last training batch, once its checkpoint stands.
+        add_files: adds to the folder of an epoch's checkpoint, see :meth:`Checkpoints.save`.
     """
 
     engine: Engine
@@ -94,7 +95,7 @@ class Training:
     checkpoints: Checkpoints
     report: Report
     stop: StopSignal
-    finish_epoch: Callable[[int, LastBatch], None]
+    add_files: Callable[[Path], None]
 
     def run(self, start: Snapshot) -> None:
         """Train until the plan is done, saving every epoch.
@@ -119,13 +120,13 @@ class Training:
             progress = self._train_epoch(progress, meter)
             self.report.epoch_line(meter.record())
             report_skipped(self.source, self.report)
-            last_batch = meter.last_batch()  # before validation resets the metrics
+            # Before validation resets the metrics.
+            last_batch = meter.last_batch() if self.plan.save_last_batch else None
             if self.valid_source is not None:
                 progress = self._validate(self.valid_source, progress, meter)
             progress = replace(progress, epoch=progress.epoch + 1, batch=0)
             progress = replace(progress, records=list(self.report.records))
-            self._save(progress)
-            self.finish_epoch(meter.epoch, last_batch)
+            self._save(progress, last_batch=last_batch)
             self.stop.check(_stopped("after", f"epoch {meter.epoch}"))
         if progress.best_epoch is not None:
             best = f"best epoch: {progress.best_epoch}, {self._monitor.text}"
@@ -191,7 +192,12 @@ class Training:
             return replace(progress, best_epoch=meter.epoch, best_value=value)
         return progress
 
-    def _save(self, progress: Progress, meter_state: Mapping[str, Any] | None = None) -> None:
+    def _save(
+        self,
+        progress: Progress,
+        meter_state: Mapping[str, Any] | None = None,
+        last_batch: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Save a checkpoint, but none that training could not go on from.
 
         Raises:
@@ -207,8 +213,11 @@ class Training:
                 f"weights are not finite after {place}: {', '.join(broken)}; not saved, earlier "
                 "checkpoints are intact; a lower learning rate may help"
             )
-        snapshot = Snapshot(progress, weights, optimizer, meter_state or {}, self.plan.fingerprint)
-        self.checkpoints.save(snapshot)
+        fingerprint = self.plan.fingerprint
+        snapshot = Snapshot(
+            progress, weights, optimizer, meter_state or {}, fingerprint, last_batch
+        )
+        self.checkpoints.save(snapshot, None if progress.batch else self.add_files)
 
 
 def evaluate(
