@@ -6,7 +6,8 @@ Checkpoints of real runs, saved in mid-epoch on both graphs, by this model and b
 contract alone, their ``best.json`` and ``run.json``, and caches of rows are changed: their bytes,
 the opcodes of their pickles, what they hold (``mutations.py``). Most are signed anew, so that what
 comes after the checksums is reached. Each case goes through the code that reads the files for infer
-and for ``runner.resume=true``, into a real engine; some sound ones go on training to the end.
+and for ``runner.resume=true``, into a real engine; some sound ones go on training to the end. With
+``--whole`` each runs the tool itself, hundreds of times slower.
 
 A case fails by any exception that is no sentence of ours, by what the reading of a file never leads
 to (a process, an import, code compiled, a file opened elsewhere), by more than 1 GB of memory or
@@ -32,15 +33,18 @@ from fuzz_cases import SUBJECTS, Target
 from watch import limit
 
 
-def work(name: str, seed: int, first: int, end: int, keep: Path, folder: Path) -> None:
+def work(options: argparse.Namespace) -> None:
     """Run some cases of a subject; how they ended goes to stdout, a JSON object."""
-    target = Target(name, folder, seed)
+    name, *numbers = options.only.split(":")
+    first, end = map(int, numbers)
+    keep, folder = options.keep, options.work
+    target = Target(name, folder, options.seed)
     counts: collections.Counter[str] = collections.Counter()
     failures = []
     limit()
     for number in range(first, end):
         (folder / "at").write_text(str(number))
-        path, way, outcome, why = target.run(number)
+        path, way, outcome, why = target.run(number, options.whole)
         kind = path.rpartition("/")[2]
         counts[f"{kind} {way} {outcome}"] += 1
         if why:
@@ -63,6 +67,7 @@ def run_subject(name: str, options: argparse.Namespace, cases: range) -> dict[st
             folder = Path(work_folder, name)
             command = [sys.executable, __file__, "--seed", str(options.seed), "--work", str(folder)]
             command += ["--only", f"{name}:{first}:{cases.stop}", "--keep", str(options.keep)]
+            command += ["--whole"] if options.whole else []
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 found = json.loads(done.stdout.splitlines()[-1])
@@ -87,12 +92,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="for what failed")
+    parser.add_argument("--whole", action="store_true", help="run the tools, not their parts")
     parser.add_argument("--only", help="SUBJECT:NUMBER")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        name, first, end = options.only.split(":")
-        work(name, options.seed, int(first), int(end), options.keep, options.work)
+        work(options)
         return 0
     start = time.perf_counter()
     share = -(-options.runs // len(options.subjects))

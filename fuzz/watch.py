@@ -38,10 +38,16 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextlib.contextmanager
-def watched(folder: Path) -> Iterator[None]:
-    """Code and files are watched inside, memory and time limited, what is said is thrown away."""
+def watched(folder: Path, code: bool = True) -> Iterator[None]:
+    """Time is limited inside, what is said is thrown away, code and files are watched.
+
+    Args:
+        folder: where files may be opened.
+        code: whether to watch; a tool that starts loads its model directory's code.
+    """
     said = io.StringIO()
-    _armed.append(os.path.abspath(folder))
+    if code:
+        _armed.append(os.path.abspath(folder))
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -61,7 +61,9 @@ _PROGRESS = {
     **{"run": TEXT, "epoch": COUNT, "batch": COUNT, "step": COUNT, "skipped_batches": COUNT},
     **{"best_epoch": optional(COUNT), "best_value": optional(FLOAT), "records": [_RECORD]},
 }
-_MANIFEST = {"progress": _PROGRESS, "fingerprint": OBJECT, "saved_at": NUMBER}
+_MANIFEST = {
+    **{"progress": _PROGRESS, "fingerprint": OBJECT, "saved_at": NUMBER, "sha256": OBJECT},
+}
 NOTES: dict[str, dict[str, Rule]] = {
     BEST: {"epoch": COUNT, "value": FLOAT},
     RUN: {"run": TEXT},
@@ -174,9 +176,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         check(manifest, _MANIFEST)
         _check_progress(manifest["progress"])
         names = {WEIGHTS, OPTIMIZER, *([STATE] if manifest["progress"]["batch"] else [])}
-        check_each(manifest["sha256"], _SHA256, "sha256")
-        if manifest["sha256"].keys() != names:
-            raise ValueError(f"sha256 should be of {', '.join(sorted(names))}")
+        if not manifest["sha256"].keys() <= names:
+            raise ValueError("it names files that are not a checkpoint's")
+        check(manifest["sha256"], dict.fromkeys(sorted(names), _SHA256), "sha256")
     except OSError as error:
         raise _damaged(file, error.strerror) from error
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:

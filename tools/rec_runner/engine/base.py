@@ -21,7 +21,7 @@ from rec_runner.system.log import warn
 from rec_runner.system.schema import NUMBER, OBJECT, SHOWN, check, refusing
 from rec_runner.system.seeds import seed_all
 
-REFUSED = "resume refused: the checkpoint's rec.pdopt is not of this optimizer"
+REFUSED = "the checkpoint's rec.pdopt is not of this optimizer"
 
 
 class Outcome(NamedTuple):

@@ -118,7 +118,7 @@ class Meter:
         self._batch_rows = [state["batch_rows"]]
         self._values = state["values"]
         self.rows = int(state["batch_rows"].sum())
-        with refusing("resume refused: the checkpoint's rec.pdstate is not of this run"):
+        with refusing("the checkpoint's rec.pdstate is not of this run"):
             self.engine.metrics.load_state_dict(state["metrics"], self.rows)
 
 

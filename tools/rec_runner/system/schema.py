@@ -150,10 +150,13 @@ def read_json(file: Path) -> Any:
 
 @contextmanager
 def refusing(what: str) -> Iterator[None]:
-    """Errors inside, where a state that was read is put to use, as one sentence.
+    """Errors inside, where a run to resume is put to use, as one sentence.
+
+    Args:
+        what: what is not as it should be.
 
     Raises:
-        UserError: ``what``, then what was wrong; in place of any exception that is not one of ours.
+        UserError: says what was wrong with it; in place of any exception that is not one of ours.
     """
     try:
         yield
@@ -162,4 +165,6 @@ def refusing(what: str) -> Iterator[None]:
             raise
         text = " ".join(str(error).split())[:200]
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise UserError(f"{what}: {kind}{text}") from error
+        raise UserError(
+            f"resume refused: {what}: {kind}{text}; start afresh with -o runner.resume=false"
+        ) from error

@@ -153,7 +153,7 @@ class StaticEngine(StaticBase):
 
     def _set_counters(self, counters: Mapping[str, np.ndarray]) -> None:
         own = self._counters()
-        with refusing("resume refused: the checkpoint's rec.pdstate is not of this network"):
+        with refusing("the checkpoint's rec.pdstate is not of this network"):
             for name in counters.keys() & own.keys():
                 self._set(name, fitting(counters[name], own[name], f"counts.{name}"))
         if self._other_ways:  # a network that is built anew at its first batch has them only then
