@@ -270,7 +270,7 @@ class Target:
             folder = self.folder / "past" / "0"
             load_weights_into(job.engine, load_weights(folder), str(folder))
             return "scored"
-        job.find_start()
+        job.start = job.checkpoints.newest()
         if job.start is None:
             return "passed over"
         if train:
@@ -306,6 +306,7 @@ class Target:
         from rec_runner.system.signals import StopSignal
 
         job = self.job
+        job.name = job.start.progress.run
         job.engine.metrics.rewind(self.fresh)
         job.report.records.clear()
         with StopSignal() as stop:
