@@ -259,7 +259,7 @@ def test_a_models_own_metric_that_counts_in_a_tensor_goes_on_from_its_state() ->
     for metrics in (first, second):
         metrics.reset()
     first.metrics[0].batches += 7
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict(first.state_dict(), rows=7)
     second.metrics[0].batches += 1
     assert second.result() == {"batches": 8.0}
 

@@ -78,7 +78,11 @@ class RecDataset(IterableDataset):
 def snapshot(run: str, epoch: int, batch: int = 0, **progress: Any) -> Snapshot:
     """A checkpoint of next to nothing."""
     weights = {"w": np.full(3, epoch, np.float32)}
-    return Snapshot(Progress(run, epoch, batch, **progress), weights, {}, {}, {})
+    meter = {"seconds": 1.0, "losses": np.ones(batch, np.float32), "values": {}, "metrics": {}}
+    meter["batch_rows"] = np.full(batch, 32)
+    return Snapshot(
+        Progress(run, epoch, batch, **progress), weights, {}, meter if batch else {}, {}
+    )
 
 
 def names(folder: Path) -> list[str]:

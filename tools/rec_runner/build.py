@@ -60,7 +60,7 @@ def build_engine(graph: str, config: Config, phase: str, scores: bool) -> tuple[
     if graph == "static" and config.runner("reader_type") == "CustomizeDataLoader":
         return contract(model_dir, config, model, training), None
     reader = model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
-    chosen = contract
+    chosen: type[Engine] = contract
     if reads_blocks(model, reader):
         chosen = blocks
         _read_first_block(config, reader, "train_data_dir" if training else "test_data_dir")

@@ -72,7 +72,7 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("shuffle", "bool", False, TRAIN, "train on the rows in a new seeded order each epoch"),
     Key("shuffle_buffer", "int", 4096, TRAIN, "rows that are shuffled together", least=1),
     Key("cache_mb", "int", 1024, BOTH, "MB for parsed rows; more is parsed every epoch", least=0),
-    Key("cache_dir", "str", None, BOTH, "folder for parsed rows between runs, memory-mapped"),
+    Key("cache_dir", "str", None, BOTH, "folder for parsed rows between runs"),
     Key("valid_data_dir", "str", None, TRAIN, "folder of files to validate on after each epoch"),
     Key("valid_share", "float", 0.0, TRAIN, "share of the rows to validate on", least=0, below=1),
     Key("monitor", "str", "auc", TRAIN, "validation metric that decides which epoch is best"),

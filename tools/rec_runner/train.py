@@ -217,9 +217,10 @@ class TrainJob:
         engine, start = self.engine, self.start
         if start is not None:
             self._check_same(fingerprint, files=True)
+            at = start.progress
             load_weights_into(engine, start.weights, str(self.folder))
             engine.start_training(self.source.count(check))
-            engine.resume_optimizer(start.optimizer, start.progress.step)
+            engine.resume_optimizer(start.optimizer, at.step, at.skipped_batches)
             self._finish_last_save(start.progress)
         else:
             self._initialise(check)

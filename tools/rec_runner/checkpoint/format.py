@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,7 +27,21 @@ import numpy as np
 from rec_runner.checkpoint.safe_pickle import load_arrays
 from rec_runner.checkpoint.snapshot import Progress, Snapshot
 from rec_runner.system.errors import UserError
-from rec_runner.system.files import open_file, plain_json, read_file, sync_file
+from rec_runner.system.files import open_file, plain_json, sync_file
+from rec_runner.system.schema import (
+    COUNT,
+    FLOAT,
+    NUMBER,
+    OBJECT,
+    SHOWN,
+    TEXT,
+    Rule,
+    array,
+    check,
+    check_each,
+    optional,
+    read_json,
+)
 
 WEIGHTS = "rec.pdparams"
 OPTIMIZER = "rec.pdopt"
@@ -36,6 +51,30 @@ BEST = "best.json"
 RUN = "run.json"
 STATIC_WEIGHTS = "rec_static.pdparams"  # PaddleRec's static trainer's name of the weights
 _PIECE = 1 << 20
+
+# What the files hold, see ``system/schema.py``.
+_HEX = re.compile("[0-9a-f]{64}")
+_SHA256 = Rule("64 hexadecimal digits", lambda v: isinstance(v, str) and bool(_HEX.fullmatch(v)))
+_RECORD = {
+    **{"phase": TEXT, "graph": TEXT, "epoch": COUNT, "rows": COUNT},
+    **{"seconds": NUMBER, "rows_per_second": NUMBER},
+}
+_PROGRESS = {
+    **{"run": TEXT, "epoch": COUNT, "batch": COUNT, "step": COUNT, "skipped_batches": COUNT},
+    **{"best_epoch": optional(COUNT), "best_value": optional(FLOAT), "records": [_RECORD]},
+}
+_MANIFEST = {
+    **{"progress": _PROGRESS, "fingerprint": OBJECT, "saved_at": NUMBER, "sha256": OBJECT},
+}
+NOTES: dict[str, dict[str, Rule]] = {
+    BEST: {"epoch": COUNT, "value": FLOAT},
+    RUN: {"run": TEXT},
+}
+_NUMBERS = Rule("an array", lambda value: isinstance(value, (np.ndarray, np.generic)))
+_METER = {
+    **{"seconds": NUMBER, "losses": array(1, np.floating), "batch_rows": array(1, np.integer)},
+    **{"values": OBJECT, "metrics": OBJECT},
+}
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -92,13 +131,37 @@ def read(folder: Path, manifest: dict[str, Any]) -> Snapshot:
         UserError: a file is missing or damaged.
     """
     verify(folder, manifest)
-    return Snapshot(
-        Progress(**manifest["progress"]),
-        read_weights(folder / WEIGHTS),
-        load_arrays(folder / OPTIMIZER),
-        load_arrays(folder / STATE) if STATE in manifest["sha256"] else {},
-        manifest["fingerprint"],
-    )
+    progress = Progress(**manifest["progress"])
+    optimizer = load_arrays(folder / OPTIMIZER)
+    meter = load_arrays(folder / STATE) if progress.batch else {}
+    name = OPTIMIZER
+    try:
+        check_each({key: value for key, value in optimizer.items() if key != "schedule"}, _NUMBERS)
+        check(optimizer.get("schedule", {}), OBJECT, "schedule")
+        name = STATE
+        if progress.batch:
+            _check_meter(meter, progress)
+    except ValueError as error:
+        raise _damaged(folder / name, error) from error
+    weights = read_weights(folder / WEIGHTS)
+    return Snapshot(progress, weights, optimizer, meter, manifest["fingerprint"])
+
+
+def _check_meter(meter: Mapping[str, Any], progress: Progress) -> None:
+    """Check what a meter had collected; what is in its metrics only they know.
+
+    Raises:
+        ValueError: it is not what ``Meter.state_dict`` gives.
+    """
+    check(meter, _METER)
+    check_each(meter["values"], SHOWN, "values")
+    rows, losses = meter["batch_rows"], meter["losses"]
+    counted = progress.batch - progress.skipped_batches <= len(rows) <= progress.batch
+    total = rows.sum(dtype=np.float64)
+    if not (counted and (rows >= 0).all() and bool(len(rows)) <= total < 1 << 53):
+        raise ValueError(f"batch_rows should be the rows of {progress.batch} batches")
+    if len(losses) not in (0, len(rows)) or not np.isfinite(losses).all():
+        raise ValueError(f"losses should be {len(rows)} finite numbers, or none")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -109,21 +172,36 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     file = folder / MANIFEST
     try:
-        manifest = json.loads(read_file(file).decode())
+        manifest = read_json(file)
         if manifest["own_sha256"] != own_checksum(manifest):
             raise ValueError("its checksum is not the one noted")
-        Progress(**manifest["progress"])
-        for name, kind in (("fingerprint", dict), ("sha256", dict), ("saved_at", float)):
-            if not isinstance(manifest[name], kind):
-                raise TypeError(f"{name} is not a {kind.__name__}")
-        if not manifest["sha256"].keys() <= {WEIGHTS, OPTIMIZER, STATE}:
+        check(manifest, _MANIFEST)
+        _check_progress(manifest["progress"])
+        names = {WEIGHTS, OPTIMIZER, *([STATE] if manifest["progress"]["batch"] else [])}
+        if not manifest["sha256"].keys() <= names:
             raise ValueError("it names files that are not a checkpoint's")
+        check(manifest["sha256"], dict.fromkeys(sorted(names), _SHA256), "sha256")
     except OSError as error:
         raise _damaged(file, error.strerror) from error
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         text = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
         raise _damaged(file, text) from error
     return manifest
+
+
+def _check_progress(progress: Mapping[str, Any]) -> None:
+    """Check what no single value of a progress tells.
+
+    Raises:
+        ValueError: names what does not fit.
+    """
+    unknown = progress.keys() - _PROGRESS.keys()
+    if unknown:
+        raise ValueError(f"progress should hold no {min(unknown)[:40]!r}")
+    if (progress["best_epoch"] is None) != (progress["best_value"] is None):
+        raise ValueError("progress.best_epoch and best_value should both be there, or neither")
+    for number, record in enumerate(progress["records"]):
+        check_each(record, SHOWN, f"progress.records[{number}]")
 
 
 def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -172,19 +250,24 @@ def read_weights(file: Path) -> dict[str, np.ndarray]:
     return state
 
 
-def read_note(file: Path, key: str, kind: type) -> Any:
-    """A value of ``best.json`` or ``run.json``.
+def read_note(folder: Path, name: str) -> dict[str, Any] | None:
+    """What ``best.json`` or ``run.json`` holds; None where there is no such file.
 
-    Returns:
-        it; None where there is no such file, or the value is of another kind.
+    Args:
+        folder: ``runner.model_save_path``.
+        name: one of :data:`NOTES`.
 
     Raises:
         UserError: the file is damaged.
     """
-    if not file.is_file():
+    file = folder / name
+    if not file.exists() and not file.is_symlink():
         return None
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        note = read_json(file)
+        check(note, NOTES[name])
+    except OSError as error:
+        raise UserError(f"{file} is damaged: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
-    return value if isinstance(value, kind) else None
+    return note

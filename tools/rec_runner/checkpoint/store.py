@@ -66,7 +66,8 @@ class Checkpoints:
         Raises:
             UserError: the mark cannot be read.
         """
-        return format.read_note(self.folder / format.BEST, "epoch", int)
+        note = format.read_note(self.folder, format.BEST)
+        return None if note is None else note["epoch"]
 
     def _places(self) -> list[tuple[int, int]]:
         """Where checkpoints stand in their run, as ``Progress.epoch`` and ``batch``, ascending."""
@@ -162,10 +163,11 @@ class Checkpoints:
     def _run(self) -> str | None:
         """The run that wrote here last, None where that is not known."""
         try:
-            return format.read_note(self.folder / format.RUN, "run", str)
+            note = format.read_note(self.folder, format.RUN)
         except UserError as error:
             warn(f"{error}; the run that saved last is taken for the last one")
             return None
+        return None if note is None else note["run"]
 
     def _put_back(self) -> None:
         """Give a checkpoint its name again that a kill caught while another was to take it."""

@@ -11,7 +11,7 @@ import numpy as np
 from rec_runner.contract.guard import iterate
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.prefetch import prefetch
-from rec_runner.data.row_cache import RowCache
+from rec_runner.data.row_cache import CachedRows, RowCache
 from rec_runner.data.rows import Arrays, Block, Source, Window, concatenate, named_block
 from rec_runner.system.errors import RunError, UserError
 
@@ -55,7 +55,9 @@ class BlockSource(Source):
         self._encode: Callable[[np.ndarray], np.ndarray] | None = None
         self._keep_encoded = False
         self._read = 0
-        self._cache: list[Block] | None = None
+        # Chunks in memory; None stands for one that is read from disk whenever it is wanted.
+        self._cache: list[Block | None] | None = None
+        self._stored: CachedRows | None = None
 
     def count(self, check: Callable[[], None] = lambda: None) -> int:
         """Batches in an epoch; the first call may have to read all rows."""
@@ -105,7 +107,7 @@ class BlockSource(Source):
 
     def _encoded_chunks(self) -> Iterator[Block]:
         cache = self._cache
-        for number, chunk in enumerate(prefetch(self._chunks()) if cache is None else cache):
+        for number, chunk in enumerate(self._chunks_ahead()):
             if self._encode is not None and not chunk.encoded:
                 encoded = self._encode(chunk.arrays["features"])
                 _check_encoded(chunk, encoded)
@@ -114,6 +116,13 @@ class BlockSource(Source):
                 if cache is not None and fits and self._keep_encoded:
                     cache[number] = chunk
             yield chunk
+
+    def _chunks_ahead(self) -> Iterator[Block]:
+        """All rows; what has to be read is read in the background."""
+        held = [chunk for chunk in self._cache or () if chunk is not None]
+        if self._cache is not None and len(held) == len(self._cache):
+            return iter(held)
+        return prefetch(self._chunks())
 
     def _order(self, epoch: int, number: int, rows: int) -> np.ndarray | None:
         if self.shuffle_seed is None:
@@ -136,11 +145,12 @@ class BlockSource(Source):
         if self._cache is None:
             self.check_files()
             if self.disk is not None:
-                self._map_disk(self.disk)
+                self._open_disk(self.disk)
         if self._cache is not None:
-            yield from self._cache
+            for number, held in enumerate(self._cache):
+                yield held or self._stored_chunk(number)
             return
-        kept: list[Block] | None = [] if self.cache_bytes else None
+        kept: list[Block | None] | None = [] if self.cache_bytes else None
         rows = size = 0
         for chunk in self._read_chunks():
             rows += chunk.rows
@@ -156,14 +166,17 @@ class BlockSource(Source):
             raise RunError(f"{self.name} held {self.known_rows} rows before and holds {rows} now")
         self.known_rows, self._cache = rows, kept
 
-    def _map_disk(self, disk: RowCache) -> None:
-        """Take the rows from disk if they are there; memory-mapped, they cost no budget."""
-        cached = disk.load()
-        if cached is None:
+    def _open_disk(self, disk: RowCache) -> None:
+        """Take the rows from disk if they are there; not held in memory, they cost no budget."""
+        self._stored = disk.load()
+        if self._stored is None:
             return
-        self.known_rows, self._skipped = cached.rows, cached.skipped
-        starts = range(0, cached.rows, self.chunk_rows)
-        self._cache = [cached.block(start, start + self.chunk_rows) for start in starts]
+        self.known_rows, self._skipped = self._stored.rows, self._stored.skipped
+        self._cache = [None] * -(-self._stored.rows // self.chunk_rows)
+
+    def _stored_chunk(self, number: int) -> Block:
+        assert self._stored is not None
+        return self._stored.block(number * self.chunk_rows, (number + 1) * self.chunk_rows)
 
     def _read_chunks(self) -> Iterator[Block]:
         """Blocks of the reader, joined or cut to ``chunk_rows`` rows."""

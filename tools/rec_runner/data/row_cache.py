@@ -1,4 +1,8 @@
-"""Parsed rows on disk, memory-mapped, so that a second run of the same files parses nothing."""
+"""Parsed rows on disk, so that a second run of the same files parses nothing.
+
+They are read a chunk at a time, not mapped: a file that another process cuts short meanwhile would
+end this one by a signal.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +11,106 @@ import json
 import os
 import re
 import shutil
+import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, BinaryIO, Callable, NamedTuple
 
 import numpy as np
 
 from rec_runner.data.fingerprint import stat_fingerprint
-from rec_runner.data.rows import Block, take
+from rec_runner.data.rows import Block
 from rec_runner.system.errors import RunError
-from rec_runner.system.files import sync_file, write_json
+from rec_runner.system.files import open_file, sync_file, write_json
 from rec_runner.system.parts import part_folder, remove_left_overs
+from rec_runner.system.schema import COUNT, OBJECT, TEXT, Rule, check, check_each, read_json
 
 _DTYPE = np.dtype(np.float32)
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_PIECE = 16 << 20
+_PIECE = 4 << 20
+_RUN = Rule(
+    "a file and its number of rows",
+    lambda v: isinstance(v, list) and len(v) == 2 and TEXT.fits(v[0]) and COUNT.fits(v[1]),
+)
+_SHAPE = Rule(
+    "a number of rows and one of columns",
+    lambda v: isinstance(v, list) and len(v) == 2 and all(map(COUNT.fits, v)) and v[1] > 0,
+)
+_SKIPPED = Rule(
+    "a number of rows and a list of texts",
+    lambda v: (
+        isinstance(v, list)
+        and len(v) == 2
+        and COUNT.fits(v[0])
+        and isinstance(v[1], list)
+        and all(map(TEXT.fits, v[1]))
+    ),
+)
 
 
-class CachedRows(NamedTuple):
+class _Stored(NamedTuple):
+    """An array of a cache: its open file, so that no other takes its place, and its width."""
+
+    stream: BinaryIO
+    width: int
+
+
+class CachedRows:
     """What a cache holds.
 
-    Attributes:
-        arrays: by name, float32 matrices of equal length, memory-mapped read-only.
+    Args:
+        path: its folder.
+        arrays: by name, the files of float32 matrices of equal length.
         files: runs of rows ``(file, number of rows)``, in the order of the rows.
         skipped: rows that the reader left out: how many, and what was wrong with the first ones.
+
+    Attributes:
+        rows: number of rows.
     """
 
-    arrays: Mapping[str, np.ndarray]
-    files: list[tuple[str, int]]
-    skipped: tuple[int, list[str]]
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.arrays["labels"])
+    def __init__(
+        self,
+        path: Path,
+        arrays: Mapping[str, _Stored],
+        files: list[tuple[str, int]],
+        skipped: tuple[int, list[str]],
+    ) -> None:
+        self.path = path
+        self.files = files
+        self.skipped = skipped
+        self.rows = sum(rows for _, rows in files)
+        self._arrays = arrays
+        self._lock = threading.Lock()
 
     def block(self, start: int, end: int) -> Block:
-        """The rows from ``start`` to ``end - 1``, or to the last."""
+        """Read the rows from ``start`` to ``end - 1``, or to the last.
+
+        Raises:
+            RunError: the files are no longer as they were when they were opened.
+        """
+        end = min(end, self.rows)
         found: dict[str, None] = {}
         first = 0
         for file, rows in self.files:
             if first < end and start < first + rows:
                 found[file] = None
             first += rows
-        return Block(take(self.arrays, slice(start, end)), tuple(found))
+        with self._lock:  # a stream has one place to read at
+            arrays = {name: self._read(file, start, end) for name, file in self._arrays.items()}
+        return Block(arrays, tuple(found))
+
+    def _read(self, file: _Stored, start: int, end: int) -> np.ndarray:
+        rows = np.empty((end - start, file.width), _DTYPE)
+        try:
+            file.stream.seek(start * file.width * _DTYPE.itemsize)
+            whole = file.stream.readinto(rows.data.cast("B")) == rows.nbytes  # type: ignore[attr-defined]
+        except OSError as error:
+            raise RunError(f"cache {self.path} cannot be read: {error.strerror}") from error
+        if not whole:
+            raise RunError(f"cache {self.path} was cut short while in use; run again")
+        return rows
 
 
 class RowCache:
@@ -62,47 +120,72 @@ class RowCache:
         folder: ``runner.cache_dir``.
         files: the data files; the cache is of their names, sizes and times of change.
         settings: whatever else decides what is parsed from them.
+        labels_fit: whether labels are such as a reader gives; rows with others are not cached, and
+            a cache that holds them is not used.
     """
 
-    def __init__(self, folder: Path, files: Sequence[str], settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        files: Sequence[str],
+        settings: Any,
+        labels_fit: Callable[[np.ndarray], bool] = lambda labels: True,
+    ) -> None:
+        self.labels_fit = labels_fit
         fingerprint = [stat_fingerprint(file) for file in files]
         text = json.dumps([fingerprint, settings], sort_keys=True, default=str)
         self.path = folder / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def load(self) -> CachedRows | None:
         """The rows; None where there is no whole cache, or any bit of it has changed."""
-        try:
-            manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
-            if manifest["own_crc32"] != _own_checksum(manifest):
+        with ExitStack() as stack:
+            try:
+                manifest = read_json(self.path / "manifest.json")
+                if manifest["own_crc32"] != _own_checksum(manifest):
+                    return None
+                check(manifest, {"arrays": OBJECT, "files": [_RUN], "skipped": _SKIPPED})
+                check_each(manifest["arrays"], {"shape": _SHAPE, "crc32": COUNT}, "arrays")
+                files = [(file, rows) for file, rows in manifest["files"]]
+                shapes = [entry["shape"] for entry in manifest["arrays"].values()]
+                whole = {rows for rows, _ in shapes} == {sum(rows for _, rows in files)}
+                if not whole or not {"features", "labels"} <= manifest["arrays"].keys():
+                    return None
+                arrays = {}
+                for name, entry in manifest["arrays"].items():
+                    arrays[name] = self._opened(name, entry, stack)
+            except (OSError, ValueError, LookupError, TypeError, RecursionError):
                 return None
-            arrays = {name: self._mapped(name, e) for name, e in manifest["arrays"].items()}
-            files = [(file, rows) for file, rows in manifest["files"]]
-            count, examples = manifest["skipped"]
-            whole = {len(array) for array in arrays.values()} == {sum(rows for _, rows in files)}
-            if not whole or not {"features", "labels"} <= arrays.keys():
-                return None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return None
-        return CachedRows(arrays, files, (count, examples))
+            stack.pop_all()  # the rows are read from them
+        count, examples = manifest["skipped"]
+        return CachedRows(self.path, arrays, files, (count, examples))
 
-    def _mapped(self, name: str, entry: dict[str, Any]) -> np.ndarray:
+    def _opened(self, name: str, entry: dict[str, Any], stack: ExitStack) -> _Stored:
         """An array of the cache.
 
         Raises:
+            OSError: it cannot be read, or is no plain file.
             ValueError: it is not what was written.
         """
-        file, shape = self.path / f"{name}.bin", entry["shape"]
-        plain = all(type(size) is int and size >= 0 for size in shape)  # noqa: E721 - no bool
-        known = entry["dtype"] == str(_DTYPE) and _NAME.fullmatch(name)
-        if not (known and plain and len(shape) == 2):
+        file, (rows, width) = self.path / f"{name}.bin", entry["shape"]
+        if entry["dtype"] != str(_DTYPE) or not _NAME.fullmatch(name):
             raise ValueError(f"{file} is not a matrix of float32")
-        if file.stat().st_size != shape[0] * shape[1] * _DTYPE.itemsize:
+        stream = stack.enter_context(open_file(file))
+        if os.fstat(stream.fileno()).st_size != rows * width * _DTYPE.itemsize:
             raise ValueError(f"{file} has another size")
-        array = np.memmap(file, _DTYPE, "r", shape=tuple(shape))
         # Reading the file once, at gigabytes a second, costs a small part of an epoch.
-        if _checksum(array) != entry["crc32"]:
+        checksum = 0
+        while piece := stream.read(_PIECE):  # a signal need not wait for all of it
+            checksum = zlib.crc32(piece, checksum)
+            if name == "labels" and not self.labels_fit(np.frombuffer(piece, _DTYPE)):
+                raise ValueError(f"{file} holds other labels than a reader gives")
+        if checksum != entry["crc32"]:
             raise ValueError(f"{file} has changed")
-        return array
+        return _Stored(stream, width)
+
+    def _holds(self, block: Block) -> bool:
+        """Whether a cache can hold the rows of a block."""
+        fits = all(_fits(name, array) for name, array in block.arrays.items())
+        return fits and self.labels_fit(block.arrays["labels"])
 
     def written(
         self,
@@ -123,7 +206,7 @@ class RowCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_left_overs(self.path.parent)
             with part_folder(self.path) as part:
-                manifest = yield from _write_rows(part, blocks)
+                manifest = yield from _write_rows(part, blocks, self._holds)
                 if manifest is not None:
                     count, examples = skipped()
                     manifest["skipped"] = [count, list(examples)]
@@ -135,7 +218,7 @@ class RowCache:
 
 
 def _write_rows(
-    folder: Path, blocks: Iterable[Block]
+    folder: Path, blocks: Iterable[Block], holds: Callable[[Block], bool]
 ) -> Generator[Block, None, dict[str, Any] | None]:
     """Pass blocks on and write their arrays.
 
@@ -148,7 +231,7 @@ def _write_rows(
     with ExitStack() as stack:
         streams: dict[str, Any] = {}
         for block in blocks:
-            fits = fits and all(_fits(name, array) for name, array in block.arrays.items())
+            fits = fits and holds(block)
             if fits:
                 for name, array in block.arrays.items():
                     if name not in streams:
@@ -187,14 +270,6 @@ def _append(file: Any, array: np.ndarray, entry: dict[str, Any]) -> None:
     file.write(data)
     entry["shape"][0] += len(array)
     entry["crc32"] = zlib.crc32(data, entry["crc32"])
-
-
-def _checksum(array: np.ndarray) -> int:
-    """CRC-32 of an array, read in pieces so that a signal need not wait for all of it."""
-    data, checksum = array.data.cast("B"), 0
-    for start in range(0, len(data), _PIECE):
-        checksum = zlib.crc32(data[start : start + _PIECE], checksum)
-    return checksum
 
 
 def _own_checksum(manifest: dict[str, Any]) -> int:

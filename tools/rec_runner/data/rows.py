@@ -54,6 +54,11 @@ def take(arrays: Arrays, index: Index) -> dict[str, np.ndarray]:
     return {name: array.take(index, 0) for name, array in arrays.items()}
 
 
+def are_binary(labels: np.ndarray) -> bool:
+    """Whether all labels are 0 or 1, as those of binary tasks are."""
+    return bool(((labels == 0) | (labels == 1)).all())
+
+
 def concatenate(parts: Sequence[Arrays]) -> Arrays:
     """Named arrays one after another."""
     if len(parts) == 1:

@@ -15,7 +15,7 @@ from rec_runner.data.block_source import BlockSource
 from rec_runner.data.fingerprint import WatchedFiles
 from rec_runner.data.loader_source import LoaderSource
 from rec_runner.data.row_cache import RowCache
-from rec_runner.data.rows import Source
+from rec_runner.data.rows import Source, are_binary
 from rec_runner.system.errors import UserError
 
 
@@ -120,7 +120,7 @@ def _disk_cache(
     skips = config.runner("bad_rows") == "skip"
     # A cache written under another cap may hold more bad rows than this run allows.
     bad_rows = ["skip", config.runner("bad_rows_cap")] if skips else "error"
-    return RowCache(Path(folder), files, [kind, key, bad_rows, draw])
+    return RowCache(Path(folder), files, [kind, key, bad_rows, draw], are_binary)
 
 
 def row_draws(seed: int, first: int, rows: int) -> np.ndarray:

@@ -18,7 +18,10 @@ from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
+from rec_runner.system.schema import NUMBER, OBJECT, SHOWN, check, refusing
 from rec_runner.system.seeds import seed_all
+
+REFUSED = "the checkpoint's rec.pdopt is not of this optimizer"
 
 
 class Outcome(NamedTuple):
@@ -141,21 +144,40 @@ class Engine(ABC):
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         """Set what :meth:`optimizer_state` gave."""
 
-    def resume_optimizer(self, state: Mapping[str, Any], step: int) -> None:
+    def resume_optimizer(self, state: Mapping[str, Any], step: int, skipped: int = 0) -> None:
         """Set the optimizer state of a checkpoint whose run may have had another schedule.
 
         Args:
             state: what :meth:`optimizer_state` gave; a schedule that the config has no more is
                 dropped.
-            step: steps trained so far; a schedule that the config has now starts there.
+            step: steps of the run so far; a schedule that the config has now starts there.
+            skipped: how many of them changed nothing, so that no slots may be there yet.
+
+        Raises:
+            UserError: it is not of this optimizer.
         """
-        slots = {key: value for key, value in state.items() if key != "schedule"}
-        schedule = self.schedule()
-        if schedule is not None:
-            if "schedule" not in state and self.steps_schedule:
-                schedule.step(step)
-            slots["schedule"] = state.get("schedule") or schedule.state_dict()
-        self.set_optimizer_state(slots)
+        with refusing(REFUSED):
+            slots = {key: value for key, value in state.items() if key != "schedule"}
+            self._check_slots(slots, trained=step > skipped)
+            schedule = self.schedule()
+            if schedule is not None:
+                if "schedule" not in state and self.steps_schedule:
+                    schedule.step(step)
+                own = schedule.state_dict()
+                slots["schedule"] = _like(state.get("schedule", own), own, "schedule")
+            self.set_optimizer_state(slots)
+
+    @abstractmethod
+    def _check_slots(self, slots: Mapping[str, Any], trained: bool) -> None:
+        """Check the slots of a checkpoint before they are set.
+
+        Args:
+            slots: ``<weight>/<slot>`` to array.
+            trained: there has been a step that made some.
+
+        Raises:
+            ValueError: they are not those of this optimizer.
+        """
 
     def schedule(self) -> Any:
         """The learning-rate schedule whose state checkpoints hold, or None."""
@@ -181,6 +203,22 @@ class Engine(ABC):
     def data_loader(self) -> Any:
         """The model's own loader of batches, see ``StaticEngine``."""
         raise NotImplementedError
+
+
+def _like(saved: Any, own: Any, place: str) -> Any:
+    """A saved state of a schedule, if it is of the same kind as the schedule's own.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(own, Mapping):
+        check(saved, OBJECT, place)
+        if not own.keys() <= saved.keys():
+            raise ValueError(f"{place} holds {list(saved)}, this config's {list(own)}")
+        return {name: _like(saved[name], own.get(name), f"{place}.{name}") for name in saved}
+    is_plain_number = isinstance(own, (int, float)) and not isinstance(own, bool)
+    check(saved, NUMBER if is_plain_number else SHOWN, place)
+    return saved
 
 
 def _succeeds(attempt: Callable[[Window], object], window: Window) -> bool:

@@ -12,6 +12,7 @@ from rec_runner.data.rows import Window
 from rec_runner.engine.base import Engine, Outcome
 from rec_runner.metrics.base import plain
 from rec_runner.report.report import Record
+from rec_runner.system.schema import refusing
 
 
 class Meter:
@@ -104,13 +105,21 @@ class Meter:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
+        """Go on where :meth:`state_dict` was taken.
+
+        Args:
+            state: as ``checkpoint/format.py`` reads it; what metrics hold is checked here.
+
+        Raises:
+            UserError: the metrics are not those of this engine, or not of these rows.
+        """
         self._start = time.perf_counter() - state["seconds"]
         self._losses = [state["losses"]] if len(state["losses"]) else []
         self._batch_rows = [state["batch_rows"]]
         self._values = state["values"]
         self.rows = int(state["batch_rows"].sum())
-        self.engine.metrics.load_state_dict(state["metrics"])
+        with refusing("the checkpoint's rec.pdstate is not of this run"):
+            self.engine.metrics.load_state_dict(state["metrics"], self.rows)
 
 
 def _joined(pieces: list[np.ndarray]) -> np.ndarray:

@@ -12,6 +12,7 @@ from rec_runner.metrics.auc import auc
 from rec_runner.metrics.base import array_of
 from rec_runner.metrics.running import RunningAuc
 from rec_runner.paddle_api.auc import is_roc_auc
+from rec_runner.system.schema import array, check
 
 
 class AucRows:
@@ -70,7 +71,16 @@ class AucRows:
         return {"scores": np.concatenate(self._scores), "labels": np.concatenate(self._labels)}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Go on from what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        check(
+            state, {"scores": array(1, np.number), "labels": array(1, np.bool_)}, "rows of an AUC"
+        )
+        if len(state["scores"]) != len(state["labels"]):
+            raise ValueError("rows of an AUC should have a score and a label each")
         self.reset()
         if len(state["scores"]):
             self.add(state["scores"], state["labels"])

@@ -53,8 +53,16 @@ class Metrics(ABC):
         """What has been counted, for a checkpoint in mid-epoch."""
 
     @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Count on from what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any], rows: int) -> None:
+        """Count on from what :meth:`state_dict` gave.
+
+        Args:
+            state: it, perhaps by a stranger's hand: whatever it may hold is checked.
+            rows: how many rows it is of.
+
+        Raises:
+            ValueError: it is not what these metrics give.
+        """
 
     @abstractmethod
     def mark(self) -> Any:

@@ -9,11 +9,14 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
-from rec_runner.contract.guard import call
+from rec_runner.contract.guard import call, foreign
 from rec_runner.metrics.auc_rows import AucRows, ExactAuc, with_exact_aucs
 from rec_runner.metrics.base import MAX_SHOWN, Metrics, array_of, plain, sounds_like_error
+from rec_runner.system.schema import OBJECT, Rule, check, check_each
 
 _SCORES = tuple(getattr(paddle.metric, n) for n in ("Auc", "Accuracy", "Precision", "Recall"))
+_NUMBERS = (int, float, np.ndarray, np.number)
+_ARRAY = Rule("an array", lambda value: isinstance(value, (np.ndarray, np.generic)))
 Counters = Mapping[str, np.ndarray]
 
 
@@ -66,15 +69,23 @@ class ModelMetrics(Metrics):
         states = {str(index): _state(metric) for index, metric in enumerate(self.metrics)}
         return {"metrics": states, "last": self.last_batch(0)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Count on from what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any], rows: int) -> None:
+        """See :meth:`Metrics.load_state_dict`."""
+        metrics = {str(index): OBJECT for index in range(len(self.metrics))}
+        check(state, {"metrics": metrics, "last": OBJECT})
+        check_each(state["last"], _ARRAY, "last")
         self.last = dict(state["last"])
         for index, metric in enumerate(self.metrics):
-            saved = state["metrics"].get(str(index), {})
+            saved = state["metrics"][str(index)]
             if isinstance(metric, ExactAuc):
                 metric.rows.load_state_dict(saved)
-            else:
-                vars(metric).update({k: _like(getattr(metric, k, v), v) for k, v in saved.items()})
+                continue
+            for name, value in saved.items():
+                if not _is_counted(value) or callable(getattr(type(metric), name, None)):
+                    raise ValueError(f"metrics.{index}.{name[:40]} should be what a metric counts")
+            if not saved and _state(metric):
+                raise ValueError(f"metrics.{index} is empty")
+            vars(metric).update({k: _like(getattr(metric, k, v), v) for k, v in saved.items()})
 
     def mark(self) -> Any:
         """Copies of what the metrics hold."""
@@ -152,12 +163,15 @@ class FetchedMetrics(Metrics):
             "last": self.last_batch(0),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Count on from what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any], rows: int) -> None:
+        """See :meth:`Metrics.load_state_dict`."""
+        check(state, {"rows": OBJECT, "counts": OBJECT, "last": OBJECT})
+        for part in ("counts", "last"):
+            check_each(state[part], _ARRAY, part)
         self._auc_rows = {}
-        for name, rows in state["rows"].items():
+        for name, scored in state["rows"].items():
             self._auc_rows[name] = AucRows()
-            self._auc_rows[name].load_state_dict(rows)
+            self._auc_rows[name].load_state_dict(scored)
         self._last = dict(state["last"])
         self.set_counters(state["counts"])
 
@@ -189,8 +203,9 @@ def _exact(metric: Any) -> Any:
 
 def _accumulated(metric: Any) -> Any:
     """A metric's value; a few numbers in an array are a list, which every record shows."""
-    value = call(metric, "accumulate")
-    array = array_of(value)
+    with foreign(metric, "accumulate"):
+        value = metric.accumulate()
+        array = array_of(value)
     return array.tolist() if array.ndim == 1 and array.size <= MAX_SHOWN else value
 
 
@@ -200,15 +215,22 @@ def _state(metric: Any) -> dict[str, Any]:
     kept = {}
     for name, value in vars(metric).items():
         value = value.numpy() if isinstance(value, paddle.Tensor) else value
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        if all(isinstance(number, (int, float, np.ndarray, np.number)) for number in numbers):
+        if _is_counted(value):
             kept[name] = value.copy() if isinstance(value, (list, np.ndarray)) else value
     return kept
 
 
+def _is_counted(value: Any) -> bool:
+    """Whether a metric's attribute is a count: a number, an array, a list of such."""
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    return all(isinstance(number, _NUMBERS) for number in numbers)
+
+
 def _like(own: Any, saved: Any) -> Any:
-    """What was saved of an attribute, a Tensor where it is one."""
-    return paddle.to_tensor(saved) if isinstance(own, paddle.Tensor) else saved
+    """What was saved of an attribute, a Tensor where it is one; arrays that can be written to."""
+    if isinstance(own, paddle.Tensor):
+        return paddle.to_tensor(saved)
+    return copy.deepcopy(saved)
 
 
 def _mark(metric: Any) -> Any:

@@ -11,6 +11,7 @@ from rec_runner.metrics.auc import auc, log_loss, probability
 from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.running import RunningAuc
 from rec_runner.system.errors import UserError
+from rec_runner.system.schema import array, check
 
 
 class Kind(NamedTuple):
@@ -125,8 +126,11 @@ class TaskMetrics(Metrics):
         """Labels and log-odds of all rows so far."""
         return {"labels": self.labels, "log_odds": self.log_odds}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Count on from what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any], rows: int) -> None:
+        """See :meth:`Metrics.load_state_dict`."""
+        check(state, {"labels": array(2, np.bool_), "log_odds": array(2, np.float32)}, "metrics")
+        if len(state["labels"]) != rows or np.isnan(state["log_odds"]).any():
+            raise ValueError(f"metrics should be labels and log-odds of {rows} rows")
         self.reset()
         self.update(state["labels"], state["log_odds"])
 

@@ -1,7 +1,8 @@
 """What an optimizer holds beside the weights: its slots and its schedule.
 
-Private: ``_accumulators``, ``_accumulators_holder`` and ``_learning_rate`` of ``paddle.optimizer``,
-which Paddle 2.6 to 3.3 have alike; SGD, without slots, has them too.
+Private: ``_accumulators``, ``_accumulators_holder``, ``_learning_rate`` and the names that end in
+``_acc_str`` of ``paddle.optimizer``, which Paddle 2.6 to 3.3 have alike; SGD, without slots, has
+all but the last.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ def slot_names(optimizer: Any) -> list[str]:
     """Names of the variables of an optimizer's slots; it makes them at its first steps."""
     kinds = getattr(optimizer, "_accumulators", {}).values()
     return [slot.name for slots in kinds for slot in slots.values()]
+
+
+def has_slots(optimizer: Any) -> bool:
+    """Whether an optimizer of Paddle's keeps slots, made already or not; its class names them."""
+    return any(name.endswith("_acc_str") for name in dir(type(optimizer)))
 
 
 def slots_to_come(optimizer: Any) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Report:
         rows = [
             [
                 str(record["epoch"]),
-                record["phase"],
+                str(record["phase"]),
                 *(show(record[name]) if name in record else "-" for name in columns[2:-1]),
                 f"{record['rows_per_second']:,.0f}",
             ]

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import paddle
 
 from rec_runner.contract.guard import call, check_returned
-from rec_runner.engine.base import Engine
+from rec_runner.engine.base import REFUSED, Engine
 from rec_runner.paddle_api.device import select_device
-from rec_runner.paddle_api.slots import rename_slots, schedule_of, slot_names, slots_to_come
+from rec_runner.paddle_api.slots import (
+    has_slots,
+    rename_slots,
+    schedule_of,
+    slot_names,
+    slots_to_come,
+    step_optimizer,
+)
+from rec_runner.system.schema import refusing
 
 
 class DygraphBase(Engine):
@@ -27,6 +36,7 @@ class DygraphBase(Engine):
         is_layer = isinstance(self.net, paddle.nn.Layer)
         check_returned(self.model, "create_model", self.net, is_layer, "a paddle.nn.Layer")
         self.optimizer: Any = None
+        self._resumed: set[str] = set()  # slots of a checkpoint that are to come
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
@@ -59,6 +69,22 @@ class DygraphBase(Engine):
         arrays = {key: np.asarray(value) for key, value in state.items()}
         slots = rename_slots(arrays, names, "_", "/")
         return {**slots, "schedule": schedule} if schedule else slots
+
+    def _check_slots(self, slots: Mapping[str, Any], trained: bool) -> None:
+        """Their shapes Paddle compares when it makes slots of them, see :meth:`_step_optimizer`."""
+        if trained and not slots and has_slots(self.optimizer):
+            raise ValueError("it is empty")
+        names = {name: value.name for name, value in self.net.state_dict().items()}
+        self._resumed = set(rename_slots(slots, names, "/", "_"))
+
+    def _step_optimizer(self) -> None:
+        """A step of Paddle's own: the first after a resume makes slots of the checkpoint's."""
+        with refusing(REFUSED) if self._resumed else nullcontext():
+            step_optimizer(self.optimizer)
+            missing = set(slot_names(self.optimizer)) - self._resumed if self._resumed else ()
+            if missing:
+                raise ValueError(f"{min(missing)} is missing")
+        self._resumed = set()
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         names = {name: value.name for name, value in self.net.state_dict().items()}

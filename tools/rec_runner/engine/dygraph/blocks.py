@@ -16,7 +16,6 @@ from rec_runner.engine.dygraph.base import DygraphBase
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
-from rec_runner.paddle_api.slots import step_optimizer
 
 
 class BlockDygraphEngine(DygraphBase):
@@ -52,7 +51,7 @@ class BlockDygraphEngine(DygraphBase):
     def _apply_gradients(self) -> None:
         if self._update is None:
             # The first step is Paddle's own: it makes the optimizer's slots.
-            step_optimizer(self.optimizer)
+            self._step_optimizer()
             self._update = direct_update(self.optimizer)
         else:
             self._update()

@@ -14,7 +14,6 @@ from rec_runner.engine.arrays import norms
 from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.dygraph.base import DygraphBase
 from rec_runner.metrics.model_metrics import ModelMetrics
-from rec_runner.paddle_api.slots import step_optimizer
 from rec_runner.system.errors import UserError
 
 
@@ -47,7 +46,7 @@ class DygraphEngine(DygraphBase):
             loss.backward()
             if self.watches_gradients:
                 self.gradient_norms = norms(self._gradients())
-            step_optimizer(self.optimizer)
+            self._step_optimizer()
         self.metrics.metrics, self.metrics.last = metrics, values
         losses = loss.detach().numpy().reshape(-1)
         return Outcome(losses.mean(keepdims=True), window.batch_rows, values)

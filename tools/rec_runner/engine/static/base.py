@@ -18,6 +18,7 @@ from rec_runner.paddle_api.device import place_of, select_device
 from rec_runner.paddle_api.representation import use_representation
 from rec_runner.paddle_api.slots import rename_slots
 from rec_runner.system.errors import UserError
+from rec_runner.system.schema import fitting
 
 
 class StaticBase(Engine):
@@ -98,6 +99,14 @@ class StaticBase(Engine):
         slots = rename_slots({name: self._get(name) for name in self._slots()}, names, "_", "/")
         schedule = self.schedule()
         return {**slots, "schedule": schedule.state_dict()} if schedule else slots
+
+    def _check_slots(self, slots: Mapping[str, Any], trained: bool) -> None:
+        named, known = rename_slots(slots, self._weights, "/", "_"), self._slots()
+        for name in known if trained else ():
+            if name not in named:
+                raise ValueError(f"{name} is missing")
+        for name in named.keys() & set(known):
+            fitting(named[name], self._get(name), name)
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         slots = {key: value for key, value in state.items() if key != "schedule"}

@@ -24,6 +24,7 @@ from rec_runner.paddle_api.representation import (
 )
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
+from rec_runner.system.schema import fitting, refusing
 
 # Other ways to build a network that Paddle 3's representation of programs refuses.
 AUC_STATES = "with the states of its AUCs"
@@ -151,8 +152,10 @@ class StaticEngine(StaticBase):
         return {name: self._get(name) for program in programs for name in program.auc_state}
 
     def _set_counters(self, counters: Mapping[str, np.ndarray]) -> None:
-        for name in counters.keys() & self._counters().keys():
-            self._set(name, counters[name])
+        own = self._counters()
+        with refusing("the checkpoint's rec.pdstate is not of this network"):
+            for name in counters.keys() & own.keys():
+                self._set(name, fitting(counters[name], own[name], f"counts.{name}"))
         if self._other_ways:  # a network that is built anew at its first batch has them only then
             self._waiting = dict(counters)
 
