@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.sources import list_files
 from rec_runner.engine.base import Engine
 from rec_runner.keys import BOTH, BY_NAME
-from rec_runner.system.errors import RunError, UserError
+from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 from rec_runner.system.signals import noted
 
@@ -60,10 +61,10 @@ def build_engine(graph: str, config: Config, phase: str, scores: bool) -> tuple[
     if graph == "static" and config.runner("reader_type") == "CustomizeDataLoader":
         return contract(model_dir, config, model, training), None
     reader = model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
-    chosen: type[Engine] = contract
-    if reads_blocks(model, reader):
-        chosen = blocks
+    by_blocks = reads_blocks(model, reader)
+    if by_blocks:
         _read_first_block(config, reader, "train_data_dir" if training else "test_data_dir")
+    chosen = blocks if by_blocks else contract
     return chosen(model_dir, config, model, training), reader
 
 
@@ -74,17 +75,13 @@ def _read_first_block(config: Config, reader: Any, folder_key: str) -> None:
 
     Raises:
         UserError: what the reader says of the rows.
-        RunError: a file cannot be read.
     """
     first = list_files(config, folder_key)[:1]
     with foreign(reader):
         dataset = reader(first, config)
-    try:
+    with suppress(OSError):  # told in its turn, when cheaper checks are behind us
         for _ in iterate(dataset, "blocks", call_hook(dataset, "blocks")):
             break
-    except OSError as error:
-        name = error.filename or first[0]
-        raise RunError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def _reader_module(model_dir: ModelDir, config: Config, phase: str) -> str:
