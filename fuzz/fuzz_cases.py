@@ -137,11 +137,9 @@ class Target:
         prepare_environment(None, None)
         self.name, self.folder, self.seed = name, folder, seed
         config = load_config(str(make_files(name, folder)), ["runner.resume=true"])
-        from rec_runner.checkpoint.resume import run_files, run_settings
         from rec_runner.train import TrainJob
 
         self.job = TrainJob(SUBJECTS[name][1], config)
-        self.fingerprint = {**run_settings(config), **run_files(config)}
         steps = self.job.source.count(lambda: None)
         self.job.engine.start_training(steps)
         self.job.engine.metrics.reset()
@@ -152,6 +150,7 @@ class Target:
             for file in sorted((folder / part).rglob("*"), key=_order)
             if file.is_file() and file.suffix not in (".lock", ".jsonl") and file.name != ".lock"
         }
+        self.fingerprint = json.loads(self.files[f"{MIDDLE}/rec.json"])["fingerprint"]
         self._read_once()
 
     def _read_once(self) -> None:

@@ -32,6 +32,8 @@ from typing import Any
 from fuzz_cases import SUBJECTS, Target
 from watch import limit
 
+PART = 25_000  # cases of a subject that one process runs
+
 
 def work(options: argparse.Namespace) -> None:
     """Run some cases of a subject; how they ended goes to stdout, a JSON object."""
@@ -101,7 +103,8 @@ def main() -> int:
         return 0
     start = time.perf_counter()
     share = -(-options.runs // len(options.subjects))
-    tasks = [(name, range(share)) for name in options.subjects]
+    parts = [range(first, min(share, first + PART)) for first in range(0, share, PART)]
+    tasks = [(name, part) for part in parts for name in options.subjects]
     if options.only:
         name, number = options.only.split(":")
         tasks = [(name, range(int(number), int(number) + 1))]
