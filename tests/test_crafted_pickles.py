@@ -260,11 +260,12 @@ def put(kind: str, file: Path) -> None:
 def checkpoint(folder: Path, *names: str) -> Path:
     """A folder of ours with the files of these names."""
     folder.mkdir()
+    names = ("rec.pdparams", "rec.pdopt", *(name for name in names if name == "rec.pdstate"))
     data = pickle.dumps({"w": np.zeros(3, np.float32)}, 4)
     for name in names:
         (folder / name).write_bytes(data)
     manifest: dict[str, Any] = {
-        "progress": vars(Progress()),
+        "progress": vars(Progress(batch=int("rec.pdstate" in names))),
         "fingerprint": {},
         "saved_at": 1.0,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name in names},
