@@ -37,8 +37,8 @@ from rec_runner.system.files import atomic_write, write_json
 SECRET = "not to be overwritten\n"
 EPOCHS = 3
 
-# Runs what is called "<folder>.py" beside the folder of checkpoints, at each pass over the rows,
-# and "<folder>.first.py" before there is one.
+# Runs what is called "<folder>.py" beside the folder of checkpoints, at the end of each pass over the
+# rows, and "<folder>.first.py" before there is one.
 SCRIPTED_READER = """
 from pathlib import Path
 
@@ -51,8 +51,8 @@ class RecDataset(census_reader.RecDataset):
         self.run("first.py")
 
     def blocks(self):
-        self.run("py")
         yield from super().blocks()
+        self.run("py")
 
     def run(self, suffix):
         script = Path(f"{self.folder}.{suffix}")
