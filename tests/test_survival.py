@@ -40,7 +40,7 @@ PATHS = ("dygraph", "static")
 TRAINER = {"dygraph": "trainer", "static": "static_trainer"}
 
 # A reader whose passes over the files can be made to take long: blocks of one row, then a nap in
-# every pass from number $SLEEP_FROM on, counted from 0.
+# every pass from number $SLEEP_FROM on, counted from 0. A look at the first block is no pass.
 SLOW_READER = """
 import os, time
 from census_reader import RecDataset as Rows
@@ -48,15 +48,17 @@ passes = [0]
 
 class RecDataset(Rows):
     def blocks(self):
-        number = passes[0]
-        passes[0] += 1
+        number = None
         for block in super().blocks():
             for row in range(len(block.labels)):
-                if number >= int(os.environ["SLEEP_FROM"]) and row >= 40:
+                if row >= 40 and number >= int(os.environ["SLEEP_FROM"]):
                     print("napping", flush=True)
                     time.sleep(float(os.environ["SLEEP"]))
                 one = slice(row, row + 1)
                 yield type(block)(block.features[one], block.labels[one], block.file)
+                if number is None:
+                    number = passes[0]
+                    passes[0] += 1
 """
 RUNNER = {
     "train_data_dir": "train",
