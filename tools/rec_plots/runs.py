@@ -129,7 +129,8 @@ def read_predictions(file: Path) -> dict[str, Scores]:
     """
     try:
         with open_file(file) as stream:
-            table = pyarrow.csv.read_csv(stream)
+            # With threads, one that parses may wait for ever for one that reads a Python file.
+            table = pyarrow.csv.read_csv(stream, pyarrow.csv.ReadOptions(use_threads=False))
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     tasks = [name[len("label_") :] for name in table.column_names if name.startswith("label_")]
