@@ -167,7 +167,7 @@ CASES = {
     "other_initial_file": Case(
         "train",
         option("runner.model_init_path={tmp}/good/0/rec.json"),
-        ("{tmp}/good/0/rec.json is a file", "the folder of a rec.pdparams"),
+        ("{tmp}/good/0/rec.json is not a folder", "that of a rec.pdparams is expected"),
     ),
     "missing_initial_checkpoint": Case(
         "train", option("runner.model_init_path={tmp}/nowhere"), ("{tmp}/nowhere", "not found")

@@ -396,9 +396,7 @@ def test_what_must_not_change_is_named(base: Base) -> None:
     other = {"train_data.txt": text.replace("0", "1", 1)}  # of the same size
     hyper = "hyper_parameters."
     cases = {
-        f"{hyper}feature_size was 499 .* is 498": resumed(
-            "moved", same, hyper_parameters__feature_size=498
-        ),
+        # One of sizes that fit no row is refused by the rows, before that.
         rf"{hyper}task_names was \['income', 'marital'\] .* is \['a', 'b'\]": resumed(
             "moved", same, hyper_parameters__task_names="[a, b]"
         ),

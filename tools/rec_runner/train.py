@@ -47,13 +47,41 @@ def train(graph: str, config: Config) -> None:
         graph: ``dygraph`` or ``static``.
         config: the run's config.
     """
-    job = TrainJob(graph, config)
-    with FolderLock(job.folder), job.noted():
-        job.find_start()
+    for key in ("epochs", "print_interval"):
+        config.required(key)
+    folder = Path(config.runner("model_save_path"))
+    notes = {"config": dict(config), "versions": versions()}
+    checkpoints = Checkpoints(str(folder), config.runner("keep_checkpoints"), notes)
+    with FolderLock(folder), _begun(checkpoints, config.runner("resume")) as (name, start):
+        job = TrainJob(graph, config, checkpoints, name, start)
         # It reads every data file; what is cheap to check has been checked before.
         fingerprint = {**job.settings, **run_files(config)}
         with StopSignal() as stop:
             job.run(fingerprint, stop)
+
+
+@contextmanager
+def _begun(checkpoints: Checkpoints, resume: bool) -> Iterator[tuple[str, Snapshot | None]]:
+    """Context in which the output folder notes a new run, or the one that is gone on with.
+
+    A new run is noted before it reads anything, so that a kill or a signal at any time leaves
+    nothing by which an earlier run would be gone on with in its place. Any other error before
+    its first checkpoint, a mistyped path for instance, leaves the earlier run to be resumed.
+
+    Yields:
+        the run's name, and where it stood if it is gone on with.
+    """
+    start = checkpoints.newest() if resume else None
+    name = start.progress.run if start is not None else uuid.uuid4().hex
+    try:
+        checkpoints.begin(name)
+        yield name, start
+    except Interrupted:
+        raise
+    except Exception:
+        with suppress(OSError, RunError):
+            checkpoints.call_off()
+        raise
 
 
 class TrainJob:
@@ -62,25 +90,37 @@ class TrainJob:
     Args:
         graph: ``dygraph`` or ``static``.
         config: the run's config.
+        checkpoints: those of the output folder, which notes this run.
+        name: the run's.
+        start: the checkpoint to go on from, or None.
 
     Raises:
-        UserError: a part cannot be made as the config asks for it.
+        UserError: a part cannot be made as the config asks for it, or the run to resume had other
+            settings; its data files are compared later.
     """
 
-    def __init__(self, graph: str, config: Config) -> None:
+    def __init__(
+        self,
+        graph: str,
+        config: Config,
+        checkpoints: Checkpoints,
+        name: str,
+        start: Snapshot | None,
+    ) -> None:
         self.config = config
-        self.folder = Path(config.runner("model_save_path"))
-        self.name = ""
-        self.start: Snapshot | None = None
+        self.checkpoints = checkpoints
+        self.folder = checkpoints.folder
+        self.name = name
+        self.start = start
         self.initial: Mapping[str, np.ndarray] | None = None
         self.settings = run_settings(config, graph)
-        for key in ("epochs", "print_interval"):
-            config.required(key)
         self._set_up_model(graph)
         self._set_up_data()
         warn_unused(graph, "train", config, self.engine, self.reader)
         self._set_up_monitor()
-        self._set_up_output()
+        visual = Visual(self.folder if config.runner("use_visual") else None)
+        self.report = Report(self.folder / "metrics.jsonl", visual=visual)
+        self._set_up_weights()
 
     def _set_up_model(self, graph: str) -> None:
         config = self.config
@@ -124,39 +164,8 @@ class TrainJob:
         elif engine.reads_blocks:  # a wrong name should not wait until an epoch is trained
             Monitor(config.runner("monitor"), engine.metrics).value(engine.metrics.result())
 
-    def _set_up_output(self) -> None:
-        config = self.config
-        visual = Visual(self.folder if config.runner("use_visual") else None)
-        self.report = Report(self.folder / "metrics.jsonl", visual=visual)
-        notes = {"config": dict(config), "versions": versions()}
-        self.checkpoints = Checkpoints(str(self.folder), config.runner("keep_checkpoints"), notes)
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Context in which the folder notes this run, or the one that it goes on.
-
-        A new run is noted before it reads anything, so that a kill or a signal at any time leaves
-        nothing by which an earlier run would be gone on with in its place. Any other error before
-        its first checkpoint, a mistyped path for instance, leaves the earlier run to be resumed.
-        """
-        self.start = self.checkpoints.newest() if self.config.runner("resume") else None
-        self.name = self.start.progress.run if self.start is not None else uuid.uuid4().hex
-        try:
-            self.checkpoints.begin(self.name)
-            yield
-        except Interrupted:
-            raise
-        except Exception:
-            with suppress(OSError, RunError):
-                self.checkpoints.call_off()
-            raise
-
-    def find_start(self) -> None:
-        """Compare settings with those of the run to go on with, or read the weights to start with.
-
-        Raises:
-            UserError: the run to resume had other settings; its data files are compared later.
-        """
+    def _set_up_weights(self) -> None:
+        """Compare settings with those of the run to go on with, or read the initial weights."""
         initial = self.config.runner("model_init_path")
         if self.start is not None:
             then = self.start.fingerprint
