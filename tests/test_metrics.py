@@ -190,7 +190,7 @@ def test_running_auc_forgets_what_is_rewound(rng, reads: bool) -> None:
     expected = auc(np.delete(labels, np.s_[300:600]), np.delete(scores, np.s_[300:600]))
     assert tasks.running()["auc_a"] == own.running() == expected
     later = TaskMetrics(["a"]), AucRows()
-    later[0].load_state_dict(tasks.state_dict()), later[1].load_state_dict(own.state_dict())
+    later[0].load_state_dict(tasks.state_dict(), 600), later[1].load_state_dict(own.state_dict())
     assert later[0].running()["auc_a"] == later[1].running() == expected
 
 
