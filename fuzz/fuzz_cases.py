@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TRAINED = 100  # of so many sound states one is trained on to the end
+NO_MEMORY = "does not fit into memory"  # what a reader says of it
 BATCHES, SAVED_AT = 8, 5
 MIDDLE = f"out/1-{SAVED_AT}"
 # Whose files: model directory, graph.
@@ -230,7 +231,8 @@ class Target:
             why = ""
         except (Exception, Broken) as error:
             outcome, why = "sentence", ""
-            if not getattr(error, "user_error", False):
+            # A sentence about too little memory is one that the limit brought about.
+            if not getattr(error, "user_error", False) or NO_MEMORY in str(error):
                 outcome, why = (
                     "FAILED",
                     "".join(traceback.format_exception(type(error), error, error.__traceback__)),

@@ -134,6 +134,10 @@ def test_yaml_that_repeats_a_little_is_read(tmp_path: Path) -> None:
             "hyper_parameters:\n  optimizer.class: sgd\n  optimizer: {class: adam}",
             "hyper_parameters.optimizer.class is given twice, in lines 2 and 3",
         ),
+        (
+            "hyper_parameters:\n  rows:\n  - {a: 1}\n  - a: 1\n    a: 2",
+            "hyper_parameters.rows[1].a is given twice, in lines 4 and 5",
+        ),
         ("hyper_parameters: {1: a, '1': b}", "hyper_parameters.1 is given twice, in lines 1 and 1"),
     ],
 )

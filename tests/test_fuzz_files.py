@@ -50,6 +50,20 @@ def test_changed_files_end_in_a_sentence_or_in_a_sound_state(tmp_path: Path) -> 
     assert not (tmp_path / "keep").exists()
 
 
+def test_a_reader_that_runs_out_of_memory_and_says_so_has_failed(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom fuzz_cases import Target\n"
+        "target = Target('regression-dygraph', Path(sys.argv[1], 'x'), 1)\n"
+        "from rec_runner.checkpoint import safe_pickle\n"
+        "def load(self): raise MemoryError\n"
+        "safe_pickle._ArrayUnpickler.load = load\n"
+        "print([target.run(n)[2] for n in range(99) if 'FAILED' in target.run(n)[2]][:1])\n"
+    )
+    result = run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT / "fuzz")
+    assert result.status == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "['FAILED']"
+
+
 def test_the_watch_sees_what_no_case_may_do(tmp_path: Path) -> None:
     result = run([sys.executable, "-c", HARM, str(tmp_path)], cwd=ROOT / "fuzz")
     assert result.status == 0, result.stderr

@@ -273,3 +273,11 @@ def test_rewinding_forgets_what_operators_counted_too() -> None:
     variables.update(old=np.array([5]), new=np.array([2]))
     metrics.rewind(mark)
     assert {name: int(value[0]) for name, value in variables.items()} == {"old": 3, "new": 0}
+
+
+def test_log_odds_of_a_network_in_double_precision_are_gone_on_from() -> None:
+    before, after = TaskMetrics(["a"]), TaskMetrics(["a"])
+    before.update(np.array([[0], [1]], np.float32), np.array([[-1.0], [2.0]]))
+    after.load_state_dict(before.state_dict(), 2)
+    assert after.log_odds.dtype == np.float64
+    assert after.result() == before.result()

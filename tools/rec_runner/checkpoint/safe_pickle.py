@@ -42,6 +42,10 @@ _FREE_MAKERS, _BYTES_A_MAKER = 1_000_000, 16  # an array of any size needs about
 _FREE_BYTES, _TIMES = 1 << 22, 4  # that tied weights are named twice is fine
 _DEEPEST = 50
 _LONGEST_KEY = 500
+# What would disturb a sentence; other spaces than ASCII's are part of names in some languages.
+_UNFIT = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
 _SMALL = 1 << 16
 _MOST_DIMENSIONS = 32  # of NumPy 1
 _LONGEST_EMPTY = 1 << 20
@@ -229,7 +233,7 @@ class _ArrayUnpickler(pickle._Unpickler):
         # Hashing anything but a string could be made to take forever, or all of the stack;
         # comparing long ones takes long, and sentences will have keys in them.
         for key in keys:
-            if not isinstance(key, str) or len(key) > _LONGEST_KEY or not key.isprintable():
+            if not isinstance(key, str) or len(key) > _LONGEST_KEY or _UNFIT.search(key):
                 raise _Refused("it has a key that is not a string, or not a short and plain one")
         self.stack[-1].update(zip(keys, values))
 

@@ -76,6 +76,7 @@ def _cast(saved: np.ndarray, own: np.ndarray, place: str) -> np.ndarray:
     both_float = np.issubdtype(saved.dtype, np.floating) and np.issubdtype(own.dtype, np.floating)
     if saved.dtype != own.dtype and not both_float:
         raise UserError(f"{place} holds {saved.dtype}, this config's network has {own.dtype}")
-    if both_float and np.isnan(saved).any():
+    # A mask may hold NaN from the start on.
+    if both_float and (np.isnan(saved) & ~np.isnan(own)).any():
         raise UserError(f"{place} holds numbers that are not numbers (NaN)")
     return saved.astype(own.dtype, copy=False)

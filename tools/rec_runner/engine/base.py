@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,11 @@ from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
-from rec_runner.system.schema import NUMBER, OBJECT, SHOWN, check, refusing
+from rec_runner.system.schema import FLOAT, NUMBER, OBJECT, SHOWN, check, refusing
 from rec_runner.system.seeds import seed_all
 
 REFUSED = "the checkpoint's rec.pdopt is not of this optimizer"
+_OF_NUMPY = (np.generic, np.ndarray)
 
 
 class Outcome(NamedTuple):
@@ -216,8 +218,11 @@ def _like(saved: Any, own: Any, place: str) -> Any:
         if not own.keys() <= saved.keys():
             raise ValueError(f"{place} holds {list(saved)}, this config's {list(own)}")
         return {name: _like(saved[name], own.get(name), f"{place}.{name}") for name in saved}
+    # A rule of the directory's own may well have made numbers of NumPy's.
+    own, value = (x.tolist() if isinstance(x, _OF_NUMPY) else x for x in (own, saved))
     is_plain_number = isinstance(own, (int, float)) and not isinstance(own, bool)
-    check(saved, NUMBER if is_plain_number else SHOWN, place)
+    finite = is_plain_number and abs(own) < math.inf
+    check(value, NUMBER if finite else FLOAT if is_plain_number else SHOWN, place)
     return saved
 
 

@@ -76,13 +76,13 @@ class Meter:
             losses = np.concatenate(self._losses).astype(np.float64)
             loss = {"loss": float(np.average(losses, weights=_joined(self._batch_rows)))}
         seconds = self.seconds
+        head = {"phase": self.phase, "graph": self.engine.graph, "epoch": self.epoch}
         return {
-            "phase": self.phase,
-            "graph": self.engine.graph,
-            "epoch": self.epoch,
+            **head,
             **plain(self._values),
             **self.engine.metrics.result(),
             **loss,
+            **head,  # a model may print an "epoch" of its own
             "rows": self.rows,
             "seconds": round(seconds, 3),
             "rows_per_second": round(self.rows / max(seconds, 1e-9), 1),

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from rec_runner.system.schema import is_shown
+
 MAX_SHOWN = 4
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # Words of a metric's name that tell its kind, and ends of words: RMSELoss, totalloss.
@@ -91,7 +93,7 @@ def array_of(value: Any) -> np.ndarray:
 
 
 def plain(values: Mapping[str, Any], arrays: bool = False) -> dict[str, Any]:
-    """Tensors, arrays and lists as numbers and lists that JSON knows.
+    """Tensors, arrays and lists as numbers, text and lists that records and checkpoints hold.
 
     Args:
         values: by name.
@@ -103,9 +105,10 @@ def plain(values: Mapping[str, Any], arrays: bool = False) -> dict[str, Any]:
         if array.size == 1:
             number = array.item()
             undefined = isinstance(number, float) and np.isnan(number)
-            found[name] = None if undefined else number
+            found[name] = None if undefined else number if is_shown(number) else str(number)
         elif isinstance(value, (list, tuple)):
-            found[name] = array.tolist()
+            items = array.tolist()
+            found[name] = items if is_shown(items) else str(items)
         elif arrays:
             text = np.array2string(array, threshold=MAX_SHOWN, edgeitems=1, precision=6)
             found[name] = " ".join(text.split())

@@ -12,11 +12,11 @@ import paddle
 from rec_runner.contract.guard import call, foreign
 from rec_runner.metrics.auc_rows import AucRows, ExactAuc, with_exact_aucs
 from rec_runner.metrics.base import MAX_SHOWN, Metrics, array_of, plain, sounds_like_error
-from rec_runner.system.schema import OBJECT, Rule, check, check_each
+from rec_runner.system.schema import OBJECT, Rule, check, check_each, is_shown
 
 _SCORES = tuple(getattr(paddle.metric, n) for n in ("Auc", "Accuracy", "Precision", "Recall"))
-_NUMBERS = (int, float, np.ndarray, np.number)
 _ARRAY = Rule("an array", lambda value: isinstance(value, (np.ndarray, np.generic)))
+_LAST = Rule("an array, or text", lambda value: _ARRAY.fits(value) or is_shown(value))
 Counters = Mapping[str, np.ndarray]
 
 
@@ -62,18 +62,19 @@ class ModelMetrics(Metrics):
 
     def last_batch(self, rows: int) -> dict[str, np.ndarray]:
         """What the model wanted printed of it."""
-        return {name: array_of(value) for name, value in self.last.items()}
+        return {name: _plain_array(value) for name, value in self.last.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What each metric has counted: its numbers, arrays and lists of numbers."""
         states = {str(index): _state(metric) for index, metric in enumerate(self.metrics)}
-        return {"metrics": states, "last": self.last_batch(0)}
+        last = {name: _saved(array) for name, array in self.last_batch(0).items()}
+        return {"metrics": states, "last": last}
 
     def load_state_dict(self, state: Mapping[str, Any], rows: int) -> None:
         """See :meth:`Metrics.load_state_dict`."""
         metrics = {str(index): OBJECT for index in range(len(self.metrics))}
         check(state, {"metrics": metrics, "last": OBJECT})
-        check_each(state["last"], _ARRAY, "last")
+        check_each(state["last"], _LAST, "last")
         self.last = dict(state["last"])
         for index, metric in enumerate(self.metrics):
             saved = state["metrics"][str(index)]
@@ -223,7 +224,25 @@ def _state(metric: Any) -> dict[str, Any]:
 def _is_counted(value: Any) -> bool:
     """Whether a metric's attribute is a count: a number, an array, a list of such."""
     numbers = value if isinstance(value, (list, tuple)) else [value]
-    return all(isinstance(number, _NUMBERS) for number in numbers)
+    return all(isinstance(n, (int, float)) or _is_array(n) for n in numbers)
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is an array, or a number of NumPy's, that a checkpoint can hold as it is."""
+    return isinstance(value, (np.ndarray, np.generic)) and (
+        value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
+    )
+
+
+def _plain_array(value: Any) -> np.ndarray:
+    """A value as an array of numbers, or of text where it is anything else."""
+    array = array_of(value)
+    return array if _is_array(array) else array.astype(str)
+
+
+def _saved(array: np.ndarray) -> Any:
+    """An array as a checkpoint holds it, which has no arrays of text."""
+    return array if _is_array(array) else array.tolist()
 
 
 def _like(own: Any, saved: Any) -> Any:

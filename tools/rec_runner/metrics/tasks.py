@@ -128,7 +128,7 @@ class TaskMetrics(Metrics):
 
     def load_state_dict(self, state: Mapping[str, Any], rows: int) -> None:
         """See :meth:`Metrics.load_state_dict`."""
-        check(state, {"labels": array(2, np.bool_), "log_odds": array(2, np.float32)}, "metrics")
+        check(state, {"labels": array(2, np.bool_), "log_odds": array(2, np.floating)}, "metrics")
         if len(state["labels"]) != rows or np.isnan(state["log_odds"]).any():
             raise ValueError(f"metrics should be labels and log-odds of {rows} rows")
         self.reset()

@@ -107,6 +107,8 @@ def _check_given_once(
 
     What ``<<`` merges is there to be given again, and not looked at.
     """
+    for place, item in enumerate(node.value if isinstance(node, yaml.SequenceNode) else ()):
+        _check_given_once(item, f"{section}[{place}]", (), {})
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
             continue

@@ -40,7 +40,7 @@ def is_count(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number of at most 64 bits' size; a boolean is none."""
-    return type(value) in (int, float) and abs(value) < 1 << 63
+    return type(value) in (int, float) and abs(value) < 1 << 64
 
 
 def is_shown(value: Any, depth: int = 4) -> bool:
@@ -113,7 +113,7 @@ def shown(value: Any) -> str:
         return f"an array {list(value.shape)} of {value.dtype}"
     if isinstance(value, (dict, list, tuple)):
         return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, int) and abs(value) >= 1 << 63:
+    if isinstance(value, int) and abs(value) >= 1 << 64:
         return "a number of more than 64 bits"
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

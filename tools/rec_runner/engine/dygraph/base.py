@@ -81,10 +81,24 @@ class DygraphBase(Engine):
         """A step of Paddle's own: the first after a resume makes slots of the checkpoint's."""
         with refusing(REFUSED) if self._resumed else nullcontext():
             step_optimizer(self.optimizer)
-            missing = set(slot_names(self.optimizer)) - self._resumed if self._resumed else ()
-            if missing:
-                raise ValueError(f"{min(missing)} is missing")
+            if self._resumed:
+                self._check_whole()
         self._resumed = set()
+
+    def _check_whole(self) -> None:
+        """Compare the slots there are with the checkpoint's.
+
+        A weight without any had no gradient before it: a part of the network that few rows reach.
+
+        Raises:
+            ValueError: the checkpoint had some slots of a weight, and not others.
+        """
+        names = {value.name: name for name, value in self.net.state_dict().items()}
+        known = rename_slots(dict.fromkeys(self._resumed), names, "_", "/")
+        weights = {key.partition("/")[0] for key in known}
+        for key in rename_slots(dict.fromkeys(slot_names(self.optimizer)), names, "_", "/"):
+            if key not in known and key.partition("/")[0] in weights:
+                raise ValueError(f"{key} is missing")
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         names = {name: value.name for name, value in self.net.state_dict().items()}

@@ -84,4 +84,5 @@ class DygraphEngine(DygraphBase):
         check_returned(self.model, member, metrics, fits, "a list as metrics_list")
         fits = values is None or isinstance(values, Mapping)
         check_returned(self.model, member, values, fits, "a dict or None as print_dict")
-        return (*rest, list(metrics), values or {})
+        named = {" ".join(str(name).split()): value for name, value in (values or {}).items()}
+        return (*rest, list(metrics), named)
