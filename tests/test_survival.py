@@ -547,7 +547,7 @@ def test_a_data_file_that_vanishes_in_mid_epoch_is_named(config: Path, path: str
 @pytest.mark.parametrize("path", PATHS)
 def test_an_epoch_whose_validation_fails_is_not_trained_again(config: Path, path: str) -> None:
     shutil.copytree(config.parent / "train", config.parent / "valid")
-    given = {"valid_data_dir": "valid", "cache_mb": 0, "shuffle": "true"}
+    given = {"valid_data_dir": "valid", "cache_mb": 0, "shuffle": "true", "use_save_data": "true"}
     lost = {**given, "model_save_path": config.parent / "out", "epochs": 100_000}
     process = start(TRAINER[path], "-m", config, *override(**lost), cwd=config.parent)
     read_until(process, "epoch: 1 done")
@@ -568,8 +568,10 @@ def test_an_epoch_whose_validation_fails_is_not_trained_again(config: Path, path
     whole = {**given, "model_save_path": config.parent / "whole", "epochs": epoch + 2}
     result = run_fork(TRAINER[path], "-m", config, *override(**whole), cwd=config.parent)
     assert result.status == 0, result.stderr
-    last = str(epoch + 1)
-    assert_same_weights(config.parent / "out" / last, config.parent / "whole" / last)
+    for name in (str(epoch), str(epoch + 1)):
+        assert_same_weights(config.parent / "out" / name, config.parent / "whole" / name)
+        batches = [config.parent / run / name / "last_train_batch.npz" for run in ("out", "whole")]
+        assert batches[0].read_bytes() == batches[1].read_bytes()
 
 
 @pytest.mark.parametrize("path", PATHS)
