@@ -363,8 +363,9 @@ def kill_at(setting: Setting, at: int, work: Path) -> Outcome:
         faults.append(f"the runs ended with {', '.join(str(r.status) for r in runs)}")
     faults += [line for r in runs[1:] for line in r.said.splitlines() if "damaged" in line]
     began = [place for r in runs[1:] if (place := _began_at(r.said)) is not None]
-    if began and began != sorted({reached(setting.points[: at - 1]), *began}):
-        faults.append(f"resumed at {began}, was at {reached(setting.points[: at - 1])}")
+    before = reached(setting.points[: at - 1])
+    if began and (began[0] != before or began != sorted(began)):
+        faults.append(f"resumed at {began}, was at {before}")
     if not faults:
         faults += differences(setting.whole, folder)
     shutil.rmtree(folder)
