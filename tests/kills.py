@@ -7,9 +7,13 @@
 A process dies by a real SIGKILL to itself before its n-th file operation: before a file is opened
 for writing, written to, flushed to disk, renamed, removed, before a folder is made or removed; and
 amid a write, half of its bytes being on disk. What Paddle writes by itself, in an export, counts as
-one operation, amid which it leaves half of each file. The next process resumes. In the end the
-output folder and ``cache_dir`` have to hold the files of a run that was never killed, and no other
-ones, with the same bytes but for times and names of runs.
+one operation, amid which it leaves half of each file. The next process resumes, and has to start
+where the last checkpoint stands that had its name. In the end the output folder and ``cache_dir``
+have to hold the files of a run that was never killed, and no other ones, with the same bytes but
+for times and names of runs.
+
+A kill leaves what was written in the system's memory, a power cut does not; so the order of the
+operations is looked at too: what takes its name has to be on disk before.
 
 Three scenarios: ``new`` is killed once; ``twice`` is killed in the resumed run too, at an operation
 drawn by chance; ``again`` is a new run, with other weights to start with, in an old run's folder,
@@ -28,6 +32,7 @@ import os
 import pickle
 import pkgutil
 import random
+import re
 import shutil
 import signal
 import sys
@@ -89,6 +94,7 @@ EVENTS = {
     "os.mkdir": ((0, 2),),
     "os.truncate": ((0, None),),
 }
+PLACE = re.compile(r"out/\.(\d+)(?:-(\d+))?\.part")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -303,6 +309,8 @@ def prepare(work: Path, graph: str, scenario: str) -> Setting:
     if scenario == "again":
         ends = [n for n, point in enumerate(points, 1) if point.startswith("os.rename")]
         noted = next(n for n in ends if "run.json" in points[n - 1])
+        if any("cache" in point for point in points[:noted]):
+            raise SystemExit("a new run reads data before the folder notes it")
         first = noted + 1
         last = next(n for n in ends if ".0-2.part" in points[n - 1]) + 8
     return Setting(graph, scenario, config, old, options, whole, points, first, last)
@@ -354,10 +362,55 @@ def kill_at(setting: Setting, at: int, work: Path) -> Outcome:
     if runs[-1].status != 0 or any(r.status not in (0, -signal.SIGKILL) for r in runs):
         faults.append(f"the runs ended with {', '.join(str(r.status) for r in runs)}")
     faults += [line for r in runs[1:] for line in r.said.splitlines() if "damaged" in line]
+    began = [place for r in runs[1:] if (place := _began_at(r.said)) is not None]
+    before = reached(setting.points[: at - 1])
+    if began and (began[0] != before or began != sorted(began)):
+        faults.append(f"resumed at {began}, was at {before}")
     if not faults:
         faults += differences(setting.whole, folder)
     shutil.rmtree(folder)
     return Outcome(at, kills, faults, [r.said for r in runs])
+
+
+def reached(points: list[str]) -> tuple[int, int]:
+    """Epoch and batch of the newest checkpoint that has got its name in some operations."""
+    names = [PLACE.fullmatch(p.partition(" ")[2]) for p in points if p.startswith("os.rename")]
+    places = [(int(n[1]), int(n[2])) if n[2] else (int(n[1]) + 1, 0) for n in names if n]
+    return max(places, default=(0, 0))
+
+
+def _began_at(said: str) -> tuple[int, int] | None:
+    """Where a run that resumed says that it started; None if it died before."""
+    match = re.search(r"resume: starts at epoch (\d+), batch (\d+)", said)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def unflushed(points: list[str]) -> list[str]:
+    """What a power cut could cost: names given, or checkpoints removed, before all is on disk."""
+    dirty: set[str] = set()
+    flushed: set[str] = set()
+    exports: set[str] = set()
+    faults = []
+    for point in points:
+        what, _, path = point.rpartition(" ")
+        if what in ("open", "write"):
+            dirty.add(path)
+        elif what == "amid the export":
+            exports.add(path)
+        elif what == "fsync":
+            dirty.discard(path)
+            flushed.add(path)
+        elif what == "os.rename":
+            faults += [file for file in dirty if f"{file}/".startswith(f"{path}/")]
+            if os.path.splitext(path)[0] in exports and path not in flushed:
+                faults.append(path)
+            if PLACE.fullmatch(path):
+                dirty.add("out/")  # its entries
+        if point == "fsync out":
+            dirty.discard("out/")
+        elif re.fullmatch(r"os.rename out/\d+(-\d+)?", point) and "out/" in dirty:
+            faults.append(path)
+    return [f"{file} is not on disk in time" for file in faults]
 
 
 def differences(whole: Path, other: Path) -> list[str]:
@@ -458,6 +511,8 @@ def main() -> int:
         if given.at:
             jobs = [(setting, given.at) for setting in settings]
         killed = different = 0
+        early = [fault for setting in settings for fault in unflushed(setting.points)]
+        print("".join(f"{fault}\n" for fault in early), end="", flush=True)
         for setting, outcome in outcomes(jobs, work):
             killed += outcome.kills
             different += bool(outcome.faults)
@@ -473,7 +528,7 @@ def main() -> int:
             print(f"{setting.graph} {setting.scenario}: {taken} of {total} operations")
         seconds = time.perf_counter() - started
         print(f"{killed} kills, {different} of {len(jobs)} runs differ, {seconds:.0f} s")
-    return int(different > 0)
+    return int(different > 0 or bool(early))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -81,11 +83,29 @@ def test_a_link_in_the_place_of_a_half_written_checkpoint_is_not_followed(tmp_pa
     (tmp_path / "out").mkdir()
     for name in (".0.part", ".0.old", ".7.gone"):
         (tmp_path / "out" / name).symlink_to(elsewhere)
+    (tmp_path / "out" / "0").symlink_to(tmp_path / "nowhere")
     checkpoints = Checkpoints(str(tmp_path / "out"))
     for _ in range(2):
         checkpoints.save(Snapshot(Progress("run", 1), {"w": np.ones(3, np.float32)}, {}, {}, {}))
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["0"]
     assert (elsewhere / "file").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_in_the_place_of_a_checkpoint_is_removed_without_waiting(tmp_path: Path) -> None:
+    for name in ("0", ".0.part", ".0.old", ".7.gone"):
+        os.mkfifo(tmp_path / name)
+    script = """if True:
+        import sys
+        from rec_runner.checkpoint.snapshot import Progress, Snapshot
+        from rec_runner.checkpoint.store import Checkpoints
+
+        Checkpoints(sys.argv[1]).save(Snapshot(Progress("run", 1), {}, {}, {}, {}))
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    subprocess.run(command, env=environment, timeout=60, check=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["0"]
 
 
 # A new run in an old run's folder ---------------------------------------------------------------

@@ -321,6 +321,21 @@ def test_what_a_killed_run_leaves_goes_at_the_next_and_what_a_live_one_writes_st
     assert parts_below(cache) == []
 
 
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_pointed_out_and_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    with FolderLock(tmp_path / "out"):
+        write_json(tmp_path / "out" / "a.json", 1)
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"warning: the file system of {tmp_path / 'out'} has no locks")
+    assert (tmp_path / "out" / "a.json").read_text() == "1"
+
+
 @pytest.mark.parametrize("module", ["none", "refusing"])
 def test_without_locks_left_overs_go_by_their_age(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str

@@ -253,12 +253,13 @@ def test_a_signal_at_any_time_gives_one_sentence(config: Path, tool: str, signum
     assert said == ["error: stopped by a signal"]
 
 
-def test_workers_of_a_killed_run_end_and_leave_no_shared_memory(tmp_path: Path) -> None:
-    shutil.copytree(MODEL_DIRS / "map_style", tmp_path / "map_style")
-    make_data.write("map_style", tmp_path / "map_style")
-    config = tmp_path / "map_style" / "config.yaml"
-    settings = {"num_workers": 2, "epochs": 100_000, "print_interval": 1}
-    process = start("trainer", "-m", config, *override(**settings), cwd=tmp_path)
+def train_with_workers(folder: Path) -> tuple[subprocess.Popen[str], list[str]]:
+    """A run without end that has two worker processes, and their numbers."""
+    shutil.copytree(MODEL_DIRS / "map_style", folder / "map_style")
+    make_data.write("map_style", folder / "map_style")
+    config = folder / "map_style" / "config.yaml"
+    settings = {"num_workers": 2, "epochs": 100_000, "print_interval": 1, "model_save_path": "out"}
+    process = start("trainer", "-m", config, *override(**settings), cwd=folder)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
         process.kill()
@@ -266,6 +267,11 @@ def test_workers_of_a_killed_run_end_and_leave_no_shared_memory(tmp_path: Path) 
     read_until(process, "epoch: 1, batch_id: 4")
     while len(workers := children.read_text().split()) < 2:  # of one epoch or the next
         time.sleep(0.01)
+    return process, workers
+
+
+def test_workers_of_a_killed_run_end_and_leave_no_shared_memory(tmp_path: Path) -> None:
+    process, workers = train_with_workers(tmp_path)
     process.kill()
     process.wait()
     started = time.monotonic()
@@ -277,6 +283,23 @@ def test_workers_of_a_killed_run_end_and_leave_no_shared_memory(tmp_path: Path) 
     process.communicate()
     assert left == []
     assert not [f for worker in workers for f in Path("/dev/shm").glob(f"paddle_{worker}_*")]
+
+
+def test_a_signal_that_workers_get_too_ends_the_run_in_order(tmp_path: Path) -> None:
+    """As Ctrl-C in a terminal, or ``timeout``, sends it to all of them; some come too early."""
+    process, workers = train_with_workers(tmp_path)
+    for number in range(20):
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(int(worker), (signal.SIGINT, signal.SIGTERM)[number % 2])
+        time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        workers = children.read_text().split()
+    process.send_signal(signal.SIGTERM)
+    status, _, said = end(process)
+    assert status == 143
+    (sentence,) = said
+    assert "go on with -o runner.resume=true" in sentence
 
 
 def runs(process: str) -> bool:
@@ -549,7 +572,7 @@ def test_a_data_file_that_vanishes_in_mid_epoch_is_named(config: Path, path: str
 @pytest.mark.parametrize("path", PATHS)
 def test_an_epoch_whose_validation_fails_is_not_trained_again(config: Path, path: str) -> None:
     shutil.copytree(config.parent / "train", config.parent / "valid")
-    given = {"valid_data_dir": "valid", "cache_mb": 0, "shuffle": "true"}
+    given = {"valid_data_dir": "valid", "cache_mb": 0, "shuffle": "true", "use_save_data": "true"}
     lost = {**given, "model_save_path": config.parent / "out", "epochs": 100_000}
     process = start(TRAINER[path], "-m", config, *override(**lost), cwd=config.parent)
     read_until(process, "epoch: 1 done")
@@ -570,8 +593,10 @@ def test_an_epoch_whose_validation_fails_is_not_trained_again(config: Path, path
     whole = {**given, "model_save_path": config.parent / "whole", "epochs": epoch + 2}
     result = run_fork(TRAINER[path], "-m", config, *override(**whole), cwd=config.parent)
     assert result.status == 0, result.stderr
-    last = str(epoch + 1)
-    assert_same_weights(config.parent / "out" / last, config.parent / "whole" / last)
+    for name in (str(epoch), str(epoch + 1)):
+        assert_same_weights(config.parent / "out" / name, config.parent / "whole" / name)
+        batches = [config.parent / run / name / "last_train_batch.npz" for run in ("out", "whole")]
+        assert batches[0].read_bytes() == batches[1].read_bytes()
 
 
 @pytest.mark.parametrize("path", PATHS)

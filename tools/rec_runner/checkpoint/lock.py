@@ -11,7 +11,14 @@ from filelock import FileLock, Timeout
 
 from rec_runner.checkpoint.format import RUN
 from rec_runner.system.errors import RunError, UserError
+from rec_runner.system.files import open_file
+from rec_runner.system.log import warn
 from rec_runner.system.parts import remove_left_overs
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 ATTEMPTS = 10
 
@@ -19,7 +26,8 @@ ATTEMPTS = 10
 class FolderLock:
     """Context that keeps other runs off an output folder; the lock dies with this process.
 
-    What killed runs were writing there when they died is removed.
+    What killed runs were writing there when they died is removed. On a file system without locks
+    it only warns.
 
     Args:
         folder: ``runner.model_save_path``; made if need be.
@@ -51,7 +59,16 @@ class FolderLock:
         for _ in range(ATTEMPTS):
             self.folder.mkdir(parents=True, exist_ok=True)
             _check_plain(self.folder / ".lock")
-            self._lock.acquire(timeout=0)
+            try:
+                self._lock.acquire(timeout=0)
+            except (Timeout, NotImplementedError):
+                if fcntl is None or not _is_refused(self.folder / ".lock"):
+                    raise
+                warn(
+                    f"the file system of {self.folder} has no locks: see to it that no other run "
+                    "writes there at the same time"
+                )
+                return
             # The open file, where this version of filelock tells.
             descriptor = getattr(getattr(self._lock, "_context", None), "lock_file_fd", None)
             with suppress(FileNotFoundError):
@@ -86,6 +103,18 @@ def _check_plain(file: Path) -> None:
                 f"{file} is not a lock of a run but a link or another kind of file, an empty plain "
                 "file or none was expected; remove it"
             )
+
+
+def _is_refused(file: Path) -> bool:
+    """Whether the file system locks nothing, which filelock takes for the lock of another run."""
+    try:
+        with open_file(file) as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _let_go() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,14 @@ import numpy as np
 from rec_runner.checkpoint import format
 from rec_runner.checkpoint.snapshot import Progress, Snapshot
 from rec_runner.system.errors import RunError, UserError
-from rec_runner.system.files import atomic_write, read_file, sync_file, sync_folder, write_json
+from rec_runner.system.files import (
+    atomic_write,
+    clear,
+    read_file,
+    sync_file,
+    sync_folder,
+    write_json,
+)
 from rec_runner.system.log import warn
 
 LAST_BATCH = "last_train_batch.npz"
@@ -101,7 +107,7 @@ class Checkpoints:
         aside = target.with_name(f".{target.name}.part")
         self._put_back()
         try:
-            _clear(aside)
+            clear(aside)
             aside.mkdir(parents=True)
             format.write(aside, snapshot, self.notes)
             if snapshot.last_batch is not None:
@@ -109,7 +115,7 @@ class Checkpoints:
             failure = None if add is None else _failure(add, aside)
             _replace_folder(aside, target)
         except OSError as error:
-            _clear(aside)
+            clear(aside)
             self._put_back()
             raise RunError(
                 f"checkpoint {target} cannot be written: {error.strerror or error}; "
@@ -191,7 +197,7 @@ class Checkpoints:
         """
         for entry in self.folder.iterdir():
             if _LEFT_OVER.fullmatch(entry.name):
-                _clear(entry)
+                clear(entry)
         now = (progress.epoch, progress.batch)
         for epoch, batch in self._places():
             if batch and (epoch, batch) != now:
@@ -273,12 +279,12 @@ def _replace_folder(aside: Path, target: Path) -> None:
     """
     old = target.with_name(f".{target.name}.old")
     sync_folder(aside)
-    if target.exists():
-        _clear(old)
+    if os.path.lexists(target):  # a link that leads nowhere too
+        clear(old)
         os.replace(target, old)
     os.replace(aside, target)
     sync_folder(target.parent)
-    _clear(old)
+    clear(old)
 
 
 def _remove(folder: Path) -> None:
@@ -286,12 +292,4 @@ def _remove(folder: Path) -> None:
     gone = folder.with_name(f".{folder.name}.gone")
     with suppress(OSError):
         os.replace(folder, gone)
-    _clear(gone)
-
-
-def _clear(path: Path) -> None:
-    """Remove a folder, or what stands in its place; never what a link leads to."""
-    if path.is_symlink() or path.is_file():
-        with suppress(OSError):
-            path.unlink()
-    shutil.rmtree(path, ignore_errors=True)
+    clear(gone)

@@ -23,7 +23,7 @@ from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.rows import Source, Window
 from rec_runner.paddle_api.collate import stack_rows
-from rec_runner.paddle_api.workers import end_with
+from rec_runner.paddle_api.workers import end_with, starting
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 
@@ -105,7 +105,8 @@ class LoaderSource(Source):
         # A worker crashes where its garbage collector comes upon Paddle's objects of this process.
         gc.collect()
         how["worker_init_fn"] = partial(end_with, os.getpid())
-        return iter(DataLoader(dataset, return_list=True, num_workers=workers, **how))
+        with starting():
+            return iter(DataLoader(dataset, return_list=True, num_workers=workers, **how))
 
     def _collated(self, rows: Iterator[Any]) -> Iterator[Any]:
         for batch in rows if self.batch_size is None else self._stacked(rows, self.batch_size):

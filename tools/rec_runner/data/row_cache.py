@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 from rec_runner.data.fingerprint import stat_fingerprint
 from rec_runner.data.rows import Block
 from rec_runner.system.errors import RunError
-from rec_runner.system.files import open_file, sync_file, write_json
+from rec_runner.system.files import clear, open_file, sync_file, write_json
 from rec_runner.system.parts import part_folder, remove_left_overs
 from rec_runner.system.schema import COUNT, OBJECT, TEXT, Rule, check, check_each, read_json
 
@@ -249,7 +248,7 @@ def _write_rows(
 
 def _replace(part: Path, path: Path) -> None:
     """Give a whole cache its name, unless another run has just given it to the same rows."""
-    shutil.rmtree(path, ignore_errors=True)
+    clear(path)
     try:
         os.replace(part, path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Worker processes of ``paddle.io.DataLoader`` that end when their parent does.
+"""Worker processes of ``paddle.io.DataLoader`` that end when their parent does, and not before.
 
 Paddle's own look at the parent waits behind a queue that nobody fills any more. Private: how Paddle
 2.6 to 3.3 name the shared memory in which a worker hands over a batch.
@@ -7,13 +7,32 @@ Paddle's own look at the parent waits behind a queue that nobody fills any more.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SHARED = Path("/dev/shm")
 _SECONDS = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TELLS_SENDER = hasattr(signal, "sigtimedwait")  # on Linux
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Context in which to start workers: SIGINT and SIGTERM do not end them, only this process.
+
+    A terminal sends its Ctrl-C to all of them, ``timeout`` and others a SIGTERM; a worker that died
+    of it would be an error of the data while this process saves.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS) if _TELLS_SENDER else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with(parent: int, worker: int) -> None:
@@ -28,8 +47,18 @@ def end_with(parent: int, worker: int) -> None:
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_SECONDS)
+        if _told_to_end(parent):
+            os._exit(0)
     for file in _SHARED.glob(f"paddle_{os.getpid()}_*"):  # nobody is left to take them
         with suppress(OSError):
             file.unlink()
     os._exit(1)
+
+
+def _told_to_end(parent: int) -> bool:
+    """Wait a while; whether the parent itself has sent a signal meanwhile."""
+    if not _TELLS_SENDER:
+        time.sleep(_SECONDS)
+        return False
+    came = signal.sigtimedwait(_SIGNALS, _SECONDS)
+    return came is not None and came.si_pid == parent

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -106,6 +107,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def clear(path: Path) -> None:
+    """Remove a folder, or what stands in its place, as far as possible; never a link's target."""
+    with suppress(OSError):
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            path.unlink()  # rmtree would wait for a pipe's writer
+            return
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def plain_json(value: Any) -> Any:
