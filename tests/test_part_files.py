@@ -37,8 +37,8 @@ from rec_runner.system.files import atomic_write, write_json
 SECRET = "not to be overwritten\n"
 EPOCHS = 3
 
-# Runs what is called "<folder>.py" beside the folder of checkpoints, at the end of each pass over the
-# rows, and "<folder>.first.py" before there is one.
+# Runs what is called "<folder>.py" beside the folder of checkpoints, at the end of each pass over
+# the rows, and "<folder>.first.py" before there is one.
 SCRIPTED_READER = """
 from pathlib import Path
 
