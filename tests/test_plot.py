@@ -482,6 +482,11 @@ BAD = {
         )
         for number in ("1e999", "NaN", "-Infinity", "2e307", "3" * 400)
     },
+    "name_not_utf8": (
+        {"0/predictions.csv": b"label_a,probability_a,\xff\n1,0.5,0\n"},
+        [],
+        ("predictions.csv", "cannot be read"),
+    ),
     "column_twice": (
         {"0/predictions.csv": "label_a,probability_a,label_a\n1,0.5,0\n"},
         [],
@@ -551,6 +556,19 @@ def test_only_plain_files_are_read(
     assert plot.main([str(tmp_path / "run")]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert str(file) in sentence and "cannot be read" in sentence
+
+
+@pytest.mark.parametrize("kind", ["tasks", "values"])
+def test_no_more_are_drawn_than_a_picture_has_room_for(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{'auc_' if kind == 'tasks' else ''}{index}" for index in range(200)]
+    run = Run("a", [{"phase": "train", "epoch": 0, **dict.fromkeys(names, 0.5)}])
+    with style.context():
+        figure = draw([run], "en")["training"]
+    shown = 40 + 1 if kind == "tasks" else 100  # and the speed
+    assert len(figure.axes) == shown
+    assert "there are 20" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("error")

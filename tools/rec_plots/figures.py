@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,11 @@ from rec_plots.runs import Run, Scores
 from rec_plots.text import TEXT, drawable
 from rec_runner.metrics.auc import auc
 from rec_runner.report.report import scores
+from rec_runner.system.log import warn
 
 SCORE_BINS = 25
+MOST_TASKS = 40  # a picture of more takes minutes and gigabytes
+MOST_PANELS = 2 * MOST_TASKS + 20
 
 Words = Mapping[str, str]
 Look = Mapping[str, Any]
@@ -39,7 +42,7 @@ def draw(runs: Sequence[Run], language: str) -> dict[str, Figure]:
         ``scores``) to the figure.
     """
     words = TEXT[language]
-    tasks = dict.fromkeys(task for run in runs for task in run.tasks)
+    tasks = _first(dict.fromkeys(task for run in runs for task in run.tasks), MOST_TASKS, "tasks")
     colours = {task: style.task_colour(index) for index, task in enumerate(tasks)}
     figures = {}
     if any(run.records for run in runs):
@@ -92,7 +95,18 @@ def _panels(runs: Sequence[Run], colours: Colours, words: Words) -> dict[str, tu
     }
     known = [key for key in panels if key in there]
     own = {key: (words.get(key, drawable(key)), style.NEUTRAL) for key in there}
-    return {key: panels.get(key) or own[key] for key in [*known, *there]}
+    keys = dict.fromkeys([*known, *there])
+    left = {f"{kind}_{task}" for run in runs for task in run.tasks for kind in ("auc", "logloss")}
+    shown = [key for key in keys if key in panels or key not in left]
+    return {k: panels.get(k) or own[k] for k in _first(shown, MOST_PANELS, "values of an epoch")}
+
+
+def _first(names: Iterable[str], most: int, what: str) -> list[str]:
+    """As many names as are drawn; where there are more, a warning."""
+    found = list(names)
+    if len(found) > most:
+        warn(f"there are {len(found):,} {what}; the first {most} are drawn")
+    return found[:most]
 
 
 def _training_lines(axes: Axes, key: str, runs: Sequence[Run], colour: str, dots: bool) -> None:

@@ -16,7 +16,7 @@ from rec_plots.text import short_names
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.keys import MOST
 from rec_runner.system.errors import UserError
-from rec_runner.system.files import open_file, read_file
+from rec_runner.system.files import read_file
 
 LARGEST = 1e100  # no loss and no metric comes near it, and matplotlib's sums are finite
 
@@ -128,12 +128,12 @@ def read_predictions(file: Path) -> dict[str, Scores]:
         UserError: not such a file, or a value that is no label or no probability.
     """
     try:
-        with open_file(file) as stream:
-            # With threads, one that parses may wait for ever for one that reads a Python file.
-            table = pyarrow.csv.read_csv(stream, pyarrow.csv.ReadOptions(use_threads=False))
-    except (OSError, pyarrow.ArrowException) as error:
+        # Not from a Python file, for which Arrow's threads have to wait for Python's lock.
+        table = pyarrow.csv.read_csv(pyarrow.BufferReader(read_file(file)))
+        columns = table.column_names
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    tasks = [name[len("label_") :] for name in table.column_names if name.startswith("label_")]
+    tasks = [name[len("label_") :] for name in columns if name.startswith("label_")]
     if not tasks:
         raise UserError(f"{file}: expected columns label_<task> and probability_<task>")
     return {
