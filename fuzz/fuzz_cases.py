@@ -138,9 +138,11 @@ class Target:
         prepare_environment(None, None)
         self.name, self.folder, self.seed = name, folder, seed
         config = load_config(str(make_files(name, folder)), ["runner.resume=true"])
+        from rec_runner.checkpoint.store import Checkpoints
         from rec_runner.train import TrainJob
 
-        self.job = TrainJob(SUBJECTS[name][1], config)
+        checkpoints = Checkpoints(config.runner("model_save_path"))
+        self.job = TrainJob(SUBJECTS[name][1], config, checkpoints, "fuzz", None)
         steps = self.job.source.count(lambda: None)
         self.job.engine.start_training(steps)
         self.job.engine.metrics.reset()
