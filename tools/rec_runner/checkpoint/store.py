@@ -150,7 +150,10 @@ class Checkpoints:
             with suppress(OSError):
                 self._note_before = read_file(self.folder / format.RUN)
             write_json(self.folder / format.RUN, {"run": run})
-            sync_folder(self.folder)  # else a power cut might bring the old note back
+            try:
+                sync_folder(self.folder)  # else a power cut might bring the old note back
+            except OSError as error:
+                raise RunError(f"{self.folder} cannot be written to: {error.strerror}") from error
             self._may_call_off = True
 
     def call_off(self) -> None:
