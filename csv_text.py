@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from csv_line import Layout, RowError, is_header
 
 BLOCK_BYTES = 1 << 20
@@ -108,5 +110,6 @@ def last_line_end(data: bytes) -> int:
 
 def count_lines(data: bytes) -> int:
     """Number of line ends in ``data``."""
-    returns = data.count(b"\r")
-    return data.count(b"\n") + returns - (data.count(b"\r\n") if returns else 0)
+    # Numpy counts a byte several times as fast as bytes.count does.
+    feeds = np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    return feeds + (data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0)

@@ -20,11 +20,13 @@ import atheris
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-with atheris.instrument_imports(include=["csv_blocks", "csv_line", "csv_text"]):
+with atheris.instrument_imports(include=["csv_blocks", "csv_digits", "csv_line", "csv_text"]):
     from row_oracle import check
 
 SEEDS = (
     b"0,1,1,0\n1,2.5e-3,0,-7\r\n",
+    b"0,1.5,1,7\n1,-2,0,3\n0,99,1,4\n",
+    b"0,3,1,7\r\n1,2,0,3\r\n0,9,1,14\r\n",
     b"\xef\xbb\xbfa,b,c,d\r0,1,1,0\r\r1,1,1\n",
     b" 0 ,+.5,1., 3.4028235e38\n0,nan,1,1e39\n0,\0,1,0",
     b'"a","b, ""c""",c, "d"\n"0","1.5" ,1,0\n"1"2,"3,0,1\n',

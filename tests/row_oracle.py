@@ -18,6 +18,7 @@ from unittest.mock import patch
 import numpy as np
 
 import csv_blocks
+import csv_digits
 import csv_line
 import csv_text
 
@@ -265,6 +266,8 @@ def parse(file: Path, cap: int) -> Parsed:
 def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None) -> Expected:
     """Compare parser and oracle on these bytes, both stopping at and skipping bad rows.
 
+    Rows that end in single digits, be they few, are read as such; and then again the usual way.
+
     Args:
         file: where to write them.
         data: the bytes.
@@ -283,10 +286,27 @@ def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None)
     if longest is not None:
         limits["MAX_LINE_BYTES"] = longest
     parser = {"ThreadPoolExecutor": _NoPool, "SLOW_BYTES": block_bytes}
-    with patch.multiple(csv_text, **limits), patch.multiple(csv_blocks, **parser):
+    with (
+        patch.multiple(csv_text, **limits),
+        patch.multiple(csv_blocks, **parser),
+        patch.object(csv_digits, "LEAST_DIGITS", 1),
+    ):
         _check_error_mode(file, want)
         _check_skip_mode(file, want)
+        _check_both_ways(file, want)
     return want
+
+
+def _check_both_ways(file: Path, want: Expected) -> None:
+    """Split into heads and digits or not, rows are the same, signs of zeros too."""
+    if want.damaged:
+        return
+    got = parse(file, cap=len(want.bad) + 1)
+    with patch.object(csv_blocks, "MISSES", 0):
+        usual = parse(file, cap=len(want.bad) + 1)
+    assert got.features.tobytes() == usual.features.tobytes()
+    assert got.labels.tobytes() == usual.labels.tobytes()
+    assert (got.count, got.first) == (usual.count, usual.first)
 
 
 def _check_error_mode(file: Path, want: Expected) -> None:

@@ -54,6 +54,7 @@ TABLE = {
     # Numbers may come out a little different; of a directory's own key nobody can tell.
     "infer_batch_size": (SAID, 7),
     "thread_num": (SAID, 2),
+    "flush_denormals": (SAID, "false"),
     "num_workers": (SAID, 1),
     "user_key": (SAID, 2),
     # How long to train is what a resume is for.

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from rec_runner.config import Config, load_config
 from rec_runner.contract.guard import describe
+from rec_runner.system.denormals import flush_denormals
 from rec_runner.system.environment import prepare_environment
 from rec_runner.system.log import warn
 from rec_runner.system.signals import RaisedSignals
@@ -139,6 +140,7 @@ def _parser(command: str, graph: str) -> argparse.ArgumentParser:
 
 def _run(command: str, graph: str, config: Config, signals: RaisedSignals) -> None:
     prepare_environment(config.runner("thread_num"), config.batch_size(command))
+    flush_denormals(config.runner("flush_denormals"))  # before Paddle starts its threads
     with signals.waiting():
         # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
         import zlib  # noqa: F401

@@ -89,6 +89,7 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("use_xpu", "bool", False, BOTH, "run on a Kunlun XPU"),
     Key("use_npu", "bool", False, BOTH, "run on an Ascend NPU"),
     Key("thread_num", "int", None, BOTH, "CPU threads; 1 by default for small batches", least=1),
+    Key("flush_denormals", "bool", True, BOTH, "take numbers too small for float32 for zero"),
     Key("use_fleet", "bool", False, BOTH, "use several machines or devices: not supported yet"),
     Key("use_visual", "bool", False, TRAIN, "write scalars for VisualDL beside the checkpoints"),
     Key("use_save_data", "bool", False, BOTH, "save the last fetched batch beside the checkpoint"),

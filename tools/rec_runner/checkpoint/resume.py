@@ -26,7 +26,7 @@ from rec_runner.system.log import warn
 # What a resume makes of another value in the section runner: it is refused, or pointed out. What
 # else is there says what is written, and when a run ends, and may change in silence.
 _FIXED = "train_batch_size reader_type train_reader_path seed shuffle valid_share monitor".split()
-_POINTED_OUT = "use_gpu use_xpu use_npu thread_num num_workers".split()
+_POINTED_OUT = "use_gpu use_xpu use_npu thread_num flush_denormals num_workers".split()
 _EPOCHS = "runner.epochs"  # noted for what follows it, such as a schedule
 _OPTIMIZER = "hyper_parameters.optimizer."
 _GRAPH = "graph"
