@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,25 @@ def test_labels_lie_before_the_digits_or_among_them(
         ]
 
 
-CELLS = ["10", "-1", "+1", " 1", "1 ", '"1"', ".5", "1.", "-0", "1e0", "x", "", "\r1", "1\r", "é"]
+CELLS = [
+    "10",
+    "-1",
+    "+1",
+    " 1",
+    "1 ",
+    '"1"',
+    ".5",
+    "1.",
+    "-0",
+    "1e0",
+    "x",
+    ":",
+    "/",
+    "",
+    "\r1",
+    "1\r",
+    "é",
+]
 LINES = {
     "short": lambda row: row[:-2],
     "shorter_head": lambda row: row[row.index(",") + 1 :],
@@ -103,6 +122,7 @@ LINES = {
     "crlf": lambda row: row + "\r",
     "cr": lambda row: row.replace(",", "\r", 1),
     "two_lines": lambda row: row[:-60] + "\n" + row[-59:],
+    "two_digits_and_lf": lambda row: row + "0\n" + row,
     "quote": lambda row: row.replace("25", '"25"'),
     "byte_order_mark": lambda row: "\ufeff" + row,
     "joined_to_the_digits": lambda row: row[:-180] + "9" + row[-179:],
@@ -156,7 +176,11 @@ def test_it_is_not_tried_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_many_short_lines_after_a_long_one_take_no_memory(rng: np.random.Generator) -> None:
     """A window into the text for each of them would be a hundred times the text."""
     data = (rows_of(rng, 1)[0] + "\n" * 200_000).encode()
+    tracemalloc.start()
     assert csv_digits.split_digits(data, 100) is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20
     assert len(both_ways(data).blocks[0].features) == 1
 
 
