@@ -115,6 +115,7 @@ OURS: list[tuple[str, Callable[[Any], None], str]] = [
     ("pdopt", lambda state: state.pop(next(iter(state))), "rec.pdopt is not of this optimizer: "),
     ("pdopt", put("schedule", value={}), "schedule holds []"),
     ("pdopt", put("schedule", "last_epoch", value="3"), "schedule.last_epoch should be a finite"),
+    ("pdopt", put("schedule", "last_epoch", value=-12), "schedule.last_epoch should not be neg"),
     ("pdopt", put("schedule", value=3), "schedule should be an object, got 3"),
     ("pdopt", put("more", value="text"), "rec.pdopt: more should be an array, got 'text'"),
     ("pdstate", drop("metrics", "labels"), "metrics.labels is missing"),

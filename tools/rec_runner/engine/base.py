@@ -167,6 +167,9 @@ class Engine(ABC):
                     schedule.step(step)
                 own = schedule.state_dict()
                 slots["schedule"] = _like(state.get("schedule", own), own, "schedule")
+                if isinstance(own.get("last_epoch"), int) and slots["schedule"]["last_epoch"] < 0:
+                    # A rule is asked for the rates of steps from 0 on, and may fail before that.
+                    raise ValueError("schedule.last_epoch should not be negative")
             self.set_optimizer_state(slots)
 
     @abstractmethod
