@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -291,7 +292,7 @@ def test_two_processes_write_the_same_files_at_once(tmp_path: Path) -> None:
 # Left-overs -------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no locks to tell")
+@pytest.mark.skipif(find_spec("fcntl") is None, reason="no locks to tell")
 def test_what_a_killed_run_leaves_goes_at_the_next_and_what_a_live_one_writes_stays(
     trained: Path, out: Path, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ from rec_runner.checkpoint.snapshot import Progress, Snapshot
 from rec_runner.system.errors import UserError
 from rec_runner.system.files import open_file, plain_json, sync_file
 from rec_runner.system.schema import (
+    ARRAY,
     COUNT,
     FLOAT,
     NUMBER,
@@ -56,24 +57,34 @@ _PIECE = 1 << 20
 _HEX = re.compile("[0-9a-f]{64}")
 _SHA256 = Rule("64 hexadecimal digits", lambda v: isinstance(v, str) and bool(_HEX.fullmatch(v)))
 _RECORD = {
-    **{"phase": TEXT, "graph": TEXT, "epoch": COUNT, "rows": COUNT},
-    **{"seconds": NUMBER, "rows_per_second": NUMBER},
+    "phase": TEXT,
+    "graph": TEXT,
+    "epoch": COUNT,
+    "rows": COUNT,
+    "seconds": NUMBER,
+    "rows_per_second": NUMBER,
 }
 _PROGRESS = {
-    **{"run": TEXT, "epoch": COUNT, "batch": COUNT, "step": COUNT, "skipped_batches": COUNT},
-    **{"best_epoch": optional(COUNT), "best_value": optional(FLOAT), "records": [_RECORD]},
+    "run": TEXT,
+    "epoch": COUNT,
+    "batch": COUNT,
+    "step": COUNT,
+    "best_epoch": optional(COUNT),
+    "best_value": optional(FLOAT),
+    "skipped_batches": COUNT,
+    "records": [_RECORD],
 }
-_MANIFEST = {
-    **{"progress": _PROGRESS, "fingerprint": OBJECT, "saved_at": NUMBER, "sha256": OBJECT},
-}
+_MANIFEST = {"progress": _PROGRESS, "fingerprint": OBJECT, "saved_at": NUMBER, "sha256": OBJECT}
 NOTES: dict[str, dict[str, Rule]] = {
     BEST: {"epoch": COUNT, "value": FLOAT},
     RUN: {"run": TEXT},
 }
-_NUMBERS = Rule("an array", lambda value: isinstance(value, (np.ndarray, np.generic)))
 _METER = {
-    **{"seconds": NUMBER, "losses": array(1, np.floating), "batch_rows": array(1, np.integer)},
-    **{"values": OBJECT, "metrics": OBJECT},
+    "seconds": NUMBER,
+    "losses": array(1, np.floating),
+    "batch_rows": array(1, np.integer),
+    "values": OBJECT,
+    "metrics": OBJECT,
 }
 
 
@@ -136,7 +147,7 @@ def read(folder: Path, manifest: dict[str, Any]) -> Snapshot:
     meter = load_arrays(folder / STATE) if progress.batch else {}
     name = OPTIMIZER
     try:
-        check_each({key: value for key, value in optimizer.items() if key != "schedule"}, _NUMBERS)
+        check_each({key: value for key, value in optimizer.items() if key != "schedule"}, ARRAY)
         check(optimizer.get("schedule", {}), OBJECT, "schedule")
         name = STATE
         if progress.batch:

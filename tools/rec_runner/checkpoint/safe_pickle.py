@@ -269,8 +269,6 @@ def load_arrays(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is refused: it does not fit into memory") from error
     except _Refused as error:
         raise UserError(f"{file} is refused: {_short(error)}; only arrays are read here") from error
-    except UserError:  # a signal
-        raise
     except Exception as error:  # damaged pickles raise almost anything
         text = f"{type(error).__name__}: {_short(error)}"
         raise UserError(f"{file} is damaged: {text}") from error

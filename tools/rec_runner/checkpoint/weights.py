@@ -10,6 +10,7 @@ import numpy as np
 
 from rec_runner.checkpoint import format
 from rec_runner.system.errors import UserError
+from rec_runner.system.schema import alike
 
 
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
@@ -73,10 +74,9 @@ def _cast(saved: np.ndarray, own: np.ndarray, place: str) -> np.ndarray:
         raise UserError(
             f"{place} has shape {list(saved.shape)}, this config's network has {list(own.shape)}"
         )
-    both_float = np.issubdtype(saved.dtype, np.floating) and np.issubdtype(own.dtype, np.floating)
-    if saved.dtype != own.dtype and not both_float:
+    if not alike(saved.dtype, own.dtype):
         raise UserError(f"{place} holds {saved.dtype}, this config's network has {own.dtype}")
     # A mask may hold NaN from the start on.
-    if both_float and (np.isnan(saved) & ~np.isnan(own)).any():
+    if np.issubdtype(own.dtype, np.floating) and (np.isnan(saved) & ~np.isnan(own)).any():
         raise UserError(f"{place} holds numbers that are not numbers (NaN)")
     return saved.astype(own.dtype, copy=False)

@@ -12,11 +12,10 @@ import paddle
 from rec_runner.contract.guard import call, foreign
 from rec_runner.metrics.auc_rows import AucRows, ExactAuc, with_exact_aucs
 from rec_runner.metrics.base import MAX_SHOWN, Metrics, array_of, plain, sounds_like_error
-from rec_runner.system.schema import OBJECT, Rule, check, check_each, is_shown
+from rec_runner.system.schema import ARRAY, OBJECT, Rule, check, check_each, is_shown
 
 _SCORES = tuple(getattr(paddle.metric, n) for n in ("Auc", "Accuracy", "Precision", "Recall"))
-_ARRAY = Rule("an array", lambda value: isinstance(value, (np.ndarray, np.generic)))
-_LAST = Rule("an array, or text", lambda value: _ARRAY.fits(value) or is_shown(value))
+_LAST = Rule("an array, or text", lambda value: ARRAY.fits(value) or is_shown(value))
 Counters = Mapping[str, np.ndarray]
 
 
@@ -168,7 +167,7 @@ class FetchedMetrics(Metrics):
         """See :meth:`Metrics.load_state_dict`."""
         check(state, {"rows": OBJECT, "counts": OBJECT, "last": OBJECT})
         for part in ("counts", "last"):
-            check_each(state[part], _ARRAY, part)
+            check_each(state[part], ARRAY, part)
         self._auc_rows = {}
         for name, scored in state["rows"].items():
             self._auc_rows[name] = AucRows()

@@ -2,8 +2,8 @@
 
 Adam's moments of inputs that are seldom seen decay by a tenth a step and are such numbers, called
 subnormal or denormal, after some 800 steps. Intel's processors compute with them in microcode: a
-step of the network of ``config.yaml`` then takes half as long again. No weight can tell the
-difference: what they would add to it is 30 powers of ten below its last digit.
+step of the network of ``config.yaml`` then takes half as long again. What such moments would add
+to a weight is twenty powers of ten and more below the last digit of any that is not as small.
 
 The C library documents ``fegetenv`` and ``fesetenv``
 (https://www.gnu.org/software/libc/manual/html_node/Control-Functions.html); which bits of the

@@ -44,21 +44,10 @@ def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as ``.npz`` beside a checkpoint, whole or not at all.
 
     Raises:
-        RunError: the file cannot be written, or its folder is not there, or is a link.
+        RunError: the file cannot be written, or its folder is not there.
     """
-    refuse_link(file.parent)
     with atomic_write(file, make_folder=False) as stream:
         np.savez(stream, **{name: np.asarray(array) for name, array in arrays.items()})
-
-
-def refuse_link(folder: Path) -> None:
-    """Refuse to write into a checkpoint's folder that is a link to another place.
-
-    Raises:
-        RunError: it is one.
-    """
-    if folder.is_symlink():
-        raise RunError(f"{folder} is a link and is not written through, a folder was expected")
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -56,6 +56,7 @@ NUMBER = Rule("a finite number", is_number)
 FLOAT = Rule("a number", lambda value: isinstance(value, float) or is_number(value))
 TEXT = Rule("text", lambda value: isinstance(value, str))
 OBJECT = Rule("an object", lambda value: isinstance(value, dict))
+ARRAY = Rule("an array", lambda value: isinstance(value, (np.ndarray, np.generic)))
 SHOWN = Rule("a number, text or a list of such", is_shown)
 
 
@@ -119,16 +120,20 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
+def alike(saved: np.dtype, own: np.dtype) -> bool:
+    """Whether a saved array can take the type of its place: both floating, or the very same."""
+    return saved == own or all(np.issubdtype(kind, np.floating) for kind in (saved, own))
+
+
 def fitting(value: Any, own: np.ndarray, place: str) -> np.ndarray:
-    """A saved array in the type of what it is to replace; both floating, or the very same.
+    """A saved array in the type of what it is to replace.
 
     Raises:
         ValueError: it is no such array.
     """
-    found = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
+    found = np.asarray(value) if ARRAY.fits(value) else None
     if found is not None and found.shape == own.shape:
-        both = all(np.issubdtype(array.dtype, np.floating) for array in (found, own))
-        if both or found.dtype == own.dtype:
+        if alike(found.dtype, own.dtype):
             return found.astype(own.dtype, copy=False)
     raise ValueError(f"{place} should be {shown(own)}, got {shown(value)}")
 

@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_entered: list[RaisedSignals] = []
+_entered: list[RaisedSignals] = []  # a process has one handler of a signal, so its holder is one
 
 
 class RaisedSignals:

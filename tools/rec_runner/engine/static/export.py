@@ -9,7 +9,7 @@ from typing import Any
 from rec_runner.config import Config
 from rec_runner.paddle_api.inference_model import by_old_name, save_inference_model
 from rec_runner.system.errors import RunError, UserError
-from rec_runner.system.files import refuse_link, sync_file
+from rec_runner.system.files import sync_file
 from rec_runner.system.parts import part_folder
 
 PREFIX = "rec_inference"
@@ -59,7 +59,8 @@ def export(program: Any, executor: Any, config: Config, folder: Path) -> None:
         RunError: the files cannot be written, or the folder is a link.
     """
     inputs, outputs = chosen(program, config)
-    refuse_link(folder)
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a link and is not written through, a folder was expected")
     try:
         with part_folder(folder / PREFIX) as part:
             save_inference_model(part / PREFIX, inputs, outputs, executor, program.main)
