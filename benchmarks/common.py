@@ -6,28 +6,33 @@ import argparse
 import json
 import math
 import os
-import platform
 import signal
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, Popen
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
+
+from machine import machine, show_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools"
 PATHS = ("eager", "static")
-PACKAGES = ("paddlepaddle", "numpy", "pyarrow", "scikit-learn", "torch")
+Item = TypeVar("Item")
 
 
 class BenchmarkError(Exception):
-    """What stopped a benchmark, in one sentence."""
+    """What stopped a benchmark, in one sentence.
+
+    Attributes:
+        status: with which the benchmark's process ends.
+    """
+
+    status = 1
 
 
 class Data(NamedTuple):
@@ -133,8 +138,19 @@ class Ended(NamedTuple):
     peak_mb: float
 
 
-def run_tool(tool: str, config: Path, overrides: Sequence[str], cwd: Path) -> Ended:
-    """Run ``tools/<tool>.py`` in a working directory of its own.
+def run_tool(
+    tool: str, config: Path, overrides: Sequence[str], cwd: Path, tools: Path = TOOLS
+) -> Ended:
+    """Run ``<tool>.py`` of a folder of tools in a working directory of its own.
+
+    Raises:
+        BenchmarkError: see :func:`run_python`.
+    """
+    return run_python([str(tools / f"{tool}.py"), "-m", str(config), "-o", *overrides], cwd)
+
+
+def run_python(arguments: Sequence[str], cwd: Path) -> Ended:
+    """Run Python in a working directory.
 
     Its peak memory is its own: Linux counts from the parent's peak, which is why the benchmarks'
     main processes import nothing large before.
@@ -142,9 +158,9 @@ def run_tool(tool: str, config: Path, overrides: Sequence[str], cwd: Path) -> En
     Raises:
         BenchmarkError: it failed; gives the last line that it wrote to stderr.
     """
-    command = [sys.executable, TOOLS / f"{tool}.py", "-m", config, "-o", *overrides]
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        command = [sys.executable, *arguments]
         with Popen(command, cwd=cwd, stdout=DEVNULL, stderr=errors) as process:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
@@ -155,7 +171,7 @@ def run_tool(tool: str, config: Path, overrides: Sequence[str], cwd: Path) -> En
             errors.seek(0)
             lines = errors.read().strip().splitlines() or ["nothing on stderr"]
             code = os.waitstatus_to_exitcode(status)
-            raise BenchmarkError(f"{tool}.py ended with {code}: {lines[-1]}")
+            raise BenchmarkError(f"{Path(arguments[0]).name} ended with {code}: {lines[-1]}")
     kilobyte = 1 if sys.platform == "darwin" else 1024
     return Ended(seconds, usage.ru_maxrss * kilobyte / 2**20)
 
@@ -163,6 +179,12 @@ def run_tool(tool: str, config: Path, overrides: Sequence[str], cwd: Path) -> En
 def read_records(file: Path) -> list[dict[str, Any]]:
     """Records of a ``metrics.jsonl`` file."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def to_and_fro(items: Iterable[Item], turn: int) -> list[Item]:
+    """The items of a turn: in every second one the last comes first, so none gains by its place."""
+    items = list(items)
+    return items[::-1] if turn % 2 else items
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
@@ -200,26 +222,6 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
         cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
         text += f"| {' | '.join(cells)} |\n"
     return text
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores and the versions that decide the figures."""
-    processor = platform.processor() or platform.machine()
-    with suppress(OSError):
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        names = [line for line in cpuinfo.splitlines() if line.startswith("model name")]
-        processor = names[0].partition(":")[2].strip() if names else processor
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {"processor": processor, "cores": os.cpu_count(), "versions": versions}
-
-
-def show_machine(facts: Mapping[str, Any]) -> str:
-    """:func:`machine` as a line."""
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    return f"{facts['processor']}, {facts['cores']} cores; {versions}"
 
 
 def write_text(file: Path | None, text: str) -> None:
@@ -324,13 +326,15 @@ def add_names(parser: argparse.ArgumentParser, option: str, known: Collection[st
 
 def finish(main: Callable[[], None]) -> int:
     """Run a benchmark's main function; its exit status, errors as one sentence."""
-    # Temporary folders and workers go on SIGTERM too.
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    # Temporary folders, workers and worktrees go then too.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda signum, frame: sys.exit(128 + signum))
     try:
         main()
     except KeyboardInterrupt:
         return 130
     except (BenchmarkError, ModuleNotFoundError) as error:  # such as matplotlib
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return getattr(error, "status", 1)
     return 0

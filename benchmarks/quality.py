@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import common
+from machine import machine, show_machine
 from worker import Worker
 
 TASKS = ("income", "marital")
@@ -128,7 +129,7 @@ def _opened(file: Path | None, data: common.Data) -> dict[str, Any]:
         rows = results.get("data")
         if rows != data.label:
             raise common.BenchmarkError(f"{file} holds results of other rows: {rows}")
-    return {**results, "machine": common.machine(), "data": data.label}
+    return {**results, "machine": machine(), "data": data.label}
 
 
 def _network(
@@ -197,7 +198,7 @@ def report(results: Mapping[str, Any]) -> str:
         "Mean ± standard deviation over seeds of the test AUC at the epoch chosen on validation;\n"
         "seconds: the median wall time of training, start-up included.\n"
         f"Rows: {results['data']}.\n"
-        f"Machine: {common.show_machine(results['machine'])}.\n"
+        f"Machine: {show_machine(results['machine'])}.\n"
     )
     listed = "".join(f"- {note}\n" for note in notes)
     return "\n".join(filter(None, [head, common.markdown_table(columns, rows), listed, PAPER_NOTE]))

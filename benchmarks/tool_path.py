@@ -5,51 +5,46 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from common import read_records
-
-from rec_runner.config import Config, load_config
-from rec_runner.system.environment import prepare_environment
+from common import BenchmarkError, read_records, run_tool
 
 
 class Side:
-    """The jobs in this process.
+    """The jobs in this process, each by the command line of its tool.
+
+    The first one that a process does chooses threads for the others, as the environment that
+    Paddle reads is set then: a process should do but one kind of job.
 
     Args:
-        name: ``eager`` or ``static``.
+        name: ``eager`` or ``static``; ``old_eager`` or ``old_static`` of another commit's tools.
         config: config file.
         overrides: ``key=value`` of the tools' ``-o``.
     """
 
     def __init__(self, name: str, config: Path, overrides: Sequence[str]) -> None:
-        self.graph = "static" if name == "static" else "dygraph"
-        self.config = str(config)
+        self.graph = "static" if name.endswith("static") else "dygraph"
+        self.config = config
         self.overrides = overrides
-        settings = self._load()
-        prepare_environment(settings.runner("thread_num"), settings.runner("train_batch_size"))
 
     def train(self, plain_rows: int = 0) -> dict[str, float]:
         """Rows per second: ``first`` counts all that the job does but its later epochs."""
-        from rec_runner.train import train
-
         start = time.perf_counter()
-        train(self.graph, self._load("runner.model_save_path=model"))
+        self._run("train", "runner.model_save_path=model")
         return _rates("train", Path("model/metrics.jsonl"), time.perf_counter() - start)
 
     def infer(self, plain_rows: int = 0) -> dict[str, float]:
         """Rows per second of scoring a training's checkpoints, by where the rows lie."""
-        from rec_runner.infer import infer
-
         if not Path("model").exists():
-            self.train()
+            self._train_apart()
         found = []
         for cache in ("null", "rows"):  # the first turn, to warm up, fills the folder
             asked = ["runner.infer_load_path=model", "runner.infer_start_epoch=0"]
-            infer(self.graph, self._load(*asked, f"runner.cache_dir={cache}"))
+            self._run("infer", *asked, f"runner.cache_dir={cache}")
             found.append(_rates("infer", Path("model/infer_metrics.jsonl")))
         text, disk = found
         rates = {"memory": text["steady"], "disk": disk["first"]}
@@ -62,26 +57,49 @@ class Side:
             ``loop_seconds``; ``inside_seconds``, those of it that saved or checked; ``save_ms``,
             of every checkpoint, the check of its weights included.
         """
+        # Paddle has to be imported by a tool, for that sets its environment.
+        self._run("train", "runner.model_save_path=warm", "runner.epochs=1")
+        from rec_runner.engine.dygraph.blocks import BlockDygraphEngine
+        from rec_runner.engine.static.blocks import BlockStaticEngine
         from rec_runner.loop.finite import FiniteTraining
         from rec_runner.loop.loop import Training
-        from rec_runner.system.signals import StopSignal
-        from rec_runner.train import TrainJob
 
-        config = self._load("runner.model_save_path=model")
-        job = TrainJob(self.graph, config)
+        engine = BlockStaticEngine if self.graph == "static" else BlockDygraphEngine
         with (
             _clock(Training, "run") as loop,
             _clock(Training, "_save") as saves,
             _clock(FiniteTraining, "train") as checked,
-            _clock(job.engine, "train") as unchecked,
+            _clock(engine, "train") as unchecked,
         ):
-            job.run({}, StopSignal())
+            self._run("train", "runner.model_save_path=model")
         inside = sum(saves) + sum(checked) - sum(unchecked)
         save_ms = [1e3 * seconds for seconds in saves]
         return {"loop_seconds": sum(loop), "inside_seconds": inside, "save_ms": save_ms}
 
-    def _load(self, *more: str) -> Config:
-        return load_config(self.config, [*self.overrides, *more])
+    def _run(self, command: str, *more: str) -> None:
+        """Run the command line of a tool in this process.
+
+        Raises:
+            BenchmarkError: it failed; gives what the tool said last.
+        """
+        from rec_runner.cli import main
+
+        said = StringIO()
+        with redirect_stderr(said):
+            asked = ["-m", str(self.config), "-o", *self.overrides, *more]
+            status = main(command, self.graph, asked)
+        if status:
+            lines = said.getvalue().strip().splitlines() or [f"{command} ended with {status}"]
+            raise BenchmarkError(lines[-1].removeprefix("error: "))
+
+    def _train_apart(self) -> None:
+        """Train the model to score in another process, whose threads suit training."""
+        import rec_runner
+
+        tool = "static_trainer" if self.graph == "static" else "trainer"
+        asked = [*self.overrides, "runner.model_save_path=model"]
+        tools = Path(rec_runner.__file__).parents[1]
+        run_tool(tool, self.config, asked, Path.cwd(), tools)
 
 
 def _rates(phase: str, file: Path, seconds: float | None = None) -> dict[str, float]:

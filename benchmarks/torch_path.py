@@ -35,6 +35,7 @@ class Side:
         features, labels = read_rows(self.config, "train_data_dir")
         self.features = torch.from_numpy(standardised(features, features)).float()
         self.labels = torch.from_numpy(labels).long().T.contiguous()
+        torch.set_flush_denormal(True)  # as our tools do; threads started later inherit it
         torch.manual_seed(0)
         bottom, tower = settings.bottom_size[0], settings.tower_size[0]
         self.bottom = nn.Sequential(nn.Linear(settings.feature_size, bottom), nn.ReLU())

@@ -18,13 +18,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, TOOLS, BenchmarkError
+from common import ROOT, BenchmarkError
 
 # Whose module has the class ``Side``, made of the side's name, a config file and ``key=value`` of
 # the tools' ``-o``. Only the side's own process imports it.
 SIDES = {
     "eager": "tool_path",
     "static": "tool_path",
+    "old_eager": "tool_path",
+    "old_static": "tool_path",
     "plain_eager": "plain_path",
     "plain_static": "plain_path",
     "torch": "torch_path",
@@ -40,14 +42,17 @@ class Worker:
         side: one of :data:`SIDES`.
         config: config file.
         overrides: ``key=value`` of the tools' ``-o``.
+        tree: the model directory whose code and ``tools`` the side imports.
     """
 
-    def __init__(self, side: str, config: Path, overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, side: str, config: Path, overrides: Sequence[str] = (), tree: Path = ROOT
+    ) -> None:
         self.side = side
         self._folder = tempfile.TemporaryDirectory(prefix=f"{side}-")
         context = get_context("spawn")
         self._answers, theirs = context.Pipe()
-        given = (theirs, self._folder.name, side, config.resolve(), overrides)
+        given = (theirs, self._folder.name, side, config.resolve(), overrides, tree)
         self._process = context.Process(target=_serve, args=given, daemon=True)
         self._process.start()
         theirs.close()
@@ -80,14 +85,19 @@ class Worker:
 
 
 def _serve(
-    requests: Connection, folder: str, name: str, config: Path, overrides: Sequence[str]
+    requests: Connection,
+    folder: str,
+    name: str,
+    config: Path,
+    overrides: Sequence[str],
+    tree: Path,
 ) -> None:
     """The answering end, until the asking one is closed."""
     os.chdir(folder)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # log lines cost what they cost, but are not kept
     os.dup2(silence, 2)
-    sys.path[:0] = [str(TOOLS), str(ROOT)]
+    sys.path[:0] = [str(tree / "tools"), str(tree)]
     try:
         side = import_module(SIDES[name]).Side(name, config, overrides)
         while True:
@@ -95,5 +105,7 @@ def _serve(
             requests.send((getattr(side, method)(**request), None))
     except EOFError:
         return
+    except BenchmarkError as error:
+        requests.send((None, str(error)))
     except Exception as error:
         requests.send((None, f"{type(error).__name__}: {error}"))

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import platform
 import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,28 +56,136 @@ def table_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+def worktrees() -> str:
+    """What git says of the worktrees of this repository; nothing where it is none."""
+    command = ["git", "-C", str(ROOT), "worktree", "list", "--porcelain"]
+    return run(command, cwd=ROOT).stdout if shutil.which("git") else ""
+
+
+in_git = pytest.mark.skipif(not worktrees(), reason="this is no git repository")
+
+
 def test_throughput_gives_rates_ratios_and_the_tools_costs(rows: Path, tmp_path: Path) -> None:
     files = ["--json", tmp_path / "out.json", "--png", tmp_path / "out.png"]
-    sides = ["--sides", "eager,plain_eager", "--plain-rows", 256, "--quick"]
-    result = benchmark("throughput.py", "--data", rows / "train_all", *sides, *files, cwd=tmp_path)
+    asked = ["--sides", "eager,plain_eager", "--plain-rows", 256, "--quick"]
+    sides, ratios = {"eager", "plain_eager"}, {"eager/plain_eager"}
+    costs, cost_ratios = {"seconds", "peak_mb"}, set()
+    if worktrees():
+        asked += ["--against", "HEAD"]
+        sides, ratios = {*sides, "old_eager"}, {*ratios, "eager/old_eager"}
+        costs |= {"old_seconds", "old_peak_mb"}
+        cost_ratios = {"seconds/old_seconds", "peak_mb/old_peak_mb"}
+    result = benchmark("throughput.py", "--data", rows / "train_all", *asked, *files, cwd=tmp_path)
     assert result.status == 0, result.stderr
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
 
     assert found["rows"] == 1000 and found["plain_rows"] == 256
     assert len(found["measures"]) == 6
     for name, measure in found["measures"].items():
-        assert set(measure["rows_per_second"]) == {"eager", "plain_eager"}, name
-        ratio = measure["ratios"]["eager/plain_eager"]
-        rates = [measure["rows_per_second"][side]["values"] for side in ("eager", "plain_eager")]
-        assert set(ratio) == SPREAD
-        assert ratio["values"] == [a / b for a, b in zip(*rates)]
-    assert {"trainer.py", "trainer.py, cache_mb=0", "infer.py"} <= set(found["tools"])
-    assert not any("static" in name for name in found["tools"])
-    for cost in found["tools"].values():
-        assert cost["seconds"]["median"] > 0 and cost["peak_mb"]["median"] > 50
+        rates = {side: spread["values"] for side, spread in measure["rows_per_second"].items()}
+        assert set(rates) == sides, name
+        assert set(measure["ratios"]) == ratios, name
+        for pair, ratio in measure["ratios"].items():
+            ours, other = pair.split("/")
+            assert set(ratio) == SPREAD
+            assert ratio["values"] == [a / b for a, b in zip(rates[ours], rates[other])]
+    start_up = "infer.py -m config.yaml, the sample"
+    tools = {"trainer.py", "trainer.py, cache_mb=0", "trainer.py, cache_dir, 2nd run", "infer.py"}
+    assert set(found["tools"]) == {*tools, "trainer.py -m config_fast.yaml", start_up}
+    for name, columns in found["tools"].items():
+        assert set(columns) - {"import_seconds"} == costs, name
+        assert min(spread["median"] for spread in columns.values()) > 0
+        assert columns["peak_mb"]["median"] > 50
+        assert cost_ratios <= set(found["tool_ratios"][name])
+    assert found["tool_ratios"][start_up]["seconds/import_seconds"]["median"] > 0
     first = [cells[0] for cells in table_rows(result.stdout)]
     assert set(found["measures"]) | set(found["tools"]) <= set(first)
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@in_git
+@pytest.mark.parametrize("revision", ["no-such-commit", "--all", "HEAD^{tree}", ""])
+def test_a_commit_that_there_is_not_is_a_sentence(revision: str, tmp_path: Path) -> None:
+    result = benchmark("throughput.py", f"--against={revision}", cwd=tmp_path)
+    assert (result.status, result.stdout) == (2, "")
+    (sentence,) = result.stderr.splitlines()
+    assert sentence == f"error: --against {revision}: git knows no such commit in {ROOT}"
+
+
+@in_git
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_worktree_is_left_of_a_comparison(number: int, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"  # so that it is told from those of others
+    temporary.mkdir()
+    command = [sys.executable, str(BENCHMARKS / "throughput.py"), "--against", "HEAD", "--quick"]
+    # In a session of its own, as git would be ended by Ctrl-C too.
+    process = subprocess.Popen(
+        [*command, "--only", "startup", "--json", str(tmp_path / "out.json")],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while str(temporary) not in worktrees():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    assert str(temporary) not in worktrees()
+    assert not list(temporary.iterdir())
+
+
+@in_git
+def test_a_commit_that_lacks_the_tools_is_a_sentence(
+    tmp_path: Path, module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    against = module("against")
+    commit = against.find_commit("HEAD")
+    monkeypatch.setattr(against, "NEEDED", ("tools/none.py",))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(against.BadRevision, match="^--against HEAD: .* has no tools/none.py"):
+        with against.checked_out(commit):
+            pass
+    assert str(tmp_path) not in worktrees()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "processor", "flags"),
+    [
+        (
+            "model name\t: Xeon\nflags\t\t: fpu fma avx2 amx_tile\n\nmodel name\t: other\n",
+            "Xeon, 2 cores (avx2 fma amx_tile)",
+            ["avx2", "fma", "amx_tile"],
+        ),
+        (
+            "processor\t: 0\nFeatures\t: fp asimd sve\n",
+            "ARM, 2 cores (asimd sve)",
+            ["asimd", "sve"],
+        ),
+        (None, "ARM, 2 cores", []),
+    ],
+)
+def test_the_processor_is_named_with_its_vector_flags(
+    cpuinfo: str | None,
+    processor: str,
+    flags: list[str],
+    tmp_path: Path,
+    module: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = module("machine")
+    file = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        file.write_text(cpuinfo, encoding="utf-8")
+    monkeypatch.setattr(machine, "CPUINFO", file)
+    monkeypatch.setattr(platform, "processor", lambda: "ARM")
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    facts = machine.machine()
+    assert facts["vector_flags"] == flags
+    assert machine.show_processor(facts) == processor
 
 
 def test_the_static_plain_path_trains_and_scores(rows: Path, module: Any) -> None:

@@ -63,7 +63,7 @@ SHORTENED = {
     # A server on this machine stands in for UCI's.
     "sh datasets/census/run.sh": "--url {url}",
     "python benchmarks/quality.py": "--seeds 1 --only fast --paths eager -o runner.epochs=1",
-    "python benchmarks/throughput.py": "--quick --epochs 1 --sides eager",
+    "python benchmarks/throughput.py": "--quick --sides eager --only training",
     "python benchmarks/scaling.py": "--quick --only rows --paths eager",
 }
 
