@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from common import ROOT, BenchmarkError
 
+# What git sets for its hooks, of a repository that need not be this one.
+OF_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
 NEEDED = ("tools/rec_runner/cli.py", "config.yaml", "config_fast.yaml", "config_bigdata.yaml")
 
 
@@ -95,8 +97,9 @@ def _signals_wait() -> Iterator[None]:
 def _git(*arguments: str) -> str | None:
     """What git prints; None where it fails or there is none."""
     command = ["git", "-C", str(ROOT), *arguments]
+    own = {name: value for name, value in os.environ.items() if name not in OF_HOOKS}
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        ended = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
     except (OSError, ValueError, subprocess.CalledProcessError):  # ValueError: a NUL character
         return None
     return ended.stdout.strip()

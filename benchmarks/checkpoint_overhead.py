@@ -30,15 +30,20 @@ def main() -> None:
     parser = common.arguments(__doc__)
     common.add_number(parser, "--batch", 32, "rows in a batch")
     common.add_number(parser, "--epochs", 7, "epochs of each kind")
+    common.add_names(parser, "--paths", common.PATHS)
+    parser.add_argument("--quick", action="store_true", help="one epoch, few rows")
     options = parser.parse_args()
+    census = CENSUS
+    if options.quick:
+        options.epochs, census = 1, CENSUS._replace(rows=32_000)
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
-        config = model_directory(Path(folder), CENSUS, options.batch, options.epochs)
-        for path in common.PATHS:
+        config = model_directory(Path(folder), census, options.batch, options.epochs)
+        for path in options.paths:
             for kind, steps in SAVE_STEPS.items():
                 with Worker(path, config, [f"runner.save_steps={steps}"]) as worker:
                     runs.append({"path": path, "kind": kind, **worker.ask("clock_saving")})
-    results = {"batch": options.batch, "epochs": options.epochs, **CENSUS._asdict(), "runs": runs}
+    results = {"batch": options.batch, "epochs": options.epochs, **census._asdict(), "runs": runs}
     common.publish(options, results, report)
 
 

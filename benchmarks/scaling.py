@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import common
+from machine import show_processor
 from worker import Worker
 
 STEADY_ROWS = 200_000  # rows of a run's later epochs, at least
@@ -160,6 +161,7 @@ def draw(results: Mapping[str, Any], figure: Any) -> None:
     """Microseconds per row over tasks, features and rows."""
     sweeps = _by_sweep(results)
     figure.set_size_inches(4.5 * len(sweeps), 4)
+    figure.suptitle(show_processor(results["machine"]), fontsize="small", wrap=True)
     panels = figure.subplots(1, len(sweeps), squeeze=False)[0]
     for axes, (sweep, points) in zip(panels, sweeps.items()):
         lines = [("us_per_row", "-o", "per row")]

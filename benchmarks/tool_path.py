@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 from unittest.mock import patch
 
 from common import BenchmarkError, read_records, run_tool
@@ -66,15 +66,21 @@ class Side:
 
         engine = BlockStaticEngine if self.graph == "static" else BlockDygraphEngine
         with (
-            _clock(Training, "run") as loop,
-            _clock(Training, "_save") as saves,
-            _clock(FiniteTraining, "train") as checked,
-            _clock(engine, "train") as unchecked,
+            clock(Training, "run") as loop,
+            clock(Training, "_save") as saves,
+            clock(FiniteTraining, "train") as checked,
+            clock(engine, "train") as unchecked,
         ):
             self._run("train", "runner.model_save_path=model")
         inside = sum(saves) + sum(checked) - sum(unchecked)
         save_ms = [1e3 * seconds for seconds in saves]
         return {"loop_seconds": sum(loop), "inside_seconds": inside, "save_ms": save_ms}
+
+    def load(self) -> Any:
+        """The config."""
+        from rec_runner.config import load_config
+
+        return load_config(str(self.config), self.overrides)
 
     def _run(self, command: str, *more: str) -> None:
         """Run the command line of a tool in this process.
@@ -118,17 +124,19 @@ def _rates(phase: str, file: Path, seconds: float | None = None) -> dict[str, fl
 
 
 @contextmanager
-def _clock(owner: Any, name: str) -> Iterator[list[float]]:
+def clock(
+    owner: Any, name: str, now: Callable[[], float] = time.perf_counter
+) -> Iterator[list[float]]:
     """Seconds of every call of a function, which stays what it is."""
     seconds: list[float] = []
     function = getattr(owner, name)
 
     def clocked(*arguments: Any, **named: Any) -> Any:
-        start = time.perf_counter()
+        start = now()
         try:
             return function(*arguments, **named)
         finally:
-            seconds.append(time.perf_counter() - start)
+            seconds.append(now() - start)
 
     with patch.object(owner, name, clocked):
         yield seconds

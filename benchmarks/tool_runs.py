@@ -42,13 +42,15 @@ START_UP = ToolRun(
 RUNS = {
     "tools": (
         ToolRun("trainer", "", _BIG, _MODEL),
+        ToolRun("infer", "", _BIG, _MODEL),
+        ToolRun("trainer", " -m config_fast.yaml", "config_fast.yaml", _FAST),
+    ),
+    "caches": (
         ToolRun("trainer", ", cache_mb=0", _BIG, (*_MODEL, "runner.cache_mb=0")),
         ToolRun(
             *("trainer", ", cache_dir, 2nd run", _BIG, (*_MODEL, "runner.cache_dir=rows")),
             before=("trainer",),
         ),
-        ToolRun("infer", "", _BIG, _MODEL),
-        ToolRun("trainer", " -m config_fast.yaml", "config_fast.yaml", _FAST),
     ),
     "startup": (START_UP,),
 }

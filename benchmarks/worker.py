@@ -27,6 +27,8 @@ SIDES = {
     "static": "tool_path",
     "old_eager": "tool_path",
     "old_static": "tool_path",
+    "profile_eager": "step_profile",
+    "profile_static": "step_profile",
     "plain_eager": "plain_path",
     "plain_static": "plain_path",
     "torch": "torch_path",

@@ -21,6 +21,7 @@ import pytest
 from helpers import CONFIG, ROOT, Result, override, run
 
 from census_reader import RecDataset
+from rec_runner.config import load_config
 
 BENCHMARKS = ROOT / "benchmarks"
 SPREAD = {"median", "min", "max", "values"}
@@ -68,6 +69,7 @@ in_git = pytest.mark.skipif(not worktrees(), reason="this is no git repository")
 def test_throughput_gives_rates_ratios_and_the_tools_costs(rows: Path, tmp_path: Path) -> None:
     files = ["--json", tmp_path / "out.json", "--png", tmp_path / "out.png"]
     asked = ["--sides", "eager,plain_eager", "--plain-rows", 256, "--quick"]
+    asked += ["--only", "training,scoring,tools,startup"]  # what is kept of rows takes long
     sides, ratios = {"eager", "plain_eager"}, {"eager/plain_eager"}
     costs, cost_ratios = {"seconds", "peak_mb"}, set()
     if worktrees():
@@ -90,8 +92,8 @@ def test_throughput_gives_rates_ratios_and_the_tools_costs(rows: Path, tmp_path:
             assert set(ratio) == SPREAD
             assert ratio["values"] == [a / b for a, b in zip(rates[ours], rates[other])]
     start_up = "infer.py -m config.yaml, the sample"
-    tools = {"trainer.py", "trainer.py, cache_mb=0", "trainer.py, cache_dir, 2nd run", "infer.py"}
-    assert set(found["tools"]) == {*tools, "trainer.py -m config_fast.yaml", start_up}
+    tools = {"trainer.py", "infer.py", "trainer.py -m config_fast.yaml", start_up}
+    assert set(found["tools"]) == tools
     for name, columns in found["tools"].items():
         assert set(columns) - {"import_seconds"} == costs, name
         assert min(spread["median"] for spread in columns.values()) > 0
@@ -213,6 +215,38 @@ def test_a_side_that_fails_says_why(tmp_path: Path, module: Any) -> None:
             side.ask("train")
 
 
+def test_the_tools_of_the_table_take_what_they_are_given(
+    module: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tool in (tool for tools in module("tool_runs").RUNS.values() for tool in tools):
+        load_config(str(ROOT / tool.config), tool.overrides)
+        for end in (tool.end, *tool.before):
+            assert (ROOT / "tools" / f"static_{end}.py").is_file()
+    assert capsys.readouterr().err == ""  # of a key that there is not
+
+
+def test_another_trees_side_runs_its_tools(tmp_path: Path, module: Any) -> None:
+    common, worker = module("common"), module("worker")
+    tools = tmp_path / "tools" / "rec_runner"
+    tools.mkdir(parents=True)
+    (tools / "__init__.py").touch()
+    code = """
+import sys
+
+def main(*line):
+    print("error: that", line, file=sys.stderr)
+    return 2
+"""
+    (tools / "cli.py").write_text(code, encoding="utf-8")
+    config = tmp_path / "config.yaml"
+    with worker.Worker("old_static", config, ["runner.epochs=3"], tmp_path) as side:
+        with pytest.raises(common.BenchmarkError) as failure:
+            side.ask("train")
+    line = ("train", "static", ["-m", str(config), "-o", "runner.epochs=3"])
+    told = str(failure.value)
+    assert told.startswith(f"the old_static side failed: that {line}"[:-2])
+
+
 def test_the_plain_reader_reads_what_ours_reads(rows: Path, module: Any) -> None:
     file = rows / "test_all" / "test_data.txt"
     config = {"hyper_parameters.label_columns": [1, 0]}
@@ -239,6 +273,32 @@ def test_scaling_gives_every_point_of_its_sweeps(tmp_path: Path) -> None:
         assert point["rows_per_second"]["median"] == pytest.approx(1e6 / per_row["median"])
     assert [cells[0] for cells in table_rows(result.stdout)[2:]] == ["1", "2"]
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_cost_of_checkpoints_is_of_every_one_of_them(tmp_path: Path) -> None:
+    asked = ["--quick", "--batch", 64, "--paths", "static", "--json", tmp_path / "out.json"]
+    result = benchmark("checkpoint_overhead.py", *asked, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    steps = found["rows"] // found["batch"]
+    assert steps == 500 and found["epochs"] == 1
+    assert [len(kind["save_ms"]) for kind in found["runs"]] == [1, 2]
+    for kind in found["runs"]:
+        assert sum(kind["save_ms"]) / 1000 <= kind["inside_seconds"] < kind["loop_seconds"]
+    assert len(table_rows(result.stdout)) == 4
+
+
+def test_the_profile_of_a_step_adds_up(rows: Path, tmp_path: Path) -> None:
+    asked = ["--data", rows, "--batch", 16, "--paths", "static", "--json", tmp_path / "out.json"]
+    result = benchmark("step_profile.py", *asked, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["microseconds"]
+    (parts,) = found.values()
+    whole, by_the_clock = parts.pop("whole"), parts.pop("clock")
+    assert whole > 0 and by_the_clock > 0
+    assert sum(parts.values()) == pytest.approx(whole)
+    assert {"product", "gradient", "adam"} < set(parts)
+    assert parts["loop"] > 0 and min(parts["product"], parts["adam"]) > 0
 
 
 def test_quality_scores_every_row_and_adds_to_its_file(rows: Path, tmp_path: Path) -> None:
