@@ -14,7 +14,7 @@ CPUINFO = Path("/proc/cpuinfo")  # Linux's
 PACKAGES = ("paddlepaddle", "numpy", "pyarrow", "scikit-learn", "torch")
 # Those vector instructions that Paddle, its BLAS or NumPy choose their code by.
 VECTOR_FLAGS = (
-    *("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimdhp", "asimddp", "bf16", "sve", "sve2", "sme"),  # ARM
 )
