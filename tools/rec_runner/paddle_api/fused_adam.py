@@ -98,10 +98,13 @@ def _one_by_one(optimizer: Any, weights: list[Any]) -> Callable[[Any], bool]:
 
 def _merged(optimizer: Any, weights: list[Any]) -> Callable[[Any], bool]:
     """An update of all weights by one operator, given the learning rate; or False, and none."""
-    own = [kind and getattr(optimizer, f"_{kind}_dict") for kind in ("param", *_SLOTS)]
-    known, *slots = [kind and kind["FP32_DenseTensor"][0] for kind in own]
+
+    def held(kind: str) -> list[Any]:
+        return getattr(optimizer, f"_{kind}_dict")["FP32_DenseTensor"][0]
+
+    slots = [kind and held(kind) for kind in _SLOTS]
     betas = [getattr(optimizer, name) for name in _SETTINGS]
-    all_known = [weight.name for weight in known] == [weight.name for weight in weights]
+    all_known = [weight.name for weight in held("param")] == [weight.name for weight in weights]
 
     def update(rate: Any) -> bool:
         gradients = [weight.grad for weight in weights]
