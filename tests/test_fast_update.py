@@ -15,7 +15,7 @@ import paddle
 import pytest
 from paddle.utils import unique_name
 
-from rec_runner.paddle_api.fused_adam import direct_update
+from rec_runner.paddle_api.fused_adam import direct_update, merge_updates
 from rec_runner.paddle_api.slots import step_optimizer
 
 STEPS = 6
@@ -108,7 +108,36 @@ CASES = {
     "decoupled amsgrad": Case("AdamW", lambda: {"amsgrad": True}),
     "lazy mode": Case("Adam", lambda: {"lazy_mode": True}),
     "decoupled lazy mode": Case("AdamW", lambda: {"lazy_mode": True}),
-    "multi tensor": Case("Adam", lambda: {"use_multi_tensor": True}),
+    "multi tensor": Case("Adam", lambda: {"use_multi_tensor": True}, fast=True),
+    "multi tensor, betas": Case(
+        "Adam", lambda: {"use_multi_tensor": True, "beta1": 0.5, "epsilon": 1e-3}, fast=True
+    ),
+    "multi tensor, schedule": Case(
+        "Adam", lambda: {"use_multi_tensor": True, **schedule()}, fast=True, static=False
+    ),
+    "multi tensor, frozen": Case(
+        "Adam",
+        lambda: {"use_multi_tensor": True},
+        attributes=lambda: {"trainable": False},
+        fast=True,
+    ),
+    "multi tensor, another rate": Case(
+        "Adam",
+        lambda: {"use_multi_tensor": True},
+        change=lambda o, p: o.set_lr(0.5),
+        fast=True,
+        static=False,
+    ),
+    "multi tensor, clipped later": Case(
+        "Adam",
+        lambda: {"use_multi_tensor": True},
+        change=lambda o, p: setattr(o, "_grad_clip", clip()["grad_clip"]),
+        fast=True,
+        static=False,
+    ),
+    "multi tensor amsgrad": Case("Adam", lambda: {"use_multi_tensor": True, "amsgrad": True}),
+    "multi tensor, decay": Case("Adam", lambda: {"use_multi_tensor": True, "weight_decay": 0.3}),
+    "multi tensor, clipped": Case("Adam", lambda: {"use_multi_tensor": True, **clip()}),
     "multi precision": Case("Adam", lambda: {"multi_precision": True}),
     "low precision": Case("AdamW", lambda: {"use_lowprecision_moment": True}, static=False),
     "decay of some": Case(
@@ -209,18 +238,24 @@ def eager(case: Case, fast: bool) -> tuple[list[np.ndarray], str]:
     return [parameter.numpy() for parameter in parameters], update.__name__ if update else ""
 
 
-def in_static_program(case: Case) -> list[np.ndarray]:
+def in_static_program(case: Case) -> tuple[list[np.ndarray], list[str]]:
+    """Weights after the steps, and names of the operators that updated them."""
     main, startup, scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
     guard = paddle.static.program_guard(main, startup)
     with guard, unique_name.guard(), paddle.static.scope_guard(scope):
         rows = paddle.static.data("rows", [None, 3], "float32")
         loss = loss_of(rows, make_parameters(case))
-        make_optimizer(case, None).minimize(loss)
+        optimizer = make_optimizer(case, None)
+        optimizer.minimize(loss)
+        merge_updates(main, optimizer)
         executor = paddle.static.Executor()
         executor.run(startup)
         for batch in batches():
             executor.run(main, feed={"rows": batch})
-        return [np.array(scope.find_var(f"{name}_0").get_tensor()) for name in SHAPES]
+        weights = [np.array(scope.find_var(f"{name}_0").get_tensor()) for name in SHAPES]
+    operators = main.global_block().ops
+    names = [operator.name() for operator in operators] if HAS_FAST else []
+    return weights, [name for name in names if "adam" in name]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -244,11 +279,27 @@ def test_the_static_program_ends_in_the_same_numbers(name: str) -> None:
     expected, _ = eager(case, fast=True)
     paddle.enable_static()
     try:
-        weights = in_static_program(case)
+        weights, updates = in_static_program(case)
+    finally:
+        paddle.disable_static()
+    if HAS_FAST and case.options().get("use_multi_tensor") and not case.options().get("amsgrad"):
+        assert updates == ["pd_op.merged_adam_"]
+    else:
+        assert "pd_op.merged_adam_" not in updates
+    for ours, own in zip(weights, expected):
+        np.testing.assert_allclose(ours, own, rtol=1e-5, atol=1e-6)
+
+
+def test_one_operator_for_all_weights_ends_in_the_same_bits_in_both_graphs() -> None:
+    case = CASES["multi tensor"]
+    expected, _ = eager(case, fast=True)
+    paddle.enable_static()
+    try:
+        weights, _ = in_static_program(case)
     finally:
         paddle.disable_static()
     for ours, own in zip(weights, expected):
-        np.testing.assert_allclose(ours, own, rtol=1e-5, atol=1e-6)
+        assert np.array_equal(ours, own)
 
 
 def test_a_weight_that_a_batch_does_not_reach_moves_as_in_paddles_own_step() -> None:

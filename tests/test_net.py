@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 import pytest
 from helpers import numpy_forward, paddlerec_state
 
 from hyper_parameters import HyperParameters
 from loss import multi_task_loss
-from net import ShareBottomLayer
+from net import ShareBottomLayer, relu_dropout
 from paddlerec_weights import convert_state_dict
 
 
@@ -192,3 +193,25 @@ def test_initial_weights_have_the_spread_of_their_fan(name: str) -> None:
     ):
         limit = np.sqrt(6 / (fan_in + fan_out) if name == "xavier" else 6 / fan_in)
         assert np.abs(weight.numpy()).max() == pytest.approx(limit, rel=0.01)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
+def test_dropout_drops_what_paddles_own_does(share: float) -> None:
+    x = paddle.randn([64, 117])
+    x.stop_gradient = False
+    weights = paddle.randn([64, 117])
+    found = []
+    for dropout in (relu_dropout, lambda x, share: F.dropout(F.relu(x), share)):
+        paddle.seed(7)
+        out = dropout(x, share)
+        (out * weights).sum().backward()
+        found.append((out.numpy(), x.grad.numpy()))
+        x.clear_grad()
+    for ours, own in zip(*found):
+        np.testing.assert_allclose(ours, own, rtol=1e-6)
+        assert np.array_equal(ours == 0, own == 0)
+
+
+def test_dropout_drops_its_share() -> None:
+    kept = (relu_dropout(paddle.ones([1000, 1000]), 0.3).numpy() > 0).mean()
+    assert abs(kept - 0.7) < 0.003  # six standard deviations

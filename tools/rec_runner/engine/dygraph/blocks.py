@@ -28,18 +28,18 @@ class BlockDygraphEngine(DygraphBase):
     def train(self, window: Window, step: int) -> Outcome:
         self.net.train()
         losses, odds = [], []
-        for index, (features, labels) in enumerate(self._batches(window)):
-            paddle.seed(step_seed(self.seed, step + index))
-            with foreign(self.model, "loss_and_log_odds"):
+        with foreign(self.model, "loss_and_log_odds"):
+            for index, (features, labels) in enumerate(self._batches(window)):
+                paddle.seed(step_seed(self.seed, step + index))
                 loss, batch_odds = self.model.loss_and_log_odds(
                     self.net, features, labels, self.config
                 )
                 loss.backward()
-            if self.watches_gradients and index == window.batches - 1:
-                self.gradient_norms = norms(self._gradients())
-            self._apply_gradients()
-            losses.append(loss.detach())
-            odds.append(batch_odds.detach())
+                if self.watches_gradients and index == window.batches - 1:
+                    self.gradient_norms = norms(self._gradients())
+                self._apply_gradients()
+                losses.append(loss.detach())
+                odds.append(batch_odds.detach())
         log_odds = joined_log_odds([paddle.concat(odds, axis=1).numpy()])
         self.metrics.update(window.arrays["labels"], log_odds)
         return Outcome(paddle.stack(losses).numpy(), window.batch_rows, {})
