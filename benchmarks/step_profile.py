@@ -103,6 +103,7 @@ def _operators(config: Any, batch: int) -> dict[str, float]:
     from hyper_parameters import HyperParameters
     from loss import multi_task_loss
     from net import ShareBottomLayer
+    from optimizer import make_optimizer
 
     paddle.disable_static()
     settings = HyperParameters.from_config(config)
@@ -116,7 +117,7 @@ def _operators(config: Any, batch: int) -> dict[str, float]:
         trained = sum(w.size for w in net.parameters()) + (features - 1) * hidden
         flat = paddle.create_parameter([trained], "float32")
         flat.grad = paddle.randn([trained])
-        adam = paddle.optimizer.Adam(parameters=[flat], use_multi_tensor=False)
+        adam = make_optimizer(config, [flat])
 
         def others() -> None:
             multi_task_loss(net.log_odds(one), labels).backward()
