@@ -67,9 +67,8 @@ class BlockDygraphEngine(DygraphBase):
         """Encoded features ``[N, E]`` and labels ``[T, N, 1]`` of each batch."""
         rows, start = as_tensor(window.arrays["features"]), 0
         for stack in step_labels(window.arrays["labels"], window.batch_size):
-            batches = as_tensor(stack)
-            for index in range(len(stack)):
-                yield rows[start : start + window.batch_size], batches[index]
+            for labels in paddle.unbind(as_tensor(stack)):
+                yield rows[start : start + window.batch_size], labels
                 start += window.batch_size
 
     def score(self, window: Window) -> Outcome:
