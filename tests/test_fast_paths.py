@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 import pytest
-from helpers import CONFIG, TOOLS, override, run_ok
+from helpers import CONFIG, TOOLS, override, run, run_ok
 
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.data import row_cache
@@ -401,3 +401,44 @@ def test_environment_suits_processor_and_batch_and_spares_a_persons_own() -> Non
     assert "MKL_DEBUG_CPU_TYPE" not in large
     own = environment(2, 32, "AuthenticAMD", MKL_DEBUG_CPU_TYPE="4", MKL_NUM_THREADS="3")
     assert (own["MKL_DEBUG_CPU_TYPE"], own["MKL_NUM_THREADS"]) == ("4", "3")
+
+
+# What a tool leaves behind in its process: modules, objects that the collector is spared.
+_REMAINS = """
+import gc, json, runpy, sys
+sys.argv[:] = sys.argv[1:]
+sys.path.insert(0, {tools!r})
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+print(json.dumps([sorted(sys.modules), gc.get_freeze_count(), gc.isenabled()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def scorable(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command line that scores the sample by a network trained on it."""
+    folder = tmp_path_factory.mktemp("scorable")
+    run_ok("trainer", "-m", CONFIG, *override(epochs=1, model_save_path=folder), cwd=folder)
+    wanted = override(infer_load_path=folder, infer_start_epoch=0, infer_end_epoch=1)
+    return ["-m", str(CONFIG), *wanted]
+
+
+@pytest.mark.parametrize(("tool", "other"), [("infer", "static"), ("static_infer", "dygraph")])
+def test_scoring_imports_nothing_it_has_no_use_for(
+    tool: str, other: str, scorable: list[str], tmp_path: Path
+) -> None:
+    """Nor is the collector kept busy with Paddle's modules, which never become garbage."""
+    code = _REMAINS.format(tools=str(TOOLS))
+    command = [sys.executable, "-c", code, str(TOOLS / f"{tool}.py"), *scorable]
+    result = run(command, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    modules, frozen, collects = json.loads(result.stdout.splitlines()[-1])
+    assert "paddle" in modules and "pyarrow.csv" in modules and "rec_runner.infer" in modules
+    # For pictures, evaluation and tables; locks of folders, and patches: both bring asyncio.
+    heavy = "matplotlib pandas sklearn visualdl filelock unittest.mock"
+    mine = ("train", "checkpoint.lock", "checkpoint.resume", f"engine.{other}.base")
+    unwanted = {*heavy.split(), *(f"rec_runner.{name}" for name in mine)}
+    assert not unwanted & {*modules}
+    assert collects and frozen > 100_000
