@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 import pytest
-from helpers import CONFIG, TOOLS, override, run, run_ok
+from helpers import CONFIG, ROOT, TOOLS, override, run, run_ok
+from model_dirs import make_data
 
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.data import row_cache
@@ -416,29 +418,36 @@ print(json.dumps([sorted(sys.modules), gc.get_freeze_count(), gc.isenabled()]))
 """
 
 
-@pytest.fixture(scope="module")
-def scorable(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command line that scores the sample by a network trained on it."""
-    folder = tmp_path_factory.mktemp("scorable")
-    run_ok("trainer", "-m", CONFIG, *override(epochs=1, model_save_path=folder), cwd=folder)
-    wanted = override(infer_load_path=folder, infer_start_epoch=0, infer_end_epoch=1)
-    return ["-m", str(CONFIG), *wanted]
+def remains(tool: str, arguments: list[object], cwd: Path) -> tuple[set[str], int, bool]:
+    """Modules, objects frozen, and whether the collector runs, where a tool has just ended."""
+    code = _REMAINS.format(tools=str(TOOLS))
+    result = run([sys.executable, "-c", code, str(TOOLS / f"{tool}.py"), *map(str, arguments)], cwd)
+    assert result.status == 0, result.stderr
+    modules, frozen, collects = json.loads(result.stdout.splitlines()[-1])
+    return {*modules}, frozen, collects
 
 
 @pytest.mark.parametrize(("tool", "other"), [("infer", "static"), ("static_infer", "dygraph")])
-def test_scoring_imports_nothing_it_has_no_use_for(
-    tool: str, other: str, scorable: list[str], tmp_path: Path
-) -> None:
+def test_scoring_imports_nothing_it_has_no_use_for(tool: str, other: str, tmp_path: Path) -> None:
     """Nor is the collector kept busy with Paddle's modules, which never become garbage."""
-    code = _REMAINS.format(tools=str(TOOLS))
-    command = [sys.executable, "-c", code, str(TOOLS / f"{tool}.py"), *scorable]
-    result = run(command, cwd=tmp_path)
-    assert result.status == 0, result.stderr
-    modules, frozen, collects = json.loads(result.stdout.splitlines()[-1])
-    assert "paddle" in modules and "pyarrow.csv" in modules and "rec_runner.infer" in modules
+    trainer = tool.replace("infer", "trainer")
+    run_ok(trainer, "-m", CONFIG, *override(epochs=1, model_save_path=tmp_path), cwd=tmp_path)
+    wanted = override(infer_load_path=tmp_path, infer_start_epoch=0, infer_end_epoch=1)
+    modules, frozen, collects = remains(tool, ["-m", CONFIG, *wanted], tmp_path)
+    assert {"paddle", "pyarrow.csv", "rec_runner.infer"} <= modules
     # For pictures, evaluation and tables; locks of folders, and patches: both bring asyncio.
     heavy = "matplotlib pandas sklearn visualdl filelock unittest.mock"
     mine = ("train", "checkpoint.lock", "checkpoint.resume", f"engine.{other}.base")
-    unwanted = {*heavy.split(), *(f"rec_runner.{name}" for name in mine)}
-    assert not unwanted & {*modules}
+    assert not {*heavy.split(), *(f"rec_runner.{name}" for name in mine)} & modules
     assert collects and frozen > 100_000
+
+
+def test_a_directory_with_a_reader_of_its_own_pays_for_no_csv_engine(tmp_path: Path) -> None:
+    folder = tmp_path / "two_tower"
+    shutil.copytree(ROOT / "tests" / "model_dirs" / folder.name, folder)
+    make_data.write(folder.name, folder)
+    out = tmp_path / "out"
+    config = ["-m", folder / "config.yaml", *override(epochs=1, infer_end_epoch=1)]
+    run_ok("trainer", *config, f"runner.model_save_path={out}", cwd=tmp_path)
+    modules, _, _ = remains("infer", [*config, f"runner.infer_load_path={out}"], tmp_path)
+    assert "rec_runner.infer" in modules and not {"pyarrow", "visualdl"} & modules
