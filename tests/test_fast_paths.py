@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 import pytest
-from helpers import CONFIG, TOOLS, override, run_ok
+from helpers import CONFIG, ROOT, TOOLS, override, run, run_ok
+from model_dirs import make_data
 
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.data import row_cache
@@ -401,3 +403,51 @@ def test_environment_suits_processor_and_batch_and_spares_a_persons_own() -> Non
     assert "MKL_DEBUG_CPU_TYPE" not in large
     own = environment(2, 32, "AuthenticAMD", MKL_DEBUG_CPU_TYPE="4", MKL_NUM_THREADS="3")
     assert (own["MKL_DEBUG_CPU_TYPE"], own["MKL_NUM_THREADS"]) == ("4", "3")
+
+
+# What a tool leaves behind in its process: modules, objects that the collector is spared.
+_REMAINS = """
+import gc, json, runpy, sys
+sys.argv[:] = sys.argv[1:]
+sys.path.insert(0, {tools!r})
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+print(json.dumps([sorted(sys.modules), gc.get_freeze_count(), gc.isenabled()]))
+"""
+
+
+def remains(tool: str, arguments: list[object], cwd: Path) -> tuple[set[str], int, bool]:
+    """Modules, objects frozen, and whether the collector runs, where a tool has just ended."""
+    code = _REMAINS.format(tools=str(TOOLS))
+    result = run([sys.executable, "-c", code, str(TOOLS / f"{tool}.py"), *map(str, arguments)], cwd)
+    assert result.status == 0, result.stderr
+    modules, frozen, collects = json.loads(result.stdout.splitlines()[-1])
+    return {*modules}, frozen, collects
+
+
+@pytest.mark.parametrize(("tool", "other"), [("infer", "static"), ("static_infer", "dygraph")])
+def test_scoring_imports_nothing_it_has_no_use_for(tool: str, other: str, tmp_path: Path) -> None:
+    """Nor is the collector kept busy with Paddle's modules, which never become garbage."""
+    trainer = tool.replace("infer", "trainer")
+    run_ok(trainer, "-m", CONFIG, *override(epochs=1, model_save_path=tmp_path), cwd=tmp_path)
+    wanted = override(infer_load_path=tmp_path, infer_start_epoch=0, infer_end_epoch=1)
+    modules, frozen, collects = remains(tool, ["-m", CONFIG, *wanted], tmp_path)
+    assert {"paddle", "pyarrow.csv", "rec_runner.infer"} <= modules
+    # For pictures, evaluation and tables; locks of folders, and patches: both bring asyncio.
+    heavy = "matplotlib pandas sklearn visualdl filelock unittest.mock"
+    mine = ("train", "checkpoint.lock", "checkpoint.resume", f"engine.{other}.base")
+    assert not {*heavy.split(), *(f"rec_runner.{name}" for name in mine)} & modules
+    assert collects and frozen > 100_000
+
+
+def test_a_directory_with_a_reader_of_its_own_pays_for_no_csv_engine(tmp_path: Path) -> None:
+    folder = tmp_path / "two_tower"
+    shutil.copytree(ROOT / "tests" / "model_dirs" / folder.name, folder)
+    make_data.write(folder.name, folder)
+    out = tmp_path / "out"
+    config = ["-m", folder / "config.yaml", *override(epochs=1, infer_end_epoch=1)]
+    run_ok("trainer", *config, f"runner.model_save_path={out}", cwd=tmp_path)
+    modules, _, _ = remains("infer", [*config, f"runner.infer_load_path={out}"], tmp_path)
+    assert "rec_runner.infer" in modules and not {"pyarrow", "visualdl"} & modules

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import paddle
 
@@ -46,6 +45,8 @@ def save_inference_model(
 
     def append_named(program: Any, fetches: Any) -> None:
         append(program, [(value, name) for (value, _), name in zip(fetches, outputs)])
+
+    from unittest.mock import patch  # brings asyncio with it, for what few runs do
 
     # Paddle warns that AUCs should be at 0; the tools count theirs elsewhere.
     with patch.object(paddle.static.pir_io, "append_pir_fetch_ops", append_named):

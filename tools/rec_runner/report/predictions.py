@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.csv
 
 from rec_runner.system.files import atomic_write
 
@@ -17,5 +15,7 @@ def write_predictions(file: Path, columns: Mapping[str, np.ndarray]) -> None:
 
     The folder has to be there: that of a checkpoint, which a training run may prune meanwhile.
     """
+    import pyarrow.csv  # 30 ms, and no other part of the tools has use for it
+
     with atomic_write(file, make_folder=False) as stream:
         pyarrow.csv.write_csv(pyarrow.table(dict(columns)), stream)
