@@ -36,6 +36,10 @@ def prepare_environment(threads: int | None, batch_size: int | None) -> None:
     if threads == 1:
         # With more, left alone: Paddle sets it itself, and warns of any other value than 1.
         settings["OMP_NUM_THREADS"] = "1"
+    else:
+        # Intel's OpenMP, which Paddle brings: a thread that waits for work keeps its core for 200
+        # ms, one that the reader's threads need.
+        settings["KMP_BLOCKTIME"] = "0"
     if _is_amd():
         # The MKL in Paddle's wheel takes a slow path on AMD processors unless told otherwise.
         settings["MKL_DEBUG_CPU_TYPE"] = "5"
