@@ -219,7 +219,8 @@ def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     for layer in _later(weights, "tower"):
         by_task = hidden.transpose([1, 0, 2]) @ weights[f"{layer}.weight"]
         hidden = F.relu(by_task + weights[f"{layer}.bias"]).transpose([1, 0, 2])
-    return (hidden * weights["out.weight"]).sum(-1) + (check + weights["out.bias"])
+    # In this order: Paddle 2.6 may add in place, and overwrite a narrower array while it reads it.
+    return (hidden * weights["out.weight"]).sum(-1) + weights["out.bias"] + check
 
 
 def _later(weights: Mapping[str, Tensor], kind: str) -> list[str]:
