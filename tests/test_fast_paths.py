@@ -400,7 +400,7 @@ def test_environment_suits_processor_and_batch_and_spares_a_persons_own() -> Non
     large = environment(None, 1024, "GenuineIntel")
     assert large["MKL_NUM_THREADS"] == "4"
     assert "OMP_NUM_THREADS" not in large
-    assert large["KMP_BLOCKTIME"] == "0"
+    assert large["KMP_BLOCKTIME"] == "1"
     assert "MKL_DEBUG_CPU_TYPE" not in large
     own = environment(
         2, 32, "AuthenticAMD", MKL_DEBUG_CPU_TYPE="4", MKL_NUM_THREADS="3", KMP_BLOCKTIME="7"
