@@ -45,16 +45,17 @@ class BlockStaticEngine(StaticBase):
             features = static.data("features", self._feature_shape, "float32")
             call(self.model, "build_layer", training=False)
             self.encode_program.fetches = [call(self.model, "encode", features)]
-        self._weights = {name: w.name for name, w in self.model.layer.state_dict().items()}
-        paddle.seed(self.seed)
-        self._run_startup(self.encode_program)
-        self._encode_step = self._repeated(self.encode_program)
-        self._scoring: dict[str, tuple[Any, ...]] = {}  # shapes of what score_rows needs
+        with_weights = self.encode_program
         if not self.scores_rows:
-            self.score_program = Program()
+            self.score_program = with_weights = Program()
             with self.score_program.building():
                 self._build_steps(self.score_program, training=False)
             self._score_step = self._repeated(self.score_program)
+        self._weights = {name: w.name for name, w in self.model.layer.state_dict().items()}
+        paddle.seed(self.seed)
+        self._run_startup(with_weights)
+        self._encode_step = self._repeated(self.encode_program)
+        self._scoring: dict[str, tuple[Any, ...]] = {}  # shapes of what score_rows needs
 
     def _repeated(self, program: Program) -> RepeatedRun:
         return RepeatedRun(self.executor, self.place, self.scope, program)
