@@ -62,6 +62,66 @@ class InputEncoding(nn.Layer):
         return paddle.concat([standard, position.clip(0.0, 1.0)], axis=1)
 
 
+def split_product(state: Statistics, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """Part the product of encoded rows and a weight, for :func:`encoded_product`.
+
+    Args:
+        state: a network's state dict.
+        weight: what its encoded rows are multiplied by, ``[E, units]``.
+
+    Returns:
+        name to float32 array: the weight of the columns that pass through, and of those that do
+        not, of which there may be none, what the encoding does to them and their weights.
+    """
+    mean, scale = state.get("encoding.mean"), state.get("encoding.scale")
+    if mean is None or scale is None:
+        return {"raw_weight": weight}
+    size = len(mean)
+    column, start, bin_scale = (state.get(name, mean[:0]) for name in BIN_NAMES)
+    live = np.flatnonzero(bin_scale)  # others are 0 for every row
+    bin_columns = column.astype(np.int64)[live]
+    changed = np.union1d(np.flatnonzero((mean != 0) | (scale != 1)), bin_columns)
+    if not len(changed):
+        return {"raw_weight": weight[:size]}
+    raw_weight = weight[:size].copy()
+    raw_weight[changed] = 0
+    parts = {
+        "raw_weight": raw_weight,
+        "column": changed.astype(np.float32),
+        "mean": mean[changed],
+        "scale": scale[changed],
+        "weight": weight[changed],
+    }
+    if len(live):
+        spread = changed[:, np.newaxis] == bin_columns  # a product with it is exact, and fast
+        parts.update(spread=spread.astype(np.float32), start=start[live])
+        parts.update(bin_scale=bin_scale[live], bin_weight=weight[size:][live])
+    return parts
+
+
+def encoded_product(features: Tensor, parts: Mapping[str, Tensor], bias: Tensor) -> Tensor:
+    """The product of encoded rows and a weight, plus a bias, without the encoded rows.
+
+    Few columns are encoded, the others stay where they are. The same columns go through the same
+    arithmetic as in :class:`InputEncoding`; only the order in which products are added up differs.
+
+    Args:
+        features: float32 ``[N, F]``, raw rows.
+        parts: what :func:`split_product` gave.
+        bias: ``[units]``.
+
+    Returns:
+        float32 ``[N, units]``; not finite in all units where the encoded row is not finite.
+    """
+    if "column" in parts:
+        changed = paddle.index_select(features, parts["column"].astype("int32"), axis=1)
+        bias = paddle.addmm(bias, (changed - parts["mean"]) * parts["scale"], parts["weight"])
+        if "spread" in parts:
+            position = (changed @ parts["spread"] - parts["start"]) * parts["bin_scale"]
+            bias = paddle.addmm(bias, position.clip(0.0, 1.0), parts["bin_weight"])
+    return paddle.addmm(bias, features, parts["raw_weight"])
+
+
 def neutral_state(feature_size: int, kind: str, bins: int) -> dict[str, np.ndarray]:
     """Statistics that pass every raw column through, entries of the network's state dict.
 

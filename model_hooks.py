@@ -13,6 +13,7 @@ import numpy as np
 
 from hyper_parameters import HyperParameters
 from input_encoding import adapt
+from net import score_rows, scoring_weights
 from paddlerec_weights import convert_state_dict
 
 Config = Mapping[str, Any]
@@ -52,6 +53,16 @@ class ModelHooks:
     def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Hook: keys of a foreign checkpoint made ours."""
         return convert_state_dict(state, self.settings)
+
+    @staticmethod
+    def scoring_weights(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Hook: what :meth:`score_rows` needs, made of a state dict once for many batches."""
+        return scoring_weights(state)
+
+    @staticmethod
+    def score_rows(features: Any, weights: Mapping[str, Any]) -> Any:
+        """Hook: log-odds of class 1 ``[N, T]`` of raw rows ``[N, F]``, on either graph."""
+        return score_rows(features, weights)
 
     def _adapted(self, config: Config) -> dict[str, np.ndarray]:
         """What :meth:`adapt` learns from the config's training rows; says so.

@@ -15,14 +15,15 @@ program representation, in which PaddleRec's static tools build it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from hyper_parameters import ConfigError, HyperParameters
-from input_encoding import InputEncoding, Statistics
+from input_encoding import InputEncoding, Statistics, encoded_product, split_product
 
 MOST_WEIGHTS = (1 << 31) - 1  # 8 GB, and to train them four times that
 DRAWS = 1 << 30
@@ -181,6 +182,64 @@ def relu_dropout(x: Tensor, share: float) -> Tensor:
     draws = paddle.randint_like(x, 0, DRAWS, dtype="int32")
     dropped = (draws < round(share * DRAWS)).astype(x.dtype)
     return F.relu(x + dropped * LEAST) * (1.0 / (1.0 - share))
+
+
+def scoring_weights(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What :func:`score_rows` needs of a network, made once for many batches.
+
+    Args:
+        state: its state dict.
+
+    Returns:
+        name to float32 array.
+    """
+    first, tower, out = "bottom.0.weight", "tower.0.weight", "out.weight"
+    layers = ("bottom.", "tower.", "out.")
+    weights = {name: value for name, value in state.items() if name.startswith(layers)}
+    weights.update(split_product(state, weights.pop(first)))
+    # One product for all tasks: [T, in, out] to [in, T * out].
+    weights[tower] = np.concatenate(list(state[tower]), axis=1)
+    weights["tower.0.bias"] = state["tower.0.bias"].reshape(-1)
+    with np.errstate(all="ignore"):  # weights may be anything
+        for name in (out, "out.bias"):
+            weights[name] = np.ascontiguousarray(state[name][..., 1] - state[name][..., 0])
+    weights["out.bias"] = weights["out.bias"].reshape(-1)
+    weights["check"] = np.zeros((state[first].shape[1], 1), np.float32)
+    return weights
+
+
+def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Log-odds of class 1: what :meth:`ShareBottomLayer.log_odds` gives of encoded rows.
+
+    The same sums, added up in another order, so that a number may differ in its last digits.
+
+    Args:
+        features: float32 ``[N, F]``, raw rows.
+        weights: what :func:`scoring_weights` gave.
+
+    Returns:
+        float32 ``[N, T]``; NaN in a row whose encoding is not finite.
+    """
+    hidden = encoded_product(features, weights, weights["bottom.0.bias"])
+    # A ReLU makes 0 of -inf, and of NaN; times zero, either is NaN.
+    check = hidden @ weights["check"]
+    hidden = F.relu(hidden)
+    for layer in _later(weights, "bottom"):
+        hidden = F.relu(paddle.addmm(weights[f"{layer}.bias"], hidden, weights[f"{layer}.weight"]))
+    hidden = F.relu(paddle.addmm(weights["tower.0.bias"], hidden, weights["tower.0.weight"]))
+    task_num = weights["out.weight"].shape[0]
+    hidden = hidden.reshape([-1, task_num, hidden.shape[1] // task_num])
+    for layer in _later(weights, "tower"):
+        by_task = hidden.transpose([1, 0, 2]) @ weights[f"{layer}.weight"]
+        hidden = F.relu(by_task + weights[f"{layer}.bias"]).transpose([1, 0, 2])
+    # In this order: Paddle 2.6 may add in place, and overwrite a narrower array while it reads it.
+    return (hidden * weights["out.weight"]).sum(-1) + weights["out.bias"] + check
+
+
+def _later(weights: Mapping[str, Tensor], kind: str) -> list[str]:
+    """Names of the layers of a kind after the first."""
+    names = (f"{kind}.{number}" for number in range(1, len(weights)))
+    return [name for name in names if f"{name}.weight" in weights]
 
 
 def _refuse_too_large(settings: HyperParameters) -> None:

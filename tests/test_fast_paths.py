@@ -382,7 +382,9 @@ def environment(threads: object, batch_size: int, cpu: str, **given: str) -> dic
         f"prepare_environment({threads}, {batch_size})\n"
         "print(json.dumps(dict(os.environ)))\n"
     )
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP", "MKL", "FLAGS"))}
+    clean = {
+        k: v for k, v in os.environ.items() if not k.startswith(("OMP", "MKL", "KMP", "FLAGS"))
+    }
     output = subprocess.run(
         [sys.executable, "-c", script],
         env={**clean, "PYTHONPATH": str(TOOLS), **given},
@@ -400,9 +402,13 @@ def test_environment_suits_processor_and_batch_and_spares_a_persons_own() -> Non
     large = environment(None, 1024, "GenuineIntel")
     assert large["MKL_NUM_THREADS"] == "4"
     assert "OMP_NUM_THREADS" not in large
+    assert large["KMP_BLOCKTIME"] == "1"
     assert "MKL_DEBUG_CPU_TYPE" not in large
-    own = environment(2, 32, "AuthenticAMD", MKL_DEBUG_CPU_TYPE="4", MKL_NUM_THREADS="3")
+    own = environment(
+        2, 32, "AuthenticAMD", MKL_DEBUG_CPU_TYPE="4", MKL_NUM_THREADS="3", KMP_BLOCKTIME="7"
+    )
     assert (own["MKL_DEBUG_CPU_TYPE"], own["MKL_NUM_THREADS"]) == ("4", "3")
+    assert own["KMP_BLOCKTIME"] == "7"
 
 
 # What a tool leaves behind in its process: modules, objects that the collector is spared.

@@ -161,6 +161,22 @@ def test_hooks_of_blocks(
             assert scores[path][f"auc_{task}"] == pytest.approx(slow[f"auc_{task}"], abs=0.05)
 
 
+def test_score_rows(by_blocks: dict[str, list[Result]], hooks_folder: Path, tmp_path: Path) -> None:
+    config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "score_rows"))
+    file = config.parent / "dygraph_model.py"
+    load = override(infer_load_path=hooks_folder / "saved_dygraph")
+    case = ("infer", "dygraph", ["-m", str(config), *load])
+    (result,) = run_cases([case], cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    scores = epoch_lines(by_blocks["dygraph"][1].stdout)[1]
+    assert epoch_lines(result.stdout)[1] == pytest.approx(scores, abs=2e-6)
+    code = file.read_text(encoding="utf-8")
+    assert code.count('+ weights["bias"]') == 1
+    file.write_text(code.replace('+ weights["bias"]', "+ 1"), encoding="utf-8")
+    (other,) = run_cases([case], cwd=tmp_path)
+    assert epoch_lines(other.stdout)[1] != pytest.approx(scores, abs=1e-3)
+
+
 def test_adapt(tmp_path: Path) -> None:
     config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "adapt"))
     save = override(model_save_path=tmp_path / "saved")

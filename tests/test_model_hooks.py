@@ -26,7 +26,10 @@ from helpers import (
 from dygraph_model import DygraphModel
 from rec_runner.config import load_config
 
-HOOKS = ("task_names", "adapt", "convert_state_dict", "resolved_settings")
+HOOKS = (
+    *("task_names", "adapt", "convert_state_dict", "resolved_settings"),
+    *("scoring_weights", "score_rows"),
+)
 
 # A reader that knows the contract alone, of rows that are read by index.
 BY_INDEX = """

@@ -114,7 +114,8 @@ def _open_test_rows(config: Config, reader: Any, engine: Engine, passes: int) ->
     if reader is None:
         return CustomSource(engine.data_loader, engine.model, drop_last=False)
     source = open_source(config, reader, "infer", engine.reads_blocks, "test_data_dir")
-    source.encode_with(engine.encode, keep=False)
+    if not engine.scores_rows:
+        source.encode_with(engine.encode, keep=False)
     if isinstance(source, BlockSource) and passes == 1:
         source.cache_bytes = 0  # read once, the rows need not be kept
     return source

@@ -238,7 +238,8 @@ class TrainJob:
         self.source.encode_with(engine.encode, keep=True)
         if self.valid_source is not None:
             self.valid_source.count(check)  # a bad row should not wait until an epoch is trained
-            self.valid_source.encode_with(engine.encode, keep=True)
+            if not engine.scores_rows:
+                self.valid_source.encode_with(engine.encode, keep=True)
         if self.config.runner("resume"):
             place = f"epoch {start.progress.epoch}, batch {start.progress.batch}"
             self.report.log(f"resume: starts at {place}")

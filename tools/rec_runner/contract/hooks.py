@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple
 
+import numpy as np
+
 from rec_runner.contract.guard import call, check_returned
 
 
@@ -38,6 +40,10 @@ def _is_dict(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
+def _are_arrays(value: Any) -> bool:
+    return _is_dict(value) and all(isinstance(array, np.ndarray) for array in value.values())
+
+
 HOOKS = {
     # of RecDataset
     "blocks": Hook(
@@ -49,6 +55,10 @@ HOOKS = {
     "task_names": Hook("names of the binary tasks, in order", "a list of names", _are_names),
     "encode": Hook("what no training step changes, done once for many batches"),
     "loss_and_log_odds": Hook("scalar loss and log-odds [T, N, 1] of a batch"),
+    "scoring_weights": Hook(
+        "what score_rows needs of a state dict", "a dict of arrays", _are_arrays
+    ),
+    "score_rows": Hook("log-odds [N, T] of a batch of raw rows"),
     "adapt": Hook("weights that are learnt from the training features", "a dict", _is_dict),
     "convert_state_dict": Hook("a state dict with this network's keys", "a dict", _is_dict),
     "resolved_settings": Hook("what hyper-parameters mean, defaults too", "a dict", _is_dict),
@@ -60,6 +70,7 @@ HOOKS = {
     "create_data_loader": Hook("its own loader, for reader_type: CustomizeDataLoader"),
 }
 READING_BLOCKS = ("task_names", "encode", "loss_and_log_odds")
+SCORING_ROWS = ("scoring_weights", "score_rows")
 
 
 def has(owner: Any, *hooks: str) -> bool:

@@ -12,7 +12,15 @@ from rec_runner.contract.guard import iterate
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.prefetch import prefetch
 from rec_runner.data.row_cache import CachedRows, RowCache
-from rec_runner.data.rows import Arrays, Block, Source, Window, concatenate, named_block
+from rec_runner.data.rows import (
+    Arrays,
+    Block,
+    Source,
+    Window,
+    check_encoded,
+    concatenate,
+    named_block,
+)
 from rec_runner.system.errors import RunError, UserError
 
 MAX_WINDOW_BYTES = 4 << 20
@@ -110,7 +118,7 @@ class BlockSource(Source):
         for number, chunk in enumerate(self._chunks_ahead()):
             if self._encode is not None and not chunk.encoded:
                 encoded = self._encode(chunk.arrays["features"])
-                _check_encoded(chunk, encoded)
+                check_encoded(chunk.arrays["features"], encoded, chunk.files)
                 chunk = chunk._replace(arrays={**chunk.arrays, "features": encoded}, encoded=True)
                 fits = cache is not None and encoded.nbytes * len(cache) <= self.cache_bytes
                 if cache is not None and fits and self._keep_encoded:
@@ -233,22 +241,3 @@ class BlockSource(Source):
             raise RunError(f"{name} cannot be read: {error.strerror or error}") from error
         self.check_files()
         self._skipped = call_hook(dataset, "skipped_rows", default=self._skipped)
-
-
-def _check_encoded(chunk: Block, encoded: np.ndarray) -> None:
-    """Refuse what overflowed in the encoding: a ReLU would turn it into a plausible score.
-
-    Raises:
-        RunError: names the files, the raw row's largest value and its column.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(encoded.sum()):  # several times faster than to look at each
-            return
-    bad = ~np.isfinite(encoded.reshape(len(encoded), -1)).all(axis=1)
-    if bad.any():
-        row = chunk.arrays["features"][int(np.argmax(bad))].ravel()
-        column = int(np.argmax(np.abs(row)))
-        raise RunError(
-            f"{', '.join(chunk.files)}: the value {row[column]:g} of feature {column} (from 0) is "
-            "too large for this network, whose encoding of it is not a finite number"
-        )

@@ -19,6 +19,8 @@ from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 
+from rec_runner.system.errors import RunError
+
 Arrays = Mapping[str, np.ndarray]
 Index = Union[slice, np.ndarray]
 
@@ -94,6 +96,30 @@ def named_block(block: Any, name: str) -> Block:
             f"yielded {shapes}"
         )
     return Block(arrays, (str(file),))
+
+
+def check_encoded(features: np.ndarray, encoded: np.ndarray, files: Sequence[str]) -> None:
+    """Refuse what overflowed in the encoding: a ReLU would turn it into a plausible score.
+
+    Args:
+        features: raw rows ``[n, F]``.
+        encoded: what they became.
+        files: that the rows may have come from.
+
+    Raises:
+        RunError: names the files, the raw row's largest value and its column.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(encoded.sum()):  # several times faster than to look at each
+            return
+    bad = ~np.isfinite(encoded.reshape(len(encoded), -1)).all(axis=1)
+    if bad.any():
+        row = features[int(np.argmax(bad))].ravel()
+        column = int(np.argmax(np.abs(row)))
+        raise RunError(
+            f"{', '.join(files)}: the value {row[column]:g} of feature {column} (from 0) is "
+            "too large for this network, whose encoding of it is not a finite number"
+        )
 
 
 class Window(NamedTuple):

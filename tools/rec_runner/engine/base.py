@@ -11,10 +11,10 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from rec_runner.config import Config
-from rec_runner.contract.hooks import call_hook
+from rec_runner.contract.hooks import SCORING_ROWS, call_hook, has
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.loader_source import padded
-from rec_runner.data.rows import Window
+from rec_runner.data.rows import Window, check_encoded
 from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import RunError, UserError
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
     values: Mapping[str, Any]
 
 
-class Engine(ABC):
+class Engine(ABC):  # long: all that the loop asks of an engine stands here
     """Trains and scores one model on one graph.
 
     Args:
@@ -52,6 +52,7 @@ class Engine(ABC):
     Attributes:
         graph: ``dygraph`` or ``static``.
         reads_blocks: the model has the hooks of whole blocks; windows hold named arrays.
+        scores_rows: the model also has the hooks that score raw rows; windows to score hold these.
         metrics: counts each window that is trained on or scored.
         whole_checkpoints: refuse checkpoints that hold more than this network.
         steps_schedule: the engine itself moves the schedule on after every step.
@@ -76,6 +77,7 @@ class Engine(ABC):
         self.watches_gradients = training and config.runner("use_visual")
         self.gradient_norms: dict[str, float] = {}
         self._left_out = False
+        self.scores_rows = self.reads_blocks and has(model, *SCORING_ROWS)
         if self.reads_blocks:
             self.metrics = TaskMetrics(call_hook(model, "task_names", config))
         # Readers and models may draw from either, for negative samples for instance.
@@ -93,6 +95,9 @@ class Engine(ABC):
     @abstractmethod
     def train(self, window: Window, step: int) -> Outcome:
         """Train on each batch of a window in turn; ``step`` counts from the start of the run."""
+
+    def start_scoring(self) -> None:  # noqa: B027 - may stay empty
+        """Called before each pass of :meth:`score`, during which the weights stay as they are."""
 
     @abstractmethod
     def score(self, window: Window) -> Outcome | None:
@@ -129,6 +134,29 @@ class Engine(ABC):
         Windows hold what this gives: float32 ``[n, F]`` to float32 ``[n, E]``.
         """
         return features
+
+    def _scoring_weights(self) -> dict[str, np.ndarray]:
+        """What the hook ``score_rows`` needs of the weights as they are."""
+        return call_hook(self.model, "scoring_weights", self.state_dict())
+
+    def _count_scores(self, window: Window, log_odds: np.ndarray) -> Outcome:
+        """Let the task metrics count the log-odds ``[n, T]`` of a window that was scored.
+
+        Raises:
+            RunError: one is not a number: no metric of them would mean anything.
+        """
+        assert isinstance(self.metrics, TaskMetrics)
+        if np.isnan(log_odds).any():
+            if self.scores_rows:
+                features = window.arrays["features"]
+                check_encoded(features, self.encode(features), window.files)
+            row = int(np.argmax(np.isnan(log_odds).any(axis=1)))
+            raise RunError(
+                f"the network gives NaN for row {window.first_batch * window.batch_size + row} "
+                f"(from 0) of the rows scored{window.place}; are its values very large?"
+            )
+        self.metrics.update(window.arrays["labels"], log_odds)
+        return Outcome(np.empty(0), window.batch_rows, {})
 
     @abstractmethod
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -235,22 +263,6 @@ def _succeeds(attempt: Callable[[Window], object], window: Window) -> bool:
     except UserError:
         return False
     return True
-
-
-def count_scores(metrics: TaskMetrics, window: Window, log_odds: np.ndarray) -> Outcome:
-    """Let metrics count the log-odds ``[n, T]`` of a window that was scored.
-
-    Raises:
-        RunError: one is not a number: no metric of them would mean anything.
-    """
-    if np.isnan(log_odds).any():
-        row = int(np.argmax(np.isnan(log_odds).any(axis=1)))
-        raise RunError(
-            f"the network gives NaN for row {window.first_batch * window.batch_size + row} "
-            f"(from 0) of the rows scored{window.place}; are its values very large?"
-        )
-    metrics.update(window.arrays["labels"], log_odds)
-    return Outcome(np.empty(0), window.batch_rows, {})
 
 
 def step_seed(seed: int, step: int) -> int:

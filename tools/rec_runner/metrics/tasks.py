@@ -64,7 +64,8 @@ class TaskMetrics(Metrics):
             raise UserError(
                 f"the model names {shape[1]} tasks: labels of shape {list(shape)} are expected of "
                 f"the reader, which gives {list(labels.shape)}, and log-odds [T, N, 1] of "
-                f"loss_and_log_odds, whose joined ones have shape {list(log_odds.shape)}"
+                "loss_and_log_odds or score_rows [N, T], whose joined ones have shape "
+                f"{list(log_odds.shape)}"
             )
         self._labels.append(labels.astype(np.bool_))
         self._log_odds.append(log_odds)

@@ -36,6 +36,11 @@ def prepare_environment(threads: int | None, batch_size: int | None) -> None:
     if threads == 1:
         # With more, left alone: Paddle sets it itself, and warns of any other value than 1.
         settings["OMP_NUM_THREADS"] = "1"
+    else:
+        # Milliseconds that a thread of Intel's OpenMP, which Paddle brings, waits at full speed for
+        # more work. By default 200: on few cores the reader's threads want them. With none at all
+        # the system wakes it again on the core of the thread that it should relieve.
+        settings["KMP_BLOCKTIME"] = "1"
     if _is_amd():
         # The MKL in Paddle's wheel takes a slow path on AMD processors unless told otherwise.
         settings["MKL_DEBUG_CPU_TYPE"] = "5"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import paddle
-from paddle import static
+from paddle import nn, static
 
 from rec_runner.contract.guard import call, foreign
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
-from rec_runner.engine.base import Outcome, count_scores, step_seed
+from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.static.base import StaticBase
 from rec_runner.engine.static.program import Program
 from rec_runner.metrics.tasks import TaskMetrics
@@ -22,12 +22,15 @@ from rec_runner.paddle_api.executor import RepeatedRun
 from rec_runner.paddle_api.fused_adam import merge_updates
 from rec_runner.paddle_api.slots import schedule_of, slot_names
 
+SCORING = "scoring."  # before the names of the variables that only scoring has
+
 
 class BlockStaticEngine(StaticBase):
     """Drives a model that has the hooks of whole blocks.
 
     Three programs share the weights: ``encode`` (features to encoded), ``train`` and ``score``
-    (encoded features and labels to loss and log-odds).
+    (encoded features and labels to loss and log-odds). With the hooks that score raw rows
+    ``score`` is a program of weights of its own (features to log-odds).
     """
 
     reads_blocks = True
@@ -37,20 +40,23 @@ class BlockStaticEngine(StaticBase):
     def _set_up(self) -> None:
         super()._set_up()
         with Program().building(), foreign(self.model, "create_feeds"):
-            feature_shape = self.model.create_feeds()[0].shape
+            self._feature_shape = self.model.create_feeds()[0].shape
         self.encode_program = Program()
         with self.encode_program.building():
-            features = static.data("features", feature_shape, "float32")
+            features = static.data("features", self._feature_shape, "float32")
             call(self.model, "build_layer", training=False)
             self.encode_program.fetches = [call(self.model, "encode", features)]
-        self.score_program = Program()
-        with self.score_program.building():
-            self._build_steps(self.score_program, training=False)
+        with_weights = self.encode_program
+        if not self.scores_rows:
+            self.score_program = with_weights = Program()
+            with self.score_program.building():
+                self._build_steps(self.score_program, training=False)
+            self._score_step = self._repeated(self.score_program)
         self._weights = {name: w.name for name, w in self.model.layer.state_dict().items()}
         paddle.seed(self.seed)
-        self._run_startup(self.score_program)
+        self._run_startup(with_weights)
         self._encode_step = self._repeated(self.encode_program)
-        self._score_step = self._repeated(self.score_program)
+        self._scoring: dict[str, tuple[Any, ...]] = {}  # shapes of what score_rows needs
 
     def _repeated(self, program: Program) -> RepeatedRun:
         return RepeatedRun(self.executor, self.place, self.scope, program)
@@ -96,10 +102,45 @@ class BlockStaticEngine(StaticBase):
     def schedule(self) -> paddle.optimizer.lr.LRScheduler | None:
         return schedule_of(self.optimizer)
 
+    def start_scoring(self) -> None:
+        if not self.scores_rows:
+            return
+        weights = self._scoring_weights()
+        shapes = {name: (*value.shape, value.dtype) for name, value in weights.items()}
+        if shapes != self._scoring:
+            self._build_scoring(weights)
+            self._scoring = shapes
+        for name, value in weights.items():
+            self._set(SCORING + name, value)
+
+    def _build_scoring(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.score_program = Program()
+        with self.score_program.building():
+            features = static.data("features", self._feature_shape, "float32")
+            variables = {
+                name: static.create_parameter(
+                    list(value.shape),
+                    str(value.dtype),
+                    name=SCORING + name,
+                    default_initializer=nn.initializer.Constant(0.0),
+                )
+                for name, value in weights.items()
+            }
+            odds = call(self.model, "score_rows", features, variables)
+            self.score_program.fetches = [odds]
+        self._run_startup(self.score_program)
+        self._score_step = self._repeated(self.score_program)
+
     def score(self, window: Window) -> Outcome:
-        with foreign(self.model, "loss_and_log_odds"):
-            odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
-        return count_scores(self.metrics, window, joined_log_odds(odds))
+        if not self.scores_rows:
+            with foreign(self.model, "loss_and_log_odds"):
+                odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
+            return self._count_scores(window, joined_log_odds(odds))
+        rows, size = window.arrays["features"], window.batch_size
+        feeds = ({"features": rows[i : i + size]} for i in range(0, window.rows, size))
+        with foreign(self.model, "score_rows"):
+            scores = np.concatenate([self._score_step.run(feed)[0] for feed in feeds])
+        return self._count_scores(window, scores)
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         def encode(rows: np.ndarray) -> np.ndarray:
