@@ -79,6 +79,36 @@ def neutral_state(feature_size: int, kind: str, bins: int) -> dict[str, np.ndarr
     return state
 
 
+def encode_columns(
+    features: np.ndarray, kind: str, state: Statistics
+) -> tuple[np.ndarray, np.ndarray]:
+    """What :class:`InputEncoding` makes of rows, but only the columns that differ from raw ones.
+
+    Nearly all columns are one-hot, so that most of its work is to copy. The numbers are the same
+    to the last bit, but for the sign of a zero in a bin.
+
+    Args:
+        features: float32 ``[n, F]``.
+        kind: as for :class:`InputEncoding`.
+        state: its parameters, as the network's state dict names them.
+
+    Returns:
+        the indices of ``k`` columns of the encoded rows, and float32 ``[n, k]``.
+    """
+    if kind == "none":
+        return np.empty(0, np.int64), np.empty((len(features), 0), np.float32)
+    mean, scale = state["encoding.mean"], state["encoding.scale"]
+    columns = np.flatnonzero((mean != 0) | (scale != 1))
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at what came out
+        values = (features[:, columns] - mean[columns]) * scale[columns]
+        if kind == "standard":
+            return columns, values
+        column, start, bin_scale = (state[name] for name in BIN_NAMES)
+        position = (features[:, column.astype(np.int32)] - start) * bin_scale
+    bins = np.arange(len(mean), len(mean) + len(column))
+    return np.append(columns, bins), np.append(values, position.clip(0.0, 1.0), axis=1)
+
+
 def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.ndarray]:
     """Learn the statistics of :class:`InputEncoding` in one pass over the training features.
 

@@ -186,6 +186,12 @@ RETURNED = {
     "blocks": ("reader", "None", "should return blocks, and returned a NoneType"),
     "skipped_rows": ("reader", "3", "should return a number and a list, and returned a int"),
     "task_names": ("model", "'ab'", "should return a list of names, and returned a str"),
+    "encode_columns": (
+        "model",
+        "[0], 1",
+        "should return indices of columns and an array of them, [k] and [n, k], and returned a "
+        "tuple of 2",
+    ),
     "adapt": ("model", "{'meen': 1}", "should return weights of the network by name"),
     "convert_state_dict": ("model", "None", "should return a dict, and returned a NoneType"),
 }

@@ -6,8 +6,9 @@ import numpy as np
 import paddle
 import pytest
 
-from input_encoding import InputEncoding, adapt
+from input_encoding import InputEncoding, adapt, encode_columns, neutral_state
 from net import ShareBottomLayer
+from rec_runner.engine.arrays import encode_by_columns
 
 KINDS = ("standard", "piecewise_linear")
 BINS = 24
@@ -156,3 +157,32 @@ def test_statistics_belong_to_the_state_dict_and_no_optimizer_moves_them(feature
         same = np.array_equal(before[name], value.numpy())
         assert same == (name in state), name
         assert (value.name in trained) == (name not in state)
+
+
+@pytest.mark.parametrize("kind", ["none", *KINDS])
+@pytest.mark.parametrize("learnt", [False, True])
+def test_columns_encoded_without_paddle_are_those_of_the_network_to_the_bit(
+    features, kind: str, learnt: bool
+) -> None:
+    features[::7, 0] = -0.0
+    features[3, 4], features[5, 1] = 3e38, -1e-3
+    state = adapt(pieces(features, 500), kind, BINS) if learnt else {}
+    whole = {**neutral_state(6, kind, BINS), **state}
+    for own in (False, True):
+        given = features.copy()
+        out = encode_by_columns(given, lambda rows: encode_columns(rows, kind, whole), own)
+        wanted = encode(features, kind, state)
+        assert out[:, :6].tobytes() == wanted[:, :6].tobytes()
+        assert out.shape == wanted.shape and np.array_equal(out, wanted)  # a zero's sign apart
+        assert (out is given) == (own and kind != "piecewise_linear")
+        assert own or np.array_equal(given, features)
+
+
+def test_a_row_that_overflows_stays_raw(features) -> None:
+    state = adapt(pieces(features, 500), "standard", BINS)
+    features[900, 4] = 3e38
+    state["encoding.scale"][4] = 1e3
+    given = features.copy()
+    out = encode_by_columns(given, lambda rows: encode_columns(rows, "standard", state), True)
+    assert np.isinf(out[900, 4]) and out is not given
+    assert given[900, 4] == features[900, 4]

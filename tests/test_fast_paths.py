@@ -107,7 +107,7 @@ def test_encoded_rows_are_kept_only_where_the_encoding_stays() -> None:
         calls = []
         source = BlockSource(Rows, 32, "rows", None, 100, cache_bytes=1 << 20)
         assert source.count() == 32 and source.known_rows == 1000
-        source.encode_with(lambda rows, calls=calls: (calls.append(1), rows)[1], keep=keep)
+        source.encode_with(lambda rows, own, calls=calls: (calls.append(1), rows)[1], keep=keep)
         epoch(source), epoch(source)
         assert len(calls) == calls_wanted
 
@@ -125,7 +125,7 @@ def test_whatever_else_a_reader_names_goes_with_its_rows(tmp_path: Path, disk: b
     for _ in range(1 + disk):
         cache = RowCache(tmp_path, [str(tmp_path / "rows.txt")], "settings") if disk else None
         source = BlockSource(Weighted, 32, "rows", 5, 333, cache_bytes=1 << 20, disk=cache)
-        source.encode_with(lambda features: features + 1, keep=True)
+        source.encode_with(lambda features, own: features + 1, keep=True)
         for _ in range(2):
             windows = list(source.windows(1, 0, [(10, 1)]))
             numbers = np.concatenate([window.arrays["labels"] for window in windows])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple
 
+import numpy as np
+
 from rec_runner.contract.guard import call, check_returned
 
 
@@ -38,6 +40,15 @@ def _is_dict(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
+def _are_columns(value: Any) -> bool:
+    if not (isinstance(value, (tuple, list)) and len(value) == 2):
+        return False
+    columns, values = value
+    arrays = isinstance(columns, np.ndarray) and isinstance(values, np.ndarray)
+    whole = arrays and columns.ndim == 1 and columns.dtype.kind in "iu"
+    return whole and values.ndim == 2 and values.shape[1] == len(columns)
+
+
 HOOKS = {
     # of RecDataset
     "blocks": Hook(
@@ -48,6 +59,11 @@ HOOKS = {
     # of DygraphModel and StaticModel
     "task_names": Hook("names of the binary tasks, in order", "a list of names", _are_names),
     "encode": Hook("what no training step changes, done once for many batches"),
+    "encode_columns": Hook(
+        "the columns that encode changes or adds, computed without Paddle",
+        "indices of columns and an array of them, [k] and [n, k]",
+        _are_columns,
+    ),
     "loss_and_log_odds": Hook("scalar loss and log-odds [T, N, 1] of a batch"),
     "adapt": Hook("weights that are learnt from the training features", "a dict", _is_dict),
     "convert_state_dict": Hook("a state dict with this network's keys", "a dict", _is_dict),

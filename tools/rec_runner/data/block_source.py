@@ -52,7 +52,7 @@ class BlockSource(Source):
     check_files: Callable[..., None] = lambda *files: None
 
     def __post_init__(self) -> None:
-        self._encode: Callable[[np.ndarray], np.ndarray] | None = None
+        self._encode: Callable[[np.ndarray, bool], np.ndarray] | None = None
         self._keep_encoded = False
         self._read = 0
         # Chunks in memory; None stands for one that is read from disk whenever it is wanted.
@@ -72,7 +72,7 @@ class BlockSource(Source):
         """Raw features of all rows, in pieces float32 ``[n, F]``."""
         return (chunk.arrays["features"] for chunk in prefetch(self._chunks()))
 
-    def encode_with(self, encode: Callable[[np.ndarray], np.ndarray], keep: bool) -> None:
+    def encode_with(self, encode: Callable[[np.ndarray, bool], np.ndarray], keep: bool) -> None:
         """See :meth:`Source.encode_with`."""
         self._encode, self._keep_encoded = encode, keep
 
@@ -107,13 +107,16 @@ class BlockSource(Source):
 
     def _encoded_chunks(self) -> Iterator[Block]:
         cache = self._cache
+        # The first pass may be filling the cache, with raw rows.
+        own = self._keep_encoded and self.known_rows is not None
         for number, chunk in enumerate(self._chunks_ahead()):
             if self._encode is not None and not chunk.encoded:
-                encoded = self._encode(chunk.arrays["features"])
+                raw = chunk.arrays["features"]
+                encoded = self._encode(raw, own)
                 _check_encoded(chunk, encoded)
                 chunk = chunk._replace(arrays={**chunk.arrays, "features": encoded}, encoded=True)
                 fits = cache is not None and encoded.nbytes * len(cache) <= self.cache_bytes
-                if cache is not None and fits and self._keep_encoded:
+                if cache is not None and self._keep_encoded and (fits or encoded is raw):
                     cache[number] = chunk
             yield chunk
 

@@ -99,7 +99,7 @@ class BlockStaticEngine(StaticBase):
             odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
         return count_scores(self.metrics, window, joined_log_odds(odds))
 
-    def encode(self, features: np.ndarray) -> np.ndarray:
+    def _encode(self, features: np.ndarray) -> np.ndarray:
         def encode(rows: np.ndarray) -> np.ndarray:
             return self._encode_step.run({"features": rows})[0]
 
