@@ -18,6 +18,7 @@ from paddle import Tensor, nn
 Statistics = Mapping[str, np.ndarray]
 
 SAMPLE_SIZE = 1 << 17
+PIECE_ROWS = 256
 BIN_NAMES = ("encoding.bin_column", "encoding.bin_start", "encoding.bin_scale")
 
 
@@ -128,14 +129,16 @@ def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.nd
     rows = 0
     for features in blocks:
         if ones is None:
-            ones = np.zeros(features.shape[1], np.int64)
-        for index in np.flatnonzero(((features != 0) & (features != 1)).any(axis=0)):
+            ones = np.zeros(features.shape[1])
+        numeric, sums = _look_through(features)
+        for index in np.flatnonzero(numeric):
             if index not in columns:
                 columns[index] = _NumericColumn()
-                columns[index].add(np.repeat([0.0, 1.0], [rows - ones[index], ones[index]]))
+                found = int(ones[index])
+                columns[index].add(np.repeat([0.0, 1.0], [rows - found, found]))
         for index, column in columns.items():
             column.add(features[:, index])
-        ones += np.count_nonzero(features == 1, axis=0)
+        ones += np.where(numeric, 0.0, sums)
         rows += len(features)
     state = neutral_state(0 if ones is None else len(ones), kind, bins)
     for index, column in columns.items():
@@ -145,6 +148,21 @@ def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.nd
         varying = {index: c for index, c in sorted(columns.items()) if c.std > 0}
         state.update(_bins(varying, bins))
     return state
+
+
+def _look_through(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which columns hold anything but 0 and 1; sums of columns, exact for the others.
+
+    Rows are taken few enough at a time to stay in the processor's cache between the two.
+    """
+    numeric = np.zeros(features.shape[1], np.bool_)
+    sums = np.zeros(features.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(features), PIECE_ROWS):
+            piece = features[start : start + PIECE_ROWS]
+            numeric |= ((piece != 0) & (piece != 1)).any(axis=0)
+            sums += piece.sum(axis=0)
+    return numeric, sums
 
 
 class _NumericColumn:

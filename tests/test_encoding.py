@@ -6,7 +6,13 @@ import numpy as np
 import paddle
 import pytest
 
-from input_encoding import InputEncoding, adapt, encode_columns, neutral_state
+from input_encoding import (
+    InputEncoding,
+    _NumericColumn,
+    adapt,
+    encode_columns,
+    neutral_state,
+)
 from net import ShareBottomLayer
 from rec_runner.engine.arrays import encode_by_columns
 
@@ -186,3 +192,19 @@ def test_a_row_that_overflows_stays_raw(features) -> None:
     out = encode_by_columns(given, lambda rows: encode_columns(rows, "standard", state), True)
     assert np.isinf(out[900, 4]) and out is not given
     assert given[900, 4] == features[900, 4]
+
+
+@pytest.mark.parametrize("late", [0, 255, 256, 257, 899, 1999])
+def test_a_column_is_numeric_from_any_row_on_with_all_rows_before_it(rng, late: int) -> None:
+    features = rng.integers(0, 2, (2000, 3)).astype(np.float32)
+    features[::5, 2] = -0.0
+    features[late:, 1] = rng.choice(np.float32([0, 1, 0.5, -1, 1e-30, 3e38]), 2000 - late)
+    features[late, 1] = 1e-30
+    blocks = pieces(features, 300, 900, 1900)
+    state = adapt(blocks, "standard", BINS)
+    column, first = _NumericColumn(), np.searchsorted([300, 900, 1900], late, "right")
+    column.add(np.sort(np.concatenate([block[:, 1] for block in blocks[:first]] or [[]])))
+    for block in blocks[first:]:
+        column.add(block[:, 1])
+    assert state["encoding.mean"].tolist() == [0, np.float32(column.mean), 0]
+    assert state["encoding.scale"].tolist() == [1, np.float32(1 / column.std), 1]
