@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -10,12 +11,13 @@ import numpy as np
 
 from rec_runner.contract.guard import iterate
 from rec_runner.contract.hooks import call_hook
-from rec_runner.data.prefetch import prefetch
+from rec_runner.data.prefetch import Prefetched, prefetch
 from rec_runner.data.row_cache import CachedRows, RowCache
 from rec_runner.data.rows import Arrays, Block, Source, Window, concatenate, named_block
 from rec_runner.system.errors import RunError, UserError
 
 MAX_WINDOW_BYTES = 4 << 20
+MAX_AHEAD_BYTES = 128 << 20
 
 
 @dataclass(eq=False)
@@ -58,6 +60,38 @@ class BlockSource(Source):
         # Chunks in memory; None stands for one that is read from disk whenever it is wanted.
         self._cache: list[Block | None] | None = None
         self._stored: CachedRows | None = None
+        self._begun: Prefetched[Block] | None = None
+        self._first = threading.Event()
+
+    def begin(self) -> None:
+        """Read on in the background, where the first pass finds the rows.
+
+        Raises:
+            UserError: what the reader says of the first rows. Anything else that keeps it from
+                reading is told by the first pass.
+        """
+        errors: list[BaseException] = []
+
+        def chunks() -> Iterator[Block]:
+            try:
+                yield from self._chunks()
+            except BaseException as error:
+                errors.append(error)
+                raise
+            finally:
+                self._first.set()
+
+        # Rows that are going to be kept in memory may wait there, too.
+        ahead = max(1, min(self.cache_bytes, MAX_AHEAD_BYTES))
+        self._begun = Prefetched(chunks(), ahead, _size)
+        self._first.wait()
+        if errors and not self._read and not isinstance(errors[0], RunError):
+            raise errors[0]
+
+    def close(self) -> None:
+        """See :meth:`Source.close`."""
+        if self._begun is not None:
+            self._begun.close()
 
     def count(self, check: Callable[[], None] = lambda: None) -> int:
         """Batches in an epoch; the first call may have to read all rows."""
@@ -70,7 +104,7 @@ class BlockSource(Source):
 
     def features(self) -> Iterator[np.ndarray]:
         """Raw features of all rows, in pieces float32 ``[n, F]``."""
-        return (chunk.arrays["features"] for chunk in prefetch(self._chunks()))
+        return (chunk.arrays["features"] for chunk in self._reading())
 
     def encode_with(self, encode: Callable[[np.ndarray, bool], np.ndarray], keep: bool) -> None:
         """See :meth:`Source.encode_with`."""
@@ -125,7 +159,11 @@ class BlockSource(Source):
         held = [chunk for chunk in self._cache or () if chunk is not None]
         if self._cache is not None and len(held) == len(self._cache):
             return iter(held)
-        return prefetch(self._chunks())
+        return self._reading()
+
+    def _reading(self) -> Iterator[Block]:
+        begun, self._begun = self._begun, None
+        return iter(begun) if begun is not None else prefetch(self._chunks())
 
     def _order(self, epoch: int, number: int, rows: int) -> np.ndarray | None:
         if self.shuffle_seed is None:
@@ -157,7 +195,7 @@ class BlockSource(Source):
         rows = size = 0
         for chunk in self._read_chunks():
             rows += chunk.rows
-            size += sum(array.nbytes for array in chunk.arrays.values())
+            size += _size(chunk)
             if kept is not None:
                 kept = [*kept, chunk] if size <= self.cache_bytes else None
             yield chunk
@@ -230,12 +268,17 @@ class BlockSource(Source):
                 if self.keep is not None:
                     block = block.take(np.flatnonzero(self.keep(self._read, rows)))
                 self._read += rows
+                self._first.set()
                 yield block
         except OSError as error:
             name = error.filename or self.name
             raise RunError(f"{name} cannot be read: {error.strerror or error}") from error
         self.check_files()
         self._skipped = call_hook(dataset, "skipped_rows", default=self._skipped)
+
+
+def _size(block: Block) -> int:
+    return sum(array.nbytes for array in block.arrays.values())
 
 
 def _check_encoded(chunk: Block, encoded: np.ndarray) -> None:

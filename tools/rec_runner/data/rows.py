@@ -199,6 +199,9 @@ class Source(ABC):
             keep: ``encode`` will not change, so rows may be kept encoded.
         """
 
+    def close(self) -> None:  # noqa: B027 - may stay empty
+        """End what runs in the background."""
+
     def take_skipped(self) -> tuple[int, list[str]]:
         """Rows that the reader left out of the last full pass over its files: count and examples.
 
