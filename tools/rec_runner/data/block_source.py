@@ -95,7 +95,7 @@ class BlockSource(Source):
 
     def count(self, check: Callable[[], None] = lambda: None) -> int:
         """Batches in an epoch; the first call may have to read all rows."""
-        if self.known_rows is None:
+        if self.known_rows is None or self._begun is not None:
             for _ in self.features():
                 check()
         assert self.known_rows is not None
@@ -104,7 +104,8 @@ class BlockSource(Source):
 
     def features(self) -> Iterator[np.ndarray]:
         """Raw features of all rows, in pieces float32 ``[n, F]``."""
-        return (chunk.arrays["features"] for chunk in self._reading())
+        for chunk in self._reading():
+            yield chunk.arrays["features"]
 
     def encode_with(self, encode: Callable[[np.ndarray, bool], np.ndarray], keep: bool) -> None:
         """See :meth:`Source.encode_with`."""
@@ -132,7 +133,10 @@ class BlockSource(Source):
                 files.update(dict.fromkeys(chunk.files))
                 have += end - start
                 start = end
-                if have == want:
+                # Half a window ends with its chunk, where that parts two batches, for to put one
+                # together of two chunks takes a copy.
+                parts_batches = start == rows and have % self.batch_size == 0
+                if have == want or (parts_batches and 2 * have >= want):
                     yield self._window(batch, parts, have, files)
                     batch += have // self.batch_size
                     parts, files, have = [], {}, 0
