@@ -36,9 +36,9 @@ def split_digits(data: bytes, column_num: int) -> tuple[bytes, np.ndarray] | Non
         return None
     if not data.endswith(ending):
         data += ending
-    line_ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) - (len(ending) - 1)
+    line_ends = _line_ends(data, 2 * width) - (len(ending) - 1)
     digits = _last_cells(data, line_ends, width)
-    if digits is None:
+    if digits is None or line_ends[-1] + len(ending) != len(data):
         return None
     if digits.max() > 9:
         # The first line may end in more digits than others do.
@@ -53,7 +53,20 @@ def split_digits(data: bytes, column_num: int) -> tuple[bytes, np.ndarray] | Non
         return None
     starts = [0, *(line_ends[:-1] + len(ending)).tolist()]
     heads = b"\n".join([data[start:end] for start, end in zip(starts, commas.tolist())])
-    return None if b"\r" in heads or b'"' in heads else (heads, digits)
+    whole = heads.count(b"\n") == len(digits) - 1 and b"\r" not in heads and b'"' not in heads
+    return (heads, digits) if whole else None
+
+
+def _line_ends(data: bytes, least: int) -> np.ndarray:
+    """Places of line feeds, but of none that comes less than ``least`` bytes after another.
+
+    To search what cannot be the end of a long line takes longer than to skip it.
+    """
+    ends, end = [], data.find(b"\n")
+    while end >= 0:
+        ends.append(end)
+        end = data.find(b"\n", end + 1 + least)
+    return np.array(ends)
 
 
 def _last_cells(data: bytes, line_ends: np.ndarray, width: int) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hyper_parameters import HyperParameters
-from input_encoding import adapt
+from input_encoding import adapt, encode_columns
 from net import score_rows, scoring_weights
 from paddlerec_weights import convert_state_dict
 
@@ -49,6 +49,12 @@ class ModelHooks:
         """Hook: entries of the state dict learnt from the training features ``[n, F]``."""
         settings = HyperParameters.from_config(config)
         return adapt(blocks, settings.numeric_encoding, settings.piecewise_bins)
+
+    def encode_columns(
+        self, features: np.ndarray, state: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Hook: the columns that ``encode`` changes or adds, and what it makes of them."""
+        return encode_columns(features, self.settings.numeric_encoding, state)
 
     def convert_state_dict(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Hook: keys of a foreign checkpoint made ours."""

@@ -16,6 +16,7 @@ import traceback
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -313,7 +314,8 @@ class Target:
         job.engine.metrics.rewind(self.fresh)
         job.report.records.clear()
         with StopSignal() as stop:
-            job.run(self.fingerprint, stop)
+            files = SimpleNamespace(begin=lambda: None, result=lambda: self.fingerprint)
+            job.run(files, stop)
 
     def _read_cache(self, path: str) -> str:
         from rec_runner.data.block_source import BlockSource

@@ -186,6 +186,12 @@ RETURNED = {
     "blocks": ("reader", "None", "should return blocks, and returned a NoneType"),
     "skipped_rows": ("reader", "3", "should return a number and a list, and returned a int"),
     "task_names": ("model", "'ab'", "should return a list of names, and returned a str"),
+    "encode_columns": (
+        "model",
+        "[0], 1",
+        "should return indices of columns and an array of them, [k] and [n, k], and returned a "
+        "tuple of 2",
+    ),
     "adapt": ("model", "{'meen': 1}", "should return weights of the network by name"),
     "convert_state_dict": ("model", "None", "should return a dict, and returned a NoneType"),
 }
@@ -480,9 +486,9 @@ def test_what_a_hook_returns_is_checked(block_runs: Runs, hook: str) -> None:
     assert f".{hook} {said}" in sentence
 
 
-def test_a_reader_is_made_for_the_first_block_and_a_pass_only(block_runs: Runs) -> None:
-    """Rows stay in memory: one pass over the files, and no disk cache to ask a reader for."""
-    assert block_runs.ok("counted").stdout.count("a reader is made") == 2
+def test_a_reader_is_made_for_a_pass_only(block_runs: Runs) -> None:
+    """Rows stay in memory: one pass over the files, which begins while the network is built."""
+    assert block_runs.ok("counted").stdout.count("a reader is made") == 1
 
 
 def test_data_files_are_read_after_all_cheap_checks(block_runs: Runs) -> None:

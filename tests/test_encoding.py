@@ -6,8 +6,15 @@ import numpy as np
 import paddle
 import pytest
 
-from input_encoding import InputEncoding, adapt
+from input_encoding import (
+    InputEncoding,
+    _NumericColumn,
+    adapt,
+    encode_columns,
+    neutral_state,
+)
 from net import ShareBottomLayer
+from rec_runner.engine.arrays import encode_by_columns
 
 KINDS = ("standard", "piecewise_linear")
 BINS = 24
@@ -156,3 +163,48 @@ def test_statistics_belong_to_the_state_dict_and_no_optimizer_moves_them(feature
         same = np.array_equal(before[name], value.numpy())
         assert same == (name in state), name
         assert (value.name in trained) == (name not in state)
+
+
+@pytest.mark.parametrize("kind", ["none", *KINDS])
+@pytest.mark.parametrize("learnt", [False, True])
+def test_columns_encoded_without_paddle_are_those_of_the_network_to_the_bit(
+    features, kind: str, learnt: bool
+) -> None:
+    features[::7, 0] = -0.0
+    features[3, 4], features[5, 1] = 3e38, -1e-3
+    state = adapt(pieces(features, 500), kind, BINS) if learnt else {}
+    whole = {**neutral_state(6, kind, BINS), **state}
+    for own in (False, True):
+        given = features.copy()
+        out = encode_by_columns(given, lambda rows: encode_columns(rows, kind, whole), own)
+        wanted = encode(features, kind, state)
+        assert out[:, :6].tobytes() == wanted[:, :6].tobytes()
+        assert out.shape == wanted.shape and np.array_equal(out, wanted)  # a zero's sign apart
+        assert (out is given) == (own and kind != "piecewise_linear")
+        assert own or np.array_equal(given, features)
+
+
+def test_a_row_that_overflows_stays_raw(features) -> None:
+    state = adapt(pieces(features, 500), "standard", BINS)
+    features[900, 4] = 3e38
+    state["encoding.scale"][4] = 1e3
+    given = features.copy()
+    out = encode_by_columns(given, lambda rows: encode_columns(rows, "standard", state), True)
+    assert np.isinf(out[900, 4]) and out is not given
+    assert given[900, 4] == features[900, 4]
+
+
+@pytest.mark.parametrize("late", [0, 255, 256, 257, 899, 1999])
+def test_a_column_is_numeric_from_any_row_on_with_all_rows_before_it(rng, late: int) -> None:
+    features = rng.integers(0, 2, (2000, 3)).astype(np.float32)
+    features[::5, 2] = -0.0
+    features[late:, 1] = rng.choice(np.float32([0, 1, 0.5, -1, 1e-30, 3e38]), 2000 - late)
+    features[late, 1] = 1e-30
+    blocks = pieces(features, 300, 900, 1900)
+    state = adapt(blocks, "standard", BINS)
+    column, first = _NumericColumn(), np.searchsorted([300, 900, 1900], late, "right")
+    column.add(np.sort(np.concatenate([block[:, 1] for block in blocks[:first]] or [[]])))
+    for block in blocks[first:]:
+        column.add(block[:, 1])
+    assert state["encoding.mean"].tolist() == [0, np.float32(column.mean), 0]
+    assert state["encoding.scale"].tolist() == [1, np.float32(1 / column.std), 1]

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,7 @@ from model_dirs import make_data
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.data import row_cache
 from rec_runner.data.block_source import BlockSource
-from rec_runner.data.prefetch import prefetch
+from rec_runner.data.prefetch import Prefetched, prefetch
 from rec_runner.data.row_cache import RowCache
 from rec_runner.data.rows import named_block
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, step_labels
@@ -109,7 +111,7 @@ def test_encoded_rows_are_kept_only_where_the_encoding_stays() -> None:
         calls = []
         source = BlockSource(Rows, 32, "rows", None, 100, cache_bytes=1 << 20)
         assert source.count() == 32 and source.known_rows == 1000
-        source.encode_with(lambda rows, calls=calls: (calls.append(1), rows)[1], keep=keep)
+        source.encode_with(lambda rows, own, calls=calls: (calls.append(1), rows)[1], keep=keep)
         epoch(source), epoch(source)
         assert len(calls) == calls_wanted
 
@@ -127,7 +129,7 @@ def test_whatever_else_a_reader_names_goes_with_its_rows(tmp_path: Path, disk: b
     for _ in range(1 + disk):
         cache = RowCache(tmp_path, [str(tmp_path / "rows.txt")], "settings") if disk else None
         source = BlockSource(Weighted, 32, "rows", 5, 333, cache_bytes=1 << 20, disk=cache)
-        source.encode_with(lambda features: features + 1, keep=True)
+        source.encode_with(lambda features, own: features + 1, keep=True)
         for _ in range(2):
             windows = list(source.windows(1, 0, [(10, 1)]))
             numbers = np.concatenate([window.arrays["labels"] for window in windows])
@@ -167,6 +169,95 @@ def test_prefetch_passes_errors_on_and_stops_when_its_consumer_does() -> None:
     endless.close()
     count = len(made)
     assert count < 10 and len(made) == count
+
+
+def test_as_much_is_made_ahead_as_is_asked_for_and_no_more() -> None:
+    made = []
+
+    def items():
+        for weight in (5, 5, 1, 20, 1, 1):
+            made.append(weight)
+            yield weight
+
+    def wait_for(number: int) -> None:
+        end = time.monotonic() + 10
+        while len(made) < number and time.monotonic() < end:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        assert len(made) == number
+
+    ahead = Prefetched(items(), 11, lambda weight: weight)
+    wait_for(4)  # 11 wait, and one is in hand
+    given = iter(ahead)
+    assert next(given) == 5
+    wait_for(5)
+    assert [next(given) for _ in range(3)] == [5, 1, 20]
+    wait_for(6)
+    assert list(given) == [1, 1]
+
+
+class Broken(Rows):
+    """A reader that fails before or after its first block."""
+
+    def __init__(self, error: Exception, good: int) -> None:
+        super().__init__()
+        self.error, self.good = error, good
+
+    def blocks(self):
+        for number, block in enumerate(super().blocks()):
+            if number == self.good:
+                raise self.error
+            yield block
+
+
+@pytest.mark.parametrize("cache_mb", [0, 64])
+def test_rows_read_while_the_network_is_built_are_those_of_the_first_pass(cache_mb: int) -> None:
+    for counted in (False, True):
+        reader = Rows()
+        source = BlockSource(lambda: reader, 32, "rows", 5, 333, cache_bytes=cache_mb << 20)  # noqa: B023
+        source.begin()
+        source.features()  # and nobody asks for the first of them
+        if counted:
+            assert source.count() == 32
+        bare = BlockSource(Rows, 32, "rows", 5, 333)
+        for number in range(2):
+            assert np.array_equal(epoch(source, number), epoch(bare, number))
+        assert reader.passes == (1 if cache_mb else 2 + counted)
+        source.close()
+
+
+def test_what_a_reader_says_of_its_first_rows_is_told_at_once_and_of_others_in_its_turn() -> None:
+    early, late, gone = UserError("early"), UserError("late"), OSError(2, "gone", "rows.txt")
+    with pytest.raises(UserError, match="early"):
+        BlockSource(lambda: Broken(early, 0), 32, "rows").begin()
+    for error, good, said in ((late, 1, "late"), (gone, 0, "rows.txt cannot be read: gone")):
+        source = BlockSource(lambda: Broken(error, good), 32, "rows")  # noqa: B023
+        source.begin()
+        with pytest.raises(UserError, match=said):
+            source.count()
+    abandoned = BlockSource(Rows, 32, "rows", None, 10)
+    abandoned.begin()
+    threads = threading.active_count()
+    abandoned.close()
+    assert threading.active_count() < threads
+
+
+def test_rows_encoded_where_they_are_kept_are_encoded_once() -> None:
+    def encode(rows: np.ndarray, own: bool) -> np.ndarray:
+        rows = rows if own else rows.copy()
+        rows += 1
+        return rows
+
+    for cache_bytes in (0, 5000, 1 << 20):
+        for first in ("count", "window"):
+            source = BlockSource(Rows, 32, "rows", None, 100, cache_bytes=cache_bytes)
+            if first == "count":
+                source.count()
+            source.encode_with(encode, keep=True)
+            for _ in range(3):
+                windows = list(source.windows(0, 0, [(10, 1)]))
+                features = np.concatenate([window.arrays["features"] for window in windows])
+                assert np.array_equal(features, Rows().features + 1)
 
 
 def test_disk_cache_is_used_whole_and_rebuilt_torn_or_stale(tmp_path: Path) -> None:

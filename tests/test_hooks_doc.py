@@ -187,6 +187,24 @@ def test_adapt(tmp_path: Path) -> None:
     np.testing.assert_allclose(state["mean"], features.mean(axis=0), rtol=1e-5)
 
 
+def test_encode_columns(tmp_path: Path) -> None:
+    state = []
+    for hooks in ((), ("encode_columns",)):
+        folder = tmp_path / f"with {len(hooks)}"
+        config = build(folder / "model", picked(*HOOKS_OF_BLOCKS, "adapt", *hooks))
+        if hooks:  # and not by the network, whose code then fails
+            module = config.with_name("dygraph_model.py")
+            text = module.read_text(encoding="utf-8")
+            module.write_text(text.replace("return features - dy_model.mean", "return None"))
+        save = override(model_save_path=folder / "saved")
+        (result,) = run_cases([("train", "dygraph", ["-m", str(config), *save])], cwd=folder)
+        assert result.status == 0, result.stderr
+        state.append(np.load(folder / "saved" / "1" / "rec.pdparams", allow_pickle=True))
+    assert state[0]["mean"].any()
+    for name, value in state[0].items():
+        assert np.array_equal(value, state[1][name]) or name == "StructuredToParameterName@@", name
+
+
 def test_convert_state_dict(
     by_blocks: dict[str, list[Result]], hooks_folder: Path, tmp_path: Path
 ) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -23,7 +24,13 @@ from rec_runner.system.signals import noted
 
 
 @noted()
-def build_engine(graph: str, config: Config, phase: str, scores: bool) -> tuple[Engine, Any]:
+def build_engine(
+    graph: str,
+    config: Config,
+    phase: str,
+    scores: bool,
+    read_first: Callable[[Any], None] | None = None,
+) -> tuple[Engine, Any]:
     """Engine and reader class: by blocks where both have the hooks, else by the contract.
 
     Args:
@@ -31,6 +38,8 @@ def build_engine(graph: str, config: Config, phase: str, scores: bool) -> tuple[
         config: the run's config.
         phase: ``train`` or ``infer``.
         scores: rows are to be scored too, not only trained on.
+        read_first: has a reader by blocks, its class, read some rows before the network is built;
+            by default they are read once more later.
 
     Returns:
         the engine, and class ``RecDataset``, None where the static model makes the batches itself.
@@ -63,12 +72,13 @@ def build_engine(graph: str, config: Config, phase: str, scores: bool) -> tuple[
     reader = model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
     by_blocks = reads_blocks(model, reader)
     if by_blocks:
-        _read_first_block(config, reader, "train_data_dir" if training else "test_data_dir")
+        read_first = read_first or partial(read_first_block, config, phase)
+        read_first(reader)
     chosen = blocks if by_blocks else contract
     return chosen(model_dir, config, model, training), reader
 
 
-def _read_first_block(config: Config, reader: Any, folder_key: str) -> None:
+def read_first_block(config: Config, phase: str, reader: Any) -> None:
     """Have the reader check some rows against the sizes that the config names.
 
     A network of wrong sizes may take all memory, and no row would ever get to it.
@@ -76,7 +86,7 @@ def _read_first_block(config: Config, reader: Any, folder_key: str) -> None:
     Raises:
         UserError: what the reader says of the rows.
     """
-    first = list_files(config, folder_key)[:1]
+    first = list_files(config, "train_data_dir" if phase == "train" else "test_data_dir")[:1]
     with foreign(reader):
         dataset = reader(first, config)
     with suppress(OSError):  # told in its turn, when cheaper checks are behind us

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 
-from rec_runner.build import build_engine, load_weights_into, warn_unused
+from rec_runner.build import build_engine, load_weights_into, read_first_block, warn_unused
 from rec_runner.checkpoint.lock import FolderLock
 from rec_runner.checkpoint.resume import (
+    RunFiles,
     check_fingerprint,
     files_in,
     initial_weights,
     kept_initial_weights,
-    run_files,
     run_settings,
     versions,
 )
@@ -28,6 +28,7 @@ from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
 from rec_runner.contract.guard import check_returned
 from rec_runner.contract.hooks import call_hook, has
+from rec_runner.data.block_source import BlockSource
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
 from rec_runner.data.sources import open_source
@@ -53,11 +54,13 @@ def train(graph: str, config: Config) -> None:
     notes = {"config": dict(config), "versions": versions()}
     checkpoints = Checkpoints(str(folder), config.runner("keep_checkpoints"), notes)
     with FolderLock(folder), _begun(checkpoints, config.runner("resume")) as (name, start):
-        job = TrainJob(graph, config, checkpoints, name, start)
-        # It reads every data file; what is cheap to check has been checked before.
-        fingerprint = {**job.settings, **run_files(config)}
-        with StopSignal() as stop:
-            job.run(fingerprint, stop)
+        with closing(TrainJob(graph, config, checkpoints, name, start)) as job:
+            # It reads every data file; what is cheap to check has been checked before.
+            with closing(RunFiles(config)) as files:
+                if start is not None:
+                    files.result()
+                with StopSignal() as stop:
+                    job.run(files, stop)
 
 
 @contextmanager
@@ -114,6 +117,20 @@ class TrainJob:
         self.start = start
         self.initial: Mapping[str, np.ndarray] | None = None
         self.settings = run_settings(config, graph)
+        self._begun: Source | None = None
+        try:
+            self._set_up(graph)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        if self._begun is not None:
+            self._begun.close()
+
+    def _set_up(self, graph: str) -> None:
+        config = self.config
         self._set_up_model(graph)
         self._set_up_data()
         warn_unused(graph, "train", config, self.engine, self.reader)
@@ -125,7 +142,25 @@ class TrainJob:
     def _set_up_model(self, graph: str) -> None:
         config = self.config
         validates = config.runner("valid_data_dir") is not None or config.runner("valid_share") > 0
-        self.engine, self.reader = build_engine(graph, config, "train", scores=validates)
+        built = build_engine(graph, config, "train", validates, self._begin_reading)
+        self.engine, self.reader = built
+
+    def _begin_reading(self, reader: Any) -> None:
+        """Have the reader read the rows while the network is being built."""
+        config = self.config
+        if config.runner("cache_dir") is not None:  # which is filled, and noted, in its turn
+            read_first_block(config, "train", reader)
+            return
+        source = self._open_training_rows(reader, blocks=True)
+        assert isinstance(source, BlockSource)
+        self._begun = source
+        source.begin()
+
+    def _open_training_rows(self, reader: Any, blocks: bool) -> Source:
+        config = self.config
+        share = config.runner("valid_share")
+        kept = (share, 1.0) if share and config.runner("valid_data_dir") is None else None
+        return open_source(config, reader, "train", blocks, "train_data_dir", kept)
 
     def _set_up_data(self) -> None:
         config, reader = self.config, self.reader
@@ -140,7 +175,6 @@ class TrainJob:
             return
         if validates:
             self.valid_source = open_source(config, reader, "infer", blocks, "valid_data_dir")
-            share = 0.0
         elif share:
             if not blocks:
                 raise UserError(
@@ -149,8 +183,7 @@ class TrainJob:
             self.valid_source = open_source(
                 config, reader, "infer", blocks, "train_data_dir", (0.0, share)
             )
-        kept = (share, 1.0) if share else None
-        self.source = open_source(config, reader, "train", blocks, "train_data_dir", kept)
+        self.source = self._begun or self._open_training_rows(reader, blocks)
 
     def _set_up_monitor(self) -> None:
         config, engine = self.config, self.engine
@@ -185,15 +218,16 @@ class TrainJob:
         by_itself = not has(engine.model, hook) and engine.model_dir.mentions("runner.epochs")
         check_fingerprint(then, files_in(now, files), self.folder, resolve, by_itself)
 
-    def run(self, fingerprint: Mapping[str, Any], stop: StopSignal) -> None:
+    def run(self, files: RunFiles, stop: StopSignal) -> None:
         """Start or resume, then train.
 
         Args:
-            fingerprint: settings and files, see ``checkpoint.resume``.
+            files: what the data files hold, see ``checkpoint.resume``.
             stop: says when a person wants the run to end.
         """
         runner = self.config.runner
-        start = self._set_up_start(fingerprint, stop)
+        start = self._set_up_start(files, stop)
+        files.begin()
         plan = Plan(
             epochs=runner("epochs"),
             print_interval=runner("print_interval"),
@@ -202,7 +236,7 @@ class TrainJob:
             patience=runner("patience"),
             skip_bad_batches=runner("skip_bad_batches"),
             save_last_batch=runner("use_save_data"),
-            fingerprint=fingerprint,
+            fingerprint=lambda: {**self.settings, **files.result()},
         )
         training = Training(
             engine=self.engine,
@@ -217,7 +251,7 @@ class TrainJob:
         training.run(start)
         self.report.summary()
 
-    def _set_up_start(self, fingerprint: Mapping[str, Any], stop: StopSignal) -> Snapshot:
+    def _set_up_start(self, files: RunFiles, stop: StopSignal) -> Snapshot:
         """Weights and optimizer to start from; where the run stands."""
 
         def check() -> None:
@@ -225,7 +259,7 @@ class TrainJob:
 
         engine, start = self.engine, self.start
         if start is not None:
-            self._check_same(fingerprint, files=True)
+            self._check_same({**self.settings, **files.result()}, files=True)
             at = start.progress
             load_weights_into(engine, start.weights, str(self.folder))
             engine.start_training(self.source.count(check))
@@ -234,7 +268,7 @@ class TrainJob:
         else:
             self._initialise(check)
             engine.start_training(self.source.count(check))
-            start = Snapshot(Progress(run=self.name), {}, {}, {}, fingerprint)
+            start = Snapshot(Progress(run=self.name), {}, {}, {}, {})
         self.source.encode_with(engine.encode, keep=True)
         if self.valid_source is not None:
             self.valid_source.count(check)  # a bad row should not wait until an epoch is trained

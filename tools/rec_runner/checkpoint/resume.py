@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pyarrow
 
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
-from rec_runner.data.fingerprint import content_fingerprint
+from rec_runner.data.fingerprint import WatchedFiles, content_fingerprint
 from rec_runner.data.sources import list_files
 from rec_runner.keys import BY_NAME
 from rec_runner.system.errors import UserError
@@ -85,19 +87,59 @@ def kept_initial_weights(config: Config, saved: Mapping[str, Any], folder: Path)
     return {_WEIGHTS: was}
 
 
-def run_files(config: Config) -> dict[str, str]:
+class RunFiles:
     """What the data files of a run hold; like its settings, it must not change.
 
+    To know it takes a look at every byte, in a thread, which a new run need not wait for before
+    its first checkpoint.
+
+    Args:
+        config: the run's config.
+
     Raises:
-        RunError: a data file cannot be read.
+        RunError: a data file cannot be found.
     """
-    fingerprint = {}
-    required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
-    for key in ("train_data_dir", "valid_data_dir"):
-        if key == required or config.runner(key) is not None:
-            for file in map(Path, list_files(config, key)):
-                fingerprint[f"{_FILE}{file.name} of runner.{key}"] = content_fingerprint(file)
-    return fingerprint
+
+    def __init__(self, config: Config) -> None:
+        required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
+        self._files = {
+            f"{_FILE}{Path(file).name} of runner.{key}": file
+            for key in ("train_data_dir", "valid_data_dir")
+            if key == required or config.runner(key) is not None
+            for file in list_files(config, key)
+        }
+        self._watched = WatchedFiles(list(self._files.values()))
+        self._left = threading.Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="files")
+        self._found: Future[dict[str, str]] | None = None
+
+    def begin(self) -> None:
+        """Start to read, unless that has been done."""
+        self._found = self._found or self._pool.submit(self._read)
+
+    def result(self) -> dict[str, str]:
+        """Name of each file to what it holds.
+
+        Raises:
+            RunError: one cannot be read, or was changed since this object was made.
+        """
+        self.begin()
+        assert self._found is not None
+        return self._found.result()
+
+    def close(self) -> None:
+        """End the reading, whole or not."""
+        self._left.set()
+        self._pool.shutdown()
+
+    def _read(self) -> dict[str, str]:
+        def check() -> None:
+            if self._left.is_set():
+                raise CancelledError
+
+        found = {name: content_fingerprint(file, check) for name, file in self._files.items()}
+        self._watched.check()
+        return found
 
 
 def files_in(fingerprint: Mapping[str, Any], wanted: bool) -> dict[str, Any]:

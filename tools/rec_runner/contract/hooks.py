@@ -44,6 +44,15 @@ def _are_arrays(value: Any) -> bool:
     return _is_dict(value) and all(isinstance(array, np.ndarray) for array in value.values())
 
 
+def _are_columns(value: Any) -> bool:
+    if not (isinstance(value, (tuple, list)) and len(value) == 2):
+        return False
+    columns, values = value
+    arrays = isinstance(columns, np.ndarray) and isinstance(values, np.ndarray)
+    whole = arrays and columns.ndim == 1 and columns.dtype.kind in "iu"
+    return whole and values.ndim == 2 and values.shape[1] == len(columns)
+
+
 HOOKS = {
     # of RecDataset
     "blocks": Hook(
@@ -54,6 +63,11 @@ HOOKS = {
     # of DygraphModel and StaticModel
     "task_names": Hook("names of the binary tasks, in order", "a list of names", _are_names),
     "encode": Hook("what no training step changes, done once for many batches"),
+    "encode_columns": Hook(
+        "the columns that encode changes or adds, computed without Paddle",
+        "indices of columns and an array of them, [k] and [n, k]",
+        _are_columns,
+    ),
     "loss_and_log_odds": Hook("scalar loss and log-odds [T, N, 1] of a batch"),
     "scoring_weights": Hook(
         "what score_rows needs of a state dict", "a dict of arrays", _are_arrays

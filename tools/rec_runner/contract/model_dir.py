@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import sysconfig
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -117,7 +118,13 @@ class _ModelPath(str):
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
     """Whether a plain module or a package lies directly in ``folder``."""
-    return folder in {place.parent for place in _places(module)}
+    return any(_parent(place) == folder for place in _places(module))
+
+
+@cache
+def _parent(place: str) -> Path:
+    # Every module of Paddle asks, and they lie in few folders.
+    return Path(place).parent
 
 
 def _is_installed(module: ModuleType) -> bool:
@@ -125,10 +132,10 @@ def _is_installed(module: ModuleType) -> bool:
     homes = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     homes.add(str(Path(__file__).parents[1]))
     places = _places(module)
-    return not places or any(place.is_relative_to(home) for home in homes for place in places)
+    return not places or any(Path(place).is_relative_to(home) for home in homes for place in places)
 
 
-def _places(module: ModuleType) -> list[Path]:
+def _places(module: ModuleType) -> list[str]:
     """File or folders of a module's top-level package; none for one that has neither.
 
     A folder without ``__init__.py`` is a package too, and may be made of several.
@@ -138,6 +145,6 @@ def _places(module: ModuleType) -> list[Path]:
     spec = getattr(top, "__spec__", None)
     folders = getattr(spec, "submodule_search_locations", None)
     if folders is not None:
-        return [Path(folder) for folder in folders]
+        return list(folders)
     origin = getattr(top, "__file__", None)
-    return [Path(origin)] if origin else []
+    return [origin] if origin else []

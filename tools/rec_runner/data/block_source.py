@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -10,7 +11,7 @@ import numpy as np
 
 from rec_runner.contract.guard import iterate
 from rec_runner.contract.hooks import call_hook
-from rec_runner.data.prefetch import prefetch
+from rec_runner.data.prefetch import Prefetched, prefetch
 from rec_runner.data.row_cache import CachedRows, RowCache
 from rec_runner.data.rows import (
     Arrays,
@@ -24,6 +25,7 @@ from rec_runner.data.rows import (
 from rec_runner.system.errors import RunError, UserError
 
 MAX_WINDOW_BYTES = 4 << 20
+MAX_AHEAD_BYTES = 128 << 20
 
 
 @dataclass(eq=False)
@@ -60,16 +62,48 @@ class BlockSource(Source):
     check_files: Callable[..., None] = lambda *files: None
 
     def __post_init__(self) -> None:
-        self._encode: Callable[[np.ndarray], np.ndarray] | None = None
+        self._encode: Callable[[np.ndarray, bool], np.ndarray] | None = None
         self._keep_encoded = False
         self._read = 0
         # Chunks in memory; None stands for one that is read from disk whenever it is wanted.
         self._cache: list[Block | None] | None = None
         self._stored: CachedRows | None = None
+        self._begun: Prefetched[Block] | None = None
+        self._first = threading.Event()
+
+    def begin(self) -> None:
+        """Read on in the background, where the first pass finds the rows.
+
+        Raises:
+            UserError: what the reader says of the first rows. Anything else that keeps it from
+                reading is told by the first pass.
+        """
+        errors: list[BaseException] = []
+
+        def chunks() -> Iterator[Block]:
+            try:
+                yield from self._chunks()
+            except BaseException as error:
+                errors.append(error)
+                raise
+            finally:
+                self._first.set()
+
+        # Rows that are going to be kept in memory may wait there, too.
+        ahead = max(1, min(self.cache_bytes, MAX_AHEAD_BYTES))
+        self._begun = Prefetched(chunks(), ahead, _size)
+        self._first.wait()
+        if errors and not self._read and not isinstance(errors[0], RunError):
+            raise errors[0]
+
+    def close(self) -> None:
+        """See :meth:`Source.close`."""
+        if self._begun is not None:
+            self._begun.close()
 
     def count(self, check: Callable[[], None] = lambda: None) -> int:
         """Batches in an epoch; the first call may have to read all rows."""
-        if self.known_rows is None:
+        if self.known_rows is None or self._begun is not None:
             for _ in self.features():
                 check()
         assert self.known_rows is not None
@@ -78,9 +112,10 @@ class BlockSource(Source):
 
     def features(self) -> Iterator[np.ndarray]:
         """Raw features of all rows, in pieces float32 ``[n, F]``."""
-        return (chunk.arrays["features"] for chunk in prefetch(self._chunks()))
+        for chunk in self._reading():
+            yield chunk.arrays["features"]
 
-    def encode_with(self, encode: Callable[[np.ndarray], np.ndarray], keep: bool) -> None:
+    def encode_with(self, encode: Callable[[np.ndarray, bool], np.ndarray], keep: bool) -> None:
         """See :meth:`Source.encode_with`."""
         self._encode, self._keep_encoded = encode, keep
 
@@ -106,7 +141,10 @@ class BlockSource(Source):
                 files.update(dict.fromkeys(chunk.files))
                 have += end - start
                 start = end
-                if have == want:
+                # Half a window ends with its chunk, where that parts two batches, for to put one
+                # together of two chunks takes a copy.
+                parts_batches = start == rows and have % self.batch_size == 0
+                if have == want or (parts_batches and 2 * have >= want):
                     yield self._window(batch, parts, have, files)
                     batch += have // self.batch_size
                     parts, files, have = [], {}, 0
@@ -115,13 +153,16 @@ class BlockSource(Source):
 
     def _encoded_chunks(self) -> Iterator[Block]:
         cache = self._cache
+        # The first pass may be filling the cache, with raw rows.
+        own = self._keep_encoded and self.known_rows is not None
         for number, chunk in enumerate(self._chunks_ahead()):
             if self._encode is not None and not chunk.encoded:
-                encoded = self._encode(chunk.arrays["features"])
-                check_encoded(chunk.arrays["features"], encoded, chunk.files)
+                raw = chunk.arrays["features"]
+                encoded = self._encode(raw, own)
+                check_encoded(raw, encoded, chunk.files)
                 chunk = chunk._replace(arrays={**chunk.arrays, "features": encoded}, encoded=True)
                 fits = cache is not None and encoded.nbytes * len(cache) <= self.cache_bytes
-                if cache is not None and fits and self._keep_encoded:
+                if cache is not None and self._keep_encoded and (fits or encoded is raw):
                     cache[number] = chunk
             yield chunk
 
@@ -130,7 +171,11 @@ class BlockSource(Source):
         held = [chunk for chunk in self._cache or () if chunk is not None]
         if self._cache is not None and len(held) == len(self._cache):
             return iter(held)
-        return prefetch(self._chunks())
+        return self._reading()
+
+    def _reading(self) -> Iterator[Block]:
+        begun, self._begun = self._begun, None
+        return iter(begun) if begun is not None else prefetch(self._chunks())
 
     def _order(self, epoch: int, number: int, rows: int) -> np.ndarray | None:
         if self.shuffle_seed is None:
@@ -162,7 +207,7 @@ class BlockSource(Source):
         rows = size = 0
         for chunk in self._read_chunks():
             rows += chunk.rows
-            size += sum(array.nbytes for array in chunk.arrays.values())
+            size += _size(chunk)
             if kept is not None:
                 kept = [*kept, chunk] if size <= self.cache_bytes else None
             yield chunk
@@ -235,9 +280,14 @@ class BlockSource(Source):
                 if self.keep is not None:
                     block = block.take(np.flatnonzero(self.keep(self._read, rows)))
                 self._read += rows
+                self._first.set()
                 yield block
         except OSError as error:
             name = error.filename or self.name
             raise RunError(f"{name} cannot be read: {error.strerror or error}") from error
         self.check_files()
         self._skipped = call_hook(dataset, "skipped_rows", default=self._skipped)
+
+
+def _size(block: Block) -> int:
+    return sum(array.nbytes for array in block.arrays.values())

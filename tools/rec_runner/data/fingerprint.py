@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -66,8 +67,12 @@ def _told(fingerprint: list[str | int] | None) -> str:
     return f"{size} bytes of {np.datetime64(int(changed), 'ns')} UTC"
 
 
-def content_fingerprint(file: str | Path) -> str:
+def content_fingerprint(file: str | Path, check: Callable[[], None] = lambda: None) -> str:
     """Size and checksum of a file: reads all of it, and holds wherever and whenever it is copied.
+
+    Args:
+        file: its path.
+        check: called now and then; what it raises ends the reading.
 
     Raises:
         RunError: it cannot be read.
@@ -76,6 +81,7 @@ def content_fingerprint(file: str | Path) -> str:
     try:
         with open(file, "rb") as stream:
             while piece := stream.read(1 << 20):
+                check()
                 digest.update(piece)
                 size += len(piece)
     except OSError as error:

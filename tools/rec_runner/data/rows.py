@@ -215,14 +215,18 @@ class Source(ABC):
         return self.steps
 
     def encode_with(  # noqa: B027 - may stay empty
-        self, encode: Callable[[np.ndarray], np.ndarray], keep: bool
+        self, encode: Callable[[np.ndarray, bool], np.ndarray], keep: bool
     ) -> None:
         """Give features encoded, where rows come in blocks.
 
         Args:
-            encode: float32 ``[n, F]`` to float32 ``[n, E]``.
+            encode: float32 ``[n, F]`` to float32 ``[n, E]``; if the second argument is true, the
+                raw rows are not needed any more and may be changed and given back.
             keep: ``encode`` will not change, so rows may be kept encoded.
         """
+
+    def close(self) -> None:  # noqa: B027 - may stay empty
+        """End what runs in the background."""
 
     def take_skipped(self) -> tuple[int, list[str]]:
         """Rows that the reader left out of the last full pass over its files: count and examples.

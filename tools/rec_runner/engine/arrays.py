@@ -32,6 +32,34 @@ def encode_in_pieces(
     return out
 
 
+def encode_by_columns(
+    features: np.ndarray,
+    encode: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    own: bool,
+) -> np.ndarray:
+    """Encode rows of which few columns change.
+
+    Args:
+        features: raw rows ``[n, F]``, at least one.
+        encode: from some rows to the indices of columns that differ, and these columns. Indices
+            from F on stand for columns beside the raw ones.
+        own: nobody else needs the raw rows. Where no column is added, they are encoded where they
+            are, up to the first piece that holds a number which is not finite.
+    """
+    rows = max(1, ENCODE_BYTES // features[:1].nbytes)
+    out, size = features, features.shape[1]
+    for start in range(0, len(features), rows):
+        columns, values = encode(features[start : start + rows])
+        width = max(size, int(columns.max(initial=-1)) + 1)
+        if start == 0 and not (own and width == size):
+            out = np.zeros((len(features), width), features.dtype)
+            out[:, :size] = features
+        if out is features and not np.isfinite(values).all():
+            out = features.copy()  # what is wrong is told of the raw row
+        out[start : start + rows, columns] = values
+    return out
+
+
 def step_labels(labels: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Labels ``[n, T]`` as the models want them: float32 ``[T, N, 1]`` for each batch.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -15,6 +16,7 @@ from rec_runner.contract.hooks import SCORING_ROWS, call_hook, has
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.loader_source import padded
 from rec_runner.data.rows import Window, check_encoded
+from rec_runner.engine.arrays import encode_by_columns
 from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import RunError, UserError
@@ -128,11 +130,23 @@ class Engine(ABC):  # long: all that the loop asks of an engine stands here
             )
         self._left_out = True
 
-    def encode(self, features: np.ndarray) -> np.ndarray:
+    def encode(self, features: np.ndarray, own: bool = False) -> np.ndarray:
         """What no training step changes, done once for many batches.
 
         Windows hold what this gives: float32 ``[n, F]`` to float32 ``[n, E]``.
+
+        Args:
+            features: raw rows.
+            own: nobody else needs them, so that they may be encoded where they are.
         """
+        if not has(self.model, "encode_columns"):
+            return self._encode(features)
+        encode = partial(call_hook, self.model, "encode_columns")
+        state = self.state_dict()
+        return encode_by_columns(features, lambda rows: encode(rows, state), own)
+
+    def _encode(self, features: np.ndarray) -> np.ndarray:
+        """Encode by the hook ``encode``."""
         return features
 
     def _scoring_weights(self) -> dict[str, np.ndarray]:

@@ -47,7 +47,7 @@ class Plan:
         patience: epochs without a better one after which training stops; None never stops early.
         skip_bad_batches: see :class:`FiniteTraining`.
         save_last_batch: keep what each epoch's last training batch gave beside its checkpoint.
-        fingerprint: noted in every checkpoint, see :class:`Snapshot`.
+        fingerprint: gives what is noted in every checkpoint, see :class:`Snapshot`.
     """
 
     epochs: int
@@ -57,7 +57,7 @@ class Plan:
     patience: int | None
     skip_bad_batches: bool
     save_last_batch: bool
-    fingerprint: Mapping[str, Any]
+    fingerprint: Callable[[], Mapping[str, Any]]
 
     @property
     def stops(self) -> list[tuple[int, int]]:
@@ -213,7 +213,7 @@ class Training:
                 f"weights are not finite after {place}: {', '.join(broken)}; not saved, earlier "
                 "checkpoints are intact; a lower learning rate may help"
             )
-        fingerprint = self.plan.fingerprint
+        fingerprint = self.plan.fingerprint()
         snapshot = Snapshot(
             progress, weights, optimizer, meter_state or {}, fingerprint, last_batch
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -95,9 +96,10 @@ def noted() -> Iterator[None]:
     """What :class:`RaisedSignals` would raise inside is raised at the end; a second signal exits.
 
     For code that calls Paddle: its C++ code calls Python here and there, while it builds a graph
-    for instance. What is raised there comes out as something else, or crashes the process.
+    for instance. What is raised there comes out as something else, or crashes the process. Signals
+    come to the main thread; in others nothing is raised anyway.
     """
-    if not _entered:
+    if not _entered or threading.current_thread() is not threading.main_thread():
         yield
         return
     active = _entered[-1]

@@ -97,7 +97,7 @@ class BlockDygraphEngine(DygraphBase):
             ]
         return joined_log_odds(odds)
 
-    def encode(self, features: np.ndarray) -> np.ndarray:
+    def _encode(self, features: np.ndarray) -> np.ndarray:
         with paddle.no_grad(), foreign(self.model, "encode"):
             return encode_in_pieces(
                 features, lambda rows: self.model.encode(self.net, as_tensor(rows)).numpy()

@@ -142,7 +142,7 @@ class BlockStaticEngine(StaticBase):
             scores = np.concatenate([self._score_step.run(feed)[0] for feed in feeds])
         return self._count_scores(window, scores)
 
-    def encode(self, features: np.ndarray) -> np.ndarray:
+    def _encode(self, features: np.ndarray) -> np.ndarray:
         def encode(rows: np.ndarray) -> np.ndarray:
             return self._encode_step.run({"features": rows})[0]
 
