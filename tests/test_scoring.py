@@ -17,14 +17,8 @@ from net import ShareBottomLayer, score_rows, scoring_weights
 GRAPHS = ("dygraph", "static")
 HYPER = {"feature_size": 6, "bottom_size": 9, "tower_size": 4, "task_names": ["a", "b"]}
 KINDS = ("none", "standard", "piecewise_linear")
-ONLY_RAW = """
-
-def _refuse(self, *arguments):
-    raise RuntimeError("a loss nobody reads")
-
-{kind}.loss_and_log_odds = _refuse
-{kind}.encode = lambda self, *arguments: arguments[-1] * 0
-"""
+CHANGED = "\nShareBottomLayer._activate = lambda self, hidden, dropout: paddle.tanh(hidden)\n"
+ENCODED = "\ndel ModelHooks.score_rows\n"
 
 
 def make_rows(rng: np.random.Generator, number: int) -> np.ndarray:
@@ -91,10 +85,14 @@ class Runs:
         table = np.column_stack([labels, rows])
         write_table(folder / "huge" / "a.csv", table[:100])
         write_table(folder / "huge" / "b.csv", table[100:])
+        many = "(paddle.shape(features)[0] > 32).astype('float32')"
         more = {
             "whole": {},
-            "raw": {f"{g}_model.py": ONLY_RAW.format(kind=k) for g, k in self.kinds()},
-            "encoded": {"model_hooks.py": "\ndel ModelHooks.score_rows\n"},
+            "encoded": {"model_hooks.py": ENCODED},
+            # It is compared with the network on 32 rows.
+            "more": {"net.py": self.instead("score_rows", f"scores(features, weights) + {many}")},
+            "changed": {"net.py": CHANGED},
+            "changed, encoded": {"net.py": CHANGED, "model_hooks.py": ENCODED},
             "narrow": {"net.py": self.instead("score_rows", "(scores(features, weights)[:, :1])")},
             "listed": {"net.py": self.instead("scoring_weights", "[]")},
             "failing": {"net.py": self.instead("score_rows", "undefined_name")},
@@ -106,11 +104,6 @@ class Runs:
                 cases.append(self.case("train", graph, "whole", kind))
         for result in run_cases(cases, cwd=folder):
             assert result.status == 0, result.stderr
-
-    @staticmethod
-    def kinds() -> list[tuple[str, str]]:
-        """Files and classes of the wrappers."""
-        return [("dygraph", "DygraphModel"), ("static", "StaticModel")]
 
     @staticmethod
     def instead(name: str, what: str) -> str:
@@ -156,7 +149,7 @@ def records(folder: Path, name: str) -> list[dict]:
 
 @pytest.mark.parametrize("kind", ["standard", "piecewise_linear"])
 def test_scores_of_raw_rows_are_those_of_validation_and_of_encoded_rows(runs, kind: str) -> None:
-    ways = ("raw", "encoded")
+    ways = ("whole", "encoded")
     both = {"infer_start_epoch": 0, "infer_end_epoch": 2}  # other weights, the same rows
     for graph in GRAPHS:
         folder, scores = runs.saved(graph, kind), {}
@@ -168,16 +161,52 @@ def test_scores_of_raw_rows_are_those_of_validation_and_of_encoded_rows(runs, ki
                 np.loadtxt(folder / epoch / "predictions.csv", delimiter=",", skiprows=1)
                 for epoch in ("0", "1")
             ]
-            if way == "raw":
+            if way == "whole":
                 found = records(folder, "infer_metrics.jsonl")
-        assert len(scores["raw"][0]) == 300
-        assert np.abs(scores["raw"][0] - scores["raw"][1]).max() > 1e-3
-        np.testing.assert_allclose(scores["raw"], scores["encoded"], rtol=0, atol=1e-6)
+        assert len(scores["whole"][0]) == 300
+        assert np.abs(scores["whole"][0] - scores["whole"][1]).max() > 1e-3
+        np.testing.assert_allclose(scores["whole"], scores["encoded"], rtol=0, atol=1e-6)
         valid = [r for r in records(folder, "metrics.jsonl") if r["phase"] == "valid"]
         for one, other in zip(valid, found):
             same = [name for name in one if name.startswith(("auc", "logloss"))]
             assert len(same) == 4
             assert [one[name] for name in same] == [other[name] for name in same]
+
+
+def predictions(runs: Runs, graph: str, model: str) -> tuple[np.ndarray, list[str]]:
+    """Of a directory, and what it was told."""
+    (result,) = runs.infer([runs.case("infer", graph, model, "standard")])
+    assert result.status == 0, result.stderr
+    (file,) = runs.saved(graph, "standard").glob("*/predictions.csv")
+    found = np.loadtxt(file, delimiter=",", skiprows=1)[:, 1::2]
+    file.unlink()
+    return found, result.sentences
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_all_but_the_first_rows_are_scored_by_the_hook_alone(runs, graph: str) -> None:
+    for file in runs.saved(graph, "standard").glob("*/predictions.csv"):
+        file.unlink()
+    own, _ = predictions(runs, graph, "whole")
+    more, sentences = predictions(runs, graph, "more")
+    assert not sentences
+    odds = np.log(more / (1 - more)) - np.log(own / (1 - own))
+    np.testing.assert_allclose(odds[:280], 1, atol=1e-4)  # whole batches
+    np.testing.assert_allclose(odds[280:], 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_network_that_the_hook_does_not_follow_scores_by_itself(runs, graph: str) -> None:
+    for file in runs.saved(graph, "standard").glob("*/predictions.csv"):
+        file.unlink()
+    first, _ = predictions(runs, graph, "whole")
+    found, sentences = predictions(runs, graph, "changed")
+    expected, none = predictions(runs, graph, "changed, encoded")
+    (sentence,) = sentences
+    assert "the hook score_rows gives log-odds" in sentence and "is not used" in sentence
+    assert not none
+    assert np.abs(found - first).max() > 1e-2
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
 def test_what_goes_wrong_is_said_as_ever(runs) -> None:

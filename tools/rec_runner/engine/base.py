@@ -15,11 +15,11 @@ from rec_runner.config import Config
 from rec_runner.contract.hooks import SCORING_ROWS, call_hook, has
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.loader_source import padded
-from rec_runner.data.rows import Window, check_encoded
+from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_by_columns
 from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.tasks import TaskMetrics
-from rec_runner.system.errors import RunError, UserError
+from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 from rec_runner.system.schema import FLOAT, NUMBER, OBJECT, SHOWN, check, refusing
 from rec_runner.system.seeds import seed_all
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
     values: Mapping[str, Any]
 
 
-class Engine(ABC):  # long: all that the loop asks of an engine stands here
+class Engine(ABC):
     """Trains and scores one model on one graph.
 
     Args:
@@ -98,9 +98,6 @@ class Engine(ABC):  # long: all that the loop asks of an engine stands here
     def train(self, window: Window, step: int) -> Outcome:
         """Train on each batch of a window in turn; ``step`` counts from the start of the run."""
 
-    def start_scoring(self) -> None:  # noqa: B027 - may stay empty
-        """Called before each pass of :meth:`score`, during which the weights stay as they are."""
-
     @abstractmethod
     def score(self, window: Window) -> Outcome | None:
         """Score a window without training; None where an incomplete last batch was left out."""
@@ -148,29 +145,6 @@ class Engine(ABC):  # long: all that the loop asks of an engine stands here
     def _encode(self, features: np.ndarray) -> np.ndarray:
         """Encode by the hook ``encode``."""
         return features
-
-    def _scoring_weights(self) -> dict[str, np.ndarray]:
-        """What the hook ``score_rows`` needs of the weights as they are."""
-        return call_hook(self.model, "scoring_weights", self.state_dict())
-
-    def _count_scores(self, window: Window, log_odds: np.ndarray) -> Outcome:
-        """Let the task metrics count the log-odds ``[n, T]`` of a window that was scored.
-
-        Raises:
-            RunError: one is not a number: no metric of them would mean anything.
-        """
-        assert isinstance(self.metrics, TaskMetrics)
-        if np.isnan(log_odds).any():
-            if self.scores_rows:
-                features = window.arrays["features"]
-                check_encoded(features, self.encode(features), window.files)
-            row = int(np.argmax(np.isnan(log_odds).any(axis=1)))
-            raise RunError(
-                f"the network gives NaN for row {window.first_batch * window.batch_size + row} "
-                f"(from 0) of the rows scored{window.place}; are its values very large?"
-            )
-        self.metrics.update(window.arrays["labels"], log_odds)
-        return Outcome(np.empty(0), window.batch_rows, {})
 
     @abstractmethod
     def state_dict(self) -> dict[str, np.ndarray]:

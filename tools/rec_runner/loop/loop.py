@@ -249,7 +249,6 @@ def evaluate(
     """
     meter = Meter(engine, phase, epoch)
     with noted():
-        engine.start_scoring()
         report.start_epoch(f"{phase} {epoch}", source.known_rows)
     cost = Cost()
     seed_readers(engine.seed, epoch, scoring=True)

@@ -13,12 +13,13 @@ from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.dygraph.base import DygraphBase
+from rec_runner.engine.scoring import BlockScoring
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
 
 
-class BlockDygraphEngine(DygraphBase):
+class BlockDygraphEngine(BlockScoring, DygraphBase):
     """Drives a model that has the hooks of whole blocks: nothing waits between two steps."""
 
     reads_blocks = True
@@ -26,6 +27,7 @@ class BlockDygraphEngine(DygraphBase):
     steps_schedule = True
 
     def train(self, window: Window, step: int) -> Outcome:
+        self._weights_taken = False
         self.net.train()
         losses, odds = [], []
         with foreign(self.model, "loss_and_log_odds"):
@@ -71,26 +73,20 @@ class BlockDygraphEngine(DygraphBase):
                 yield rows[start : start + window.batch_size], labels
                 start += window.batch_size
 
-    def start_scoring(self) -> None:
-        if self.scores_rows:
-            weights = self._scoring_weights()
-            self._scoring = {name: as_tensor(value) for name, value in weights.items()}
-
-    def score(self, window: Window) -> Outcome:
-        scored = self._score_rows if self.scores_rows else self._score_encoded
-        with paddle.no_grad():
-            return self._count_scores(window, scored(window))
+    def _take_weights(self) -> None:
+        weights = self._scoring_weights()
+        self._scoring = {name: as_tensor(value) for name, value in weights.items()}
 
     def _score_rows(self, window: Window) -> np.ndarray:
         rows, size = as_tensor(window.arrays["features"]), window.batch_size
         batches = (rows[start : start + size] for start in range(0, window.rows, size))
-        with foreign(self.model, "score_rows"):
+        with paddle.no_grad(), foreign(self.model, "score_rows"):
             odds = [self.model.score_rows(batch, self._scoring).numpy() for batch in batches]
             return np.concatenate(odds)
 
     def _score_encoded(self, window: Window) -> np.ndarray:
         self.net.eval()
-        with foreign(self.model, "loss_and_log_odds"):
+        with paddle.no_grad(), foreign(self.model, "loss_and_log_odds"):
             odds = [
                 self.model.loss_and_log_odds(self.net, features, labels, self.config)[1].numpy()
                 for features, labels in self._batches(window)

@@ -15,6 +15,7 @@ from rec_runner.contract.hooks import call_hook
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, step_seed
+from rec_runner.engine.scoring import BlockScoring
 from rec_runner.engine.static.base import StaticBase
 from rec_runner.engine.static.program import Program
 from rec_runner.metrics.tasks import TaskMetrics
@@ -25,7 +26,7 @@ from rec_runner.paddle_api.slots import schedule_of, slot_names
 SCORING = "scoring."  # before the names of the variables that only scoring has
 
 
-class BlockStaticEngine(StaticBase):
+class BlockStaticEngine(BlockScoring, StaticBase):
     """Drives a model that has the hooks of whole blocks.
 
     Three programs share the weights: ``encode`` (features to encoded), ``train`` and ``score``
@@ -46,12 +47,11 @@ class BlockStaticEngine(StaticBase):
             features = static.data("features", self._feature_shape, "float32")
             call(self.model, "build_layer", training=False)
             self.encode_program.fetches = [call(self.model, "encode", features)]
+        self._encoded_step: RepeatedRun | None = None
         with_weights = self.encode_program
         if not self.scores_rows:
-            self.score_program = with_weights = Program()
-            with self.score_program.building():
-                self._build_steps(self.score_program, training=False)
-            self._score_step = self._repeated(self.score_program)
+            with_weights = self._encoded_program()
+            self._encoded_step = self._repeated(with_weights)
         self._weights = {name: w.name for name, w in self.model.layer.state_dict().items()}
         paddle.seed(self.seed)
         self._run_startup(with_weights)
@@ -60,6 +60,13 @@ class BlockStaticEngine(StaticBase):
 
     def _repeated(self, program: Program) -> RepeatedRun:
         return RepeatedRun(self.executor, self.place, self.scope, program)
+
+    def _encoded_program(self) -> Program:
+        """The program that scores encoded rows."""
+        self.score_program = Program()
+        with self.score_program.building():
+            self._build_steps(self.score_program, training=False)
+        return self.score_program
 
     def _build_steps(self, program: Program, training: bool) -> Any:
         size = self.encode_program.fetches[0].shape[-1]
@@ -84,6 +91,7 @@ class BlockStaticEngine(StaticBase):
         return self.train_program
 
     def train(self, window: Window, step: int) -> Outcome:
+        self._weights_taken = False
         schedule = self.schedule()
         losses, odds = [], []
         with foreign(self.model, "loss_and_log_odds"):
@@ -102,9 +110,7 @@ class BlockStaticEngine(StaticBase):
     def schedule(self) -> paddle.optimizer.lr.LRScheduler | None:
         return schedule_of(self.optimizer)
 
-    def start_scoring(self) -> None:
-        if not self.scores_rows:
-            return
+    def _take_weights(self) -> None:
         weights = self._scoring_weights()
         shapes = {name: (*value.shape, value.dtype) for name, value in weights.items()}
         if shapes != self._scoring:
@@ -114,8 +120,8 @@ class BlockStaticEngine(StaticBase):
             self._set(SCORING + name, value)
 
     def _build_scoring(self, weights: Mapping[str, np.ndarray]) -> None:
-        self.score_program = Program()
-        with self.score_program.building():
+        program = Program()
+        with program.building():
             features = static.data("features", self._feature_shape, "float32")
             variables = {
                 name: static.create_parameter(
@@ -127,20 +133,22 @@ class BlockStaticEngine(StaticBase):
                 for name, value in weights.items()
             }
             odds = call(self.model, "score_rows", features, variables)
-            self.score_program.fetches = [odds]
-        self._run_startup(self.score_program)
-        self._score_step = self._repeated(self.score_program)
+            program.fetches = [odds]
+        self._run_startup(program)
+        self._row_step = self._repeated(program)
 
-    def score(self, window: Window) -> Outcome:
-        if not self.scores_rows:
-            with foreign(self.model, "loss_and_log_odds"):
-                odds = [self._score_step.run(feed)[1] for feed in _feeds(window)]
-            return self._count_scores(window, joined_log_odds(odds))
+    def _score_rows(self, window: Window) -> np.ndarray:
         rows, size = window.arrays["features"], window.batch_size
         feeds = ({"features": rows[i : i + size]} for i in range(0, window.rows, size))
         with foreign(self.model, "score_rows"):
-            scores = np.concatenate([self._score_step.run(feed)[0] for feed in feeds])
-        return self._count_scores(window, scores)
+            return np.concatenate([self._row_step.run(feed)[0] for feed in feeds])
+
+    def _score_encoded(self, window: Window) -> np.ndarray:
+        if self._encoded_step is None:  # its weights are there
+            self._encoded_step = self._repeated(self._encoded_program())
+        with foreign(self.model, "loss_and_log_odds"):
+            odds = [self._encoded_step.run(feed)[1] for feed in _feeds(window)]
+        return joined_log_odds(odds)
 
     def _encode(self, features: np.ndarray) -> np.ndarray:
         def encode(rows: np.ndarray) -> np.ndarray:
