@@ -95,7 +95,7 @@ def split_product(state: Statistics, weight: np.ndarray) -> dict[str, np.ndarray
     }
     if len(live):
         spread = changed[:, np.newaxis] == bin_columns  # a product with it is exact, and fast
-        parts.update(spread=spread.astype(np.float32), start=start[live])
+        parts.update(spread=spread.astype(np.float32), minus_start=-start[live])
         parts.update(bin_scale=bin_scale[live], bin_weight=weight[size:][live])
     return parts
 
@@ -118,7 +118,8 @@ def encoded_product(features: Tensor, parts: Mapping[str, Tensor], bias: Tensor)
         changed = paddle.index_select(features, parts["column"].astype("int32"), axis=1)
         bias = paddle.addmm(bias, (changed - parts["mean"]) * parts["scale"], parts["weight"])
         if "spread" in parts:
-            position = (changed @ parts["spread"] - parts["start"]) * parts["bin_scale"]
+            distance = paddle.addmm(parts["minus_start"], changed, parts["spread"])
+            position = distance * parts["bin_scale"]
             bias = paddle.addmm(bias, position.clip(0.0, 1.0), parts["bin_weight"])
     return paddle.addmm(bias, features, parts["raw_weight"])
 
