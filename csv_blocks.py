@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from csv_digits import plain_numbers, split_digits
+from csv_digits import split_digits
 from csv_line import BadRows, Layout, RowError, parse_row
 from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
 
@@ -216,14 +216,10 @@ def _parse_split(text: Text, layout: Layout, digits: frozenset[int]) -> list[Blo
         return None
     heads, tails = parts
     number = layout.column_num - tails.shape[1]
-    digits = digits.difference(range(number, layout.column_num))
-    # A "-0" read as an integer is no negative zero.
-    head = None if digits and b"-" in heads else plain_numbers(heads, number)
-    if head is None:
-        batches = _read(heads, number, digits)
-        head = _matrix(batches[0], range(number)) if batches else None
-    if head is None or len(head) != len(tails):  # a head may be blank
+    batches = _read(heads, number, digits.difference(range(number, layout.column_num)))
+    if not batches or len(batches[0]) != len(tails):  # a head may be blank
         return None
+    head = _matrix(batches[0], range(number))
     labels = np.empty((len(tails), len(layout.label_columns)), np.float32)
     for task, column in enumerate(layout.label_columns):
         labels[:, task] = head[:, column] if column < number else tails[:, column - number]

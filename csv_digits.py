@@ -9,7 +9,6 @@ before the runs is text again, with few cells a row, for the parser that reads a
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 
 LEAST_DIGITS = 64  # half as many take as long this way as any other
 _ZERO = np.uint16(ord("0") | ord(",") << 8)
@@ -56,38 +55,6 @@ def split_digits(data: bytes, column_num: int) -> tuple[bytes, np.ndarray] | Non
     heads = b"\n".join([data[start:end] for start, end in zip(starts, commas.tolist())])
     whole = heads.count(b"\n") == len(digits) - 1 and b"\r" not in heads and b'"' not in heads
     return (heads, digits) if whole else None
-
-
-def plain_numbers(text: bytes, column_num: int) -> np.ndarray | None:
-    """Read rows of plain decimal numbers, without blanks, signs of plus or exponents.
-
-    Arrow's CSV engine gives the same numbers, but reads in a thread of its own, and the few cells
-    before the digits are read in less time than it takes to wait for that.
-
-    Args:
-        text: lines that end in LF, the last in nothing.
-        column_num: columns expected of a row.
-
-    Returns:
-        float32 ``[lines, column_num]``, or None where any cell or line is something else.
-    """
-    if text.translate(None, b"0123456789.-,\n"):
-        return None
-    data = np.frombuffer(text + b"\n", np.uint8)
-    ends = np.flatnonzero((data == ord(",")) | (data == ord("\n")))
-    if len(ends) % column_num:
-        return None
-    rows = data[ends].reshape(-1, column_num)
-    if (rows[:, -1] != ord("\n")).any() or (rows[:, :-1] != ord(",")).any():
-        return None
-    offsets = np.zeros(len(ends) + 1, np.int32)
-    offsets[1:] = ends - np.arange(len(ends))
-    cells = [None, pa.py_buffer(offsets), pa.py_buffer(text.translate(None, b",\n"))]
-    try:
-        numbers = pa.Array.from_buffers(pa.string(), len(ends), cells).cast(pa.float32())
-    except pa.ArrowInvalid:
-        return None
-    return numbers.to_numpy().reshape(-1, column_num)
 
 
 def _line_ends(data: bytes, least: int) -> np.ndarray:
