@@ -18,7 +18,6 @@ from csv_line import Layout, RowError, is_header
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 16 << 20
 BOM = b"\xef\xbb\xbf"
-_COUNTED = 1 << 16
 LINE_END = re.compile(rb"\r\n|\n|\r")
 
 # How files that are no text begin. Two begin with letters, as the names of a header may.
@@ -111,8 +110,6 @@ def last_line_end(data: bytes) -> int:
 
 def count_lines(data: bytes) -> int:
     """Number of line ends in ``data``."""
-    # Numpy counts a byte several times as fast as bytes.count does, in the processor's cache.
-    text = np.frombuffer(data, np.uint8)
-    pieces = (text[start : start + _COUNTED] for start in range(0, len(text), _COUNTED))
-    feeds = sum(int(np.count_nonzero(piece == ord("\n"))) for piece in pieces)
+    # Numpy counts a byte several times as fast as bytes.count does.
+    feeds = np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     return feeds + (data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0)
