@@ -19,6 +19,7 @@ from rec_runner.engine.scoring import BlockScoring
 from rec_runner.engine.static.base import StaticBase
 from rec_runner.engine.static.program import Program
 from rec_runner.metrics.tasks import TaskMetrics
+from rec_runner.paddle_api.constants import keep_constants
 from rec_runner.paddle_api.executor import RepeatedRun
 from rec_runner.paddle_api.fused_adam import merge_updates
 from rec_runner.paddle_api.slots import schedule_of, slot_names
@@ -84,6 +85,7 @@ class BlockStaticEngine(BlockScoring, StaticBase):
             self.optimizer = call_hook(self.model, "make_optimizer")
             _, pairs = self.optimizer.minimize(loss)
             merge_updates(self.train_program.main, self.optimizer)
+            keep_constants(self.train_program.main, self.train_program.fetches)
         if self.watches_gradients:
             gradients = {weight.name: gradient for weight, gradient in pairs}
             self.train_program.fetch_gradients(gradients, self._weights)

@@ -1,0 +1,77 @@
+"""Constants of a static program that are made once: the same numbers, with fewer operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from rec_runner.paddle_api.constants import keep_constants
+
+RUNS = 3
+
+
+@pytest.fixture(autouse=True)
+def _static() -> Iterator[None]:
+    paddle.enable_static()
+    yield
+    paddle.disable_static()
+
+
+def trained(build: Callable[[Any], list[Any]], keep: bool) -> tuple[list[np.ndarray], list[str]]:
+    """What the runs of a program fetch, and the names of its operators."""
+    main, startup, scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
+    with paddle.static.program_guard(main, startup), paddle.static.scope_guard(scope):
+        paddle.seed(1)
+        fetches = build(paddle.static.data("x", [None, 3], "float32"))
+        if keep:
+            keep_constants(main, fetches)
+        names = [operator.name() for operator in main.global_block().ops]
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        executor.run(startup)
+        x = np.arange(6, dtype=np.float32).reshape(2, 3)
+        found = [executor.run(main, feed={"x": x}, fetch_list=fetches) for _ in range(RUNS)]
+    return [array for arrays in found for array in arrays], names
+
+
+def step(x: Any) -> list[Any]:
+    """A training step."""
+    loss = (paddle.nn.Linear(3, 2)(x) * 3.0).mean()
+    paddle.optimizer.Adam(0.1).minimize(loss)
+    return [loss]
+
+
+def counted(x: Any) -> list[Any]:
+    """A constant that an operator changes where it is."""
+    count = paddle.full([1], 5.0)
+    return [paddle.increment(count), x.sum()]
+
+
+def fetched(x: Any) -> list[Any]:
+    """A constant that is fetched."""
+    return [paddle.full([2], 4.0), x.sum()]
+
+
+def looped(x: Any) -> list[Any]:
+    """Constants that a loop counts with."""
+    count, end = paddle.full([1], 0, "int64"), paddle.full([1], 3, "int64")
+    total = paddle.full([1], 0.0)
+    _, total = paddle.static.nn.while_loop(
+        lambda i, t: i < end, lambda i, t: (i + 1, t + x.sum()), [count, total]
+    )
+    return [total]
+
+
+@pytest.mark.skipif(not hasattr(paddle, "pir"), reason="Paddle 2 has one representation")
+@pytest.mark.parametrize("build", [step, counted, fetched, looped])
+def test_a_program_gives_the_same_with_its_constants_made_once(build: Any) -> None:
+    (own, before), (found, after) = trained(build, keep=False), trained(build, keep=True)
+    for one, other in zip(own, found):
+        assert np.array_equal(one, other)
+    if build is step:
+        assert before.count("pd_op.full") >= 8
+        assert "pd_op.full" not in after
+        assert not np.array_equal(own[0], own[1])  # it learns
