@@ -180,7 +180,10 @@ def relu_dropout(x: Tensor, share: float) -> Tensor:
     units are dropped; adding a number below all others before the ReLU drops them.
     """
     draws = paddle.randint_like(x, 0, DRAWS, dtype="int32")
-    dropped = (draws < round(share * DRAWS)).astype(x.dtype)
+    # Of the fractions that round to float32's share, half are below it.
+    least = np.float32(share)
+    border = float(least) - float(np.spacing(np.nextafter(least, np.float32(0)))) / 2
+    dropped = (draws < round(border * DRAWS)).astype(x.dtype)
     return F.relu(x + dropped * LEAST) * (1.0 / (1.0 - share))
 
 
