@@ -68,9 +68,10 @@ class BlockScoring(Engine):
         self._follows_network = True
         if ours.shape != own.shape:
             return  # the metrics tell it
-        finite = np.isfinite(ours) & np.isfinite(own)
         with np.errstate(over="ignore", invalid="ignore"):
-            off = np.where(finite, np.abs(ours - own) / (1 + np.abs(own)), 0)
+            off = np.abs(ours - own) / (1 + np.abs(own))
+        off[np.isnan(off)] = np.inf
+        off[~np.isfinite(ours)] = 0  # of a row that cannot be encoded: that is told below
         self._follows_network = bool(off.max() <= _TOLERANCE)
         if not self._follows_network:
             row = int(off.max(axis=1).argmax())
