@@ -747,6 +747,32 @@ def test_a_data_file_that_changes_at_any_moment_is_noticed(
         assert f"{file} was changed while the run was reading it" in sentence
 
 
+# Rewrites a data file of the training rows once they have been read, before anything else is done.
+REWRITING_READER = """
+from pathlib import Path
+from census_reader import RecDataset as Rows
+
+class RecDataset(Rows):
+    def skipped_rows(self):
+        file = Path(self.file_list[-1])
+        file.write_text(file.read_text().upper() + chr(10))
+        return super().skipped_rows()
+"""
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_data_file_that_changes_between_reading_and_checksum_is_noticed(
+    config: Path, path: str
+) -> None:
+    """Rows are read while the network is built, checksums are taken afterwards."""
+    (config.parent / "rewriting_reader.py").write_text(REWRITING_READER)
+    given = override(train_reader_path="rewriting_reader", model_save_path="out", epochs=1)
+    result = run_fork(TRAINER[path], "-m", config, *given, cwd=config.parent)
+    assert result.status == 1
+    file = config.parent / "train" / "b.txt"
+    assert f"error: {file} was changed while the run was reading it" in result.sentences[-1]
+
+
 # Numbers going wrong ----------------------------------------------------------------------------
 
 PLAIN = {"hyper_parameters__numeric_encoding": "none"}
