@@ -255,6 +255,31 @@ def test_a_signal_at_any_time_gives_one_sentence(config: Path, tool: str, signum
     assert said == ["error: stopped by a signal"]
 
 
+# A tool that gets a signal while it imports Paddle.
+IMPORTING = """
+import importlib.abc, os, signal, sys, time
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "paddle.base":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+            print("went on", flush=True)
+
+sys.meta_path.insert(0, Finder())
+from rec_runner.cli import main
+sys.exit(main("train", "static"))
+"""
+
+
+def test_a_signal_waits_until_paddle_is_imported(config: Path) -> None:
+    """A thread of NumPy's, of which there is one where OpenBLAS has two, does not take it."""
+    command = [sys.executable, "-c", IMPORTING, "-m", str(config)]
+    result = run(command, config.parent, PYTHONPATH=str(TOOLS), OPENBLAS_NUM_THREADS="2")
+    assert (result.status, result.stdout) == (143, "went on\n")
+    assert result.sentences == ["error: stopped by a signal"]
+
+
 def train_with_workers(folder: Path) -> tuple[subprocess.Popen[str], list[str]]:
     """A run without end that has two worker processes, and their numbers."""
     shutil.copytree(MODEL_DIRS / "map_style", folder / "map_style")
