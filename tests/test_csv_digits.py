@@ -162,6 +162,15 @@ def test_one_longer_cell_leaves_the_digits_after_it(rng: np.random.Generator) ->
     assert both_ways(data).split
 
 
+def test_a_line_of_a_head_alone_does_not_stand_in_for_a_head_that_is_empty(
+    rng: np.random.Generator,
+) -> None:
+    layout = Layout(90, (1,))
+    tails = [",".join(["1", *map(str, rng.integers(0, 10, size=89))]) for _ in range(3)]
+    rows = [f"55,{tails[0]}", "77", f",{tails[1]}", f"66,{tails[2]}"]
+    assert len(both_ways("\n".join(rows).encode(), layout).bad) == 2
+
+
 def test_it_is_not_tried_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng) -> None:
     tried = []
     split = csv_blocks.split_digits

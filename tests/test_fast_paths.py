@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -235,6 +236,10 @@ def test_what_a_reader_says_of_its_first_rows_is_told_at_once_and_of_others_in_i
         source.begin()
         with pytest.raises(UserError, match=said):
             source.count()
+    none = BlockSource(lambda: SimpleNamespace(blocks=lambda: iter(())), 32, "rows")
+    none.begin()
+    with pytest.raises(UserError, match="rows holds no rows"):
+        none.count()
     abandoned = BlockSource(Rows, 32, "rows", None, 10)
     abandoned.begin()
     threads = threading.active_count()

@@ -255,6 +255,31 @@ def test_a_signal_at_any_time_gives_one_sentence(config: Path, tool: str, signum
     assert said == ["error: stopped by a signal"]
 
 
+# A tool that gets a signal while it imports Paddle.
+IMPORTING = """
+import importlib.abc, os, signal, sys, time
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "paddle.base":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+            print("went on", flush=True)
+
+sys.meta_path.insert(0, Finder())
+from rec_runner.cli import main
+sys.exit(main("train", "static"))
+"""
+
+
+def test_a_signal_waits_until_paddle_is_imported(config: Path) -> None:
+    """A thread of NumPy's, of which there is one where OpenBLAS has two, does not take it."""
+    command = [sys.executable, "-c", IMPORTING, "-m", str(config)]
+    result = run(command, config.parent, PYTHONPATH=str(TOOLS), OPENBLAS_NUM_THREADS="2")
+    assert (result.status, result.stdout) == (143, "went on\n")
+    assert result.sentences == ["error: stopped by a signal"]
+
+
 def train_with_workers(folder: Path) -> tuple[subprocess.Popen[str], list[str]]:
     """A run without end that has two worker processes, and their numbers."""
     shutil.copytree(MODEL_DIRS / "map_style", folder / "map_style")
@@ -745,6 +770,32 @@ def test_a_data_file_that_changes_at_any_moment_is_noticed(
     assert len(said) == openings + 1
     for sentence in said:
         assert f"{file} was changed while the run was reading it" in sentence
+
+
+# Rewrites a data file of the training rows once they have been read, before anything else is done.
+REWRITING_READER = """
+from pathlib import Path
+from census_reader import RecDataset as Rows
+
+class RecDataset(Rows):
+    def skipped_rows(self):
+        file = Path(self.file_list[-1])
+        file.write_text(file.read_text().upper() + chr(10))
+        return super().skipped_rows()
+"""
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_data_file_that_changes_between_reading_and_checksum_is_noticed(
+    config: Path, path: str
+) -> None:
+    """Rows are read while the network is built, checksums are taken afterwards."""
+    (config.parent / "rewriting_reader.py").write_text(REWRITING_READER)
+    given = override(train_reader_path="rewriting_reader", model_save_path="out", epochs=1)
+    result = run_fork(TRAINER[path], "-m", config, *given, cwd=config.parent)
+    assert result.status == 1
+    file = config.parent / "train" / "b.txt"
+    assert f"error: {file} was changed while the run was reading it" in result.sentences[-1]
 
 
 # Numbers going wrong ----------------------------------------------------------------------------

@@ -141,11 +141,13 @@ def _parser(command: str, graph: str) -> argparse.ArgumentParser:
 
 def _run(command: str, graph: str, config: Config, signals: RaisedSignals) -> None:
     prepare_environment(config.runner("thread_num"), config.batch_size(command))
-    flush_denormals(config.runner("flush_denormals"))  # before Paddle starts its threads
     with signals.waiting(), _uncollected():
         # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
         import zlib  # noqa: F401
 
+        # Before Paddle starts its threads. NumPy, which comes with it, starts some too: where
+        # signals do not wait, one of these would take a signal that comes while Paddle is imported.
+        flush_denormals(config.runner("flush_denormals"))
         # Imported only now, Paddle reads its environment when it is imported; and only the job
         # that runs.
         if command == "train":

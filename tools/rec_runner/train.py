@@ -56,7 +56,7 @@ def train(graph: str, config: Config) -> None:
     with FolderLock(folder), _begun(checkpoints, config.runner("resume")) as (name, start):
         with closing(TrainJob(graph, config, checkpoints, name, start)) as job:
             # It reads every data file; what is cheap to check has been checked before.
-            with closing(RunFiles(config)) as files:
+            with closing(RunFiles(config, job.check_files)) as files:
                 if start is not None:
                     files.result()
                 with StopSignal() as stop:
@@ -128,6 +128,15 @@ class TrainJob:
         """End what runs in the background."""
         if self._begun is not None:
             self._begun.close()
+
+    def check_files(self) -> None:
+        """Compare the data files with what they were before the first row was read.
+
+        Raises:
+            RunError: one was changed.
+        """
+        for source in filter(None, (self.source, self.valid_source)):
+            source.check_files()
 
     def _set_up(self, graph: str) -> None:
         config = self.config

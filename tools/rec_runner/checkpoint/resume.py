@@ -95,12 +95,14 @@ class RunFiles:
 
     Args:
         config: the run's config.
+        check: raises where a file is not as it was before rows were read from it, which may have
+            been before this object was made.
 
     Raises:
         RunError: a data file cannot be found.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, check: Callable[[], None] = lambda: None) -> None:
         required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
         self._files = {
             f"{_FILE}{Path(file).name} of runner.{key}": file
@@ -108,6 +110,7 @@ class RunFiles:
             if key == required or config.runner(key) is not None
             for file in list_files(config, key)
         }
+        self._check = check
         self._watched = WatchedFiles(list(self._files.values()))
         self._left = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="files")
@@ -121,7 +124,8 @@ class RunFiles:
         """Name of each file to what it holds.
 
         Raises:
-            RunError: one cannot be read, or was changed since this object was made.
+            RunError: one cannot be read, or was changed since this object was made or rows were
+                read from it.
         """
         self.begin()
         assert self._found is not None
@@ -139,6 +143,7 @@ class RunFiles:
 
         found = {name: content_fingerprint(file, check) for name, file in self._files.items()}
         self._watched.check()
+        self._check()
         return found
 
 

@@ -69,7 +69,7 @@ class BlockSource(Source):
         self._cache: list[Block | None] | None = None
         self._stored: CachedRows | None = None
         self._begun: Prefetched[Block] | None = None
-        self._first = threading.Event()
+        self._first = threading.Event()  # the reader has given its first rows, or has none
 
     def begin(self) -> None:
         """Read on in the background, where the first pass finds the rows.
@@ -84,7 +84,8 @@ class BlockSource(Source):
             try:
                 yield from self._chunks()
             except BaseException as error:
-                errors.append(error)
+                if not self._first.is_set():
+                    errors.append(error)
                 raise
             finally:
                 self._first.set()
@@ -93,7 +94,7 @@ class BlockSource(Source):
         ahead = max(1, min(self.cache_bytes, MAX_AHEAD_BYTES))
         self._begun = Prefetched(chunks(), ahead, _size)
         self._first.wait()
-        if errors and not self._read and not isinstance(errors[0], RunError):
+        if errors and not isinstance(errors[0], RunError):
             raise errors[0]
 
     def close(self) -> None:
@@ -282,6 +283,7 @@ class BlockSource(Source):
                 self._read += rows
                 self._first.set()
                 yield block
+            self._first.set()
         except OSError as error:
             name = error.filename or self.name
             raise RunError(f"{name} cannot be read: {error.strerror or error}") from error

@@ -48,7 +48,7 @@ class LoaderSource(Source):
     drop_last: bool
     num_workers: int
     shuffle_seed: int | None = None
-    check_files: Callable[[], None] = lambda: None
+    check_files: Callable[..., None] = lambda *files: None
 
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()

@@ -225,6 +225,9 @@ class Source(ABC):
             keep: ``encode`` will not change, so rows may be kept encoded.
         """
 
+    def check_files(self, *files: str) -> None:  # noqa: B027 - may stay empty
+        """Raise where a file, of these or of all, was changed since this source was made."""
+
     def close(self) -> None:  # noqa: B027 - may stay empty
         """End what runs in the background."""
 
