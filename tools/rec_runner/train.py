@@ -236,7 +236,6 @@ class TrainJob:
         """
         runner = self.config.runner
         start = self._set_up_start(files, stop)
-        files.begin()
         plan = Plan(
             epochs=runner("epochs"),
             print_interval=runner("print_interval"),
@@ -276,7 +275,9 @@ class TrainJob:
             self._finish_last_save(start.progress)
         else:
             self._initialise(check)
-            engine.start_training(self.source.count(check))
+            steps = self.source.count(check)
+            files.begin()  # the rows are read, and until the first step a core is idle
+            engine.start_training(steps)
             start = Snapshot(Progress(run=self.name), {}, {}, {}, {})
         self.source.encode_with(engine.encode, keep=True)
         if self.valid_source is not None:
