@@ -77,6 +77,12 @@ def given_by_a_loop(x: Any) -> list[Any]:
     return [paddle.increment(given)]
 
 
+def of_other_kinds(x: Any) -> list[Any]:
+    """Constants too large to be kept, and of a type that a start-up does not make."""
+    large = x.sum() + paddle.full([17], 5.0)
+    return [large, x.sum().astype("int32") + paddle.full([1], 5, "int32")]
+
+
 def looped(x: Any) -> list[Any]:
     """Constants that a loop counts with."""
     count, end = paddle.full([1], 0, "int64"), paddle.full([1], 3, "int64")
@@ -87,7 +93,7 @@ def looped(x: Any) -> list[Any]:
     return [total]
 
 
-BUILDS = (step, counted, fetched, shared, branched, given_by_a_loop, looped)
+BUILDS = (step, counted, fetched, shared, branched, given_by_a_loop, of_other_kinds, looped)
 
 
 @pytest.mark.skipif(not hasattr(paddle, "pir"), reason="Paddle 2 has one representation")
@@ -100,3 +106,5 @@ def test_a_program_gives_the_same_with_its_constants_made_once(build: Any) -> No
         assert before.count("pd_op.full") >= 8
         assert "pd_op.full" not in after
         assert not np.array_equal(own[0], own[1])  # it learns
+    if build is of_other_kinds:
+        assert before == after
