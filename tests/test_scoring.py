@@ -27,6 +27,17 @@ def scoring_weights(state):
     taken.append(state)
     return weights
 """
+WIDER = """
+scores, weights_of, taken = score_rows, scoring_weights, []
+
+def scoring_weights(state):
+    taken.append(state)
+    return {**weights_of(state), **({"more": np.zeros(2, np.float32)} if taken[1:] else {})}
+
+def score_rows(features, weights):
+    odds = scores(features, weights)
+    return odds + weights["more"] if "more" in weights else odds
+"""
 ENCODED = "\ndel ModelHooks.score_rows\n"
 
 
@@ -107,6 +118,7 @@ class Runs:
                 "net.py": self.instead("score_rows", f"scores(features, weights) + {others}")
             },
             "from the second on": {"net.py": LATER},
+            "wider": {"net.py": WIDER},
             "nan": {"net.py": self.instead("score_rows", "scores(features, weights) * np.nan")},
             "narrow": {"net.py": self.instead("score_rows", "(scores(features, weights)[:, :1])")},
             "listed": {"net.py": self.instead("scoring_weights", "[]")},
@@ -225,8 +237,8 @@ def test_a_network_that_the_hook_does_not_follow_scores_by_itself(runs, graph: s
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("way", ["all but the first", "from the second on", "nan"])
-def test_a_score_that_is_not_the_networks_is_found_at_any_batch_size(
+@pytest.mark.parametrize("way", ["all but the first", "from the second on", "nan", "wider"])
+def test_a_score_that_is_not_the_networks_is_found_at_any_batch_size_and_epoch(
     runs, graph: str, way: str
 ) -> None:
     both = {"infer_start_epoch": 0, "infer_end_epoch": 2, "infer_batch_size": 1}
@@ -235,7 +247,7 @@ def test_a_score_that_is_not_the_networks_is_found_at_any_batch_size(
         (result,) = runs.infer([runs.case("infer", graph, model, "standard", **both)])
         assert result.status == 0, result.stderr
         told = [text for text in result.sentences if "the hook score_rows gives" in text]
-        assert len(told) == (model == way)
+        assert len(told) == (model == way != "wider")
         files = sorted(runs.saved(graph, "standard").glob("*/predictions.csv"))
         found.append([np.loadtxt(file, delimiter=",", skiprows=1) for file in files])
         for file in files:
