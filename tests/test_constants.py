@@ -55,6 +55,34 @@ def fetched(x: Any) -> list[Any]:
     return [paddle.full([2], 4.0), x.sum()]
 
 
+def shared(x: Any) -> list[Any]:
+    """A constant that has a second name, by which it is changed."""
+    second = paddle._C_ops.share_data(paddle.full([1], 5.0))
+    return [paddle.increment(second), x.sum()]
+
+
+def branched(x: Any) -> list[Any]:
+    """Constants that branches give, of which one is changed behind them."""
+    first, second = paddle.full([1], 5.0), paddle.full([1], 7.0)
+    given = paddle.static.nn.cond(x.sum() > 0, lambda: first, lambda: second)
+    return [paddle.increment(given)]
+
+
+def given_by_a_loop(x: Any) -> list[Any]:
+    """A constant that a loop gives, and that is changed behind it."""
+    count, given = paddle.full([1], 0, "int64"), paddle.full([1], 5.0)
+    _, given = paddle.static.nn.while_loop(
+        lambda i, _: i < 3, lambda i, _: (i + 1, given), [count, x.sum().reshape([1])]
+    )
+    return [paddle.increment(given)]
+
+
+def of_other_kinds(x: Any) -> list[Any]:
+    """Constants too large to be kept, and of a type that a start-up does not make."""
+    large = x.sum() + paddle.full([17], 5.0)
+    return [large, x.sum().astype("int32") + paddle.full([1], 5, "int32")]
+
+
 def looped(x: Any) -> list[Any]:
     """Constants that a loop counts with."""
     count, end = paddle.full([1], 0, "int64"), paddle.full([1], 3, "int64")
@@ -65,8 +93,11 @@ def looped(x: Any) -> list[Any]:
     return [total]
 
 
+BUILDS = (step, counted, fetched, shared, branched, given_by_a_loop, of_other_kinds, looped)
+
+
 @pytest.mark.skipif(not hasattr(paddle, "pir"), reason="Paddle 2 has one representation")
-@pytest.mark.parametrize("build", [step, counted, fetched, looped])
+@pytest.mark.parametrize("build", BUILDS)
 def test_a_program_gives_the_same_with_its_constants_made_once(build: Any) -> None:
     (own, before), (found, after) = trained(build, keep=False), trained(build, keep=True)
     for one, other in zip(own, found):
@@ -75,3 +106,5 @@ def test_a_program_gives_the_same_with_its_constants_made_once(build: Any) -> No
         assert before.count("pd_op.full") >= 8
         assert "pd_op.full" not in after
         assert not np.array_equal(own[0], own[1])  # it learns
+    if build is of_other_kinds:
+        assert before == after

@@ -18,6 +18,26 @@ GRAPHS = ("dygraph", "static")
 HYPER = {"feature_size": 6, "bottom_size": 9, "tower_size": 4, "task_names": ["a", "b"]}
 KINDS = ("none", "standard", "piecewise_linear")
 CHANGED = "\nShareBottomLayer._activate = lambda self, hidden, dropout: paddle.tanh(hidden)\n"
+LATER = """
+scores, taken = scoring_weights, []
+
+def scoring_weights(state):
+    weights = scores(state)
+    weights["out.bias"] += len(taken)
+    taken.append(state)
+    return weights
+"""
+WIDER = """
+scores, weights_of, taken = score_rows, scoring_weights, []
+
+def scoring_weights(state):
+    taken.append(state)
+    return {**weights_of(state), **({"more": np.zeros(2, np.float32)} if taken[1:] else {})}
+
+def score_rows(features, weights):
+    odds = scores(features, weights)
+    return odds + weights["more"] if "more" in weights else odds
+"""
 ENCODED = "\ndel ModelHooks.score_rows\n"
 
 
@@ -85,6 +105,7 @@ class Runs:
         table = np.column_stack([labels, rows])
         write_table(folder / "huge" / "a.csv", table[:100])
         write_table(folder / "huge" / "b.csv", table[100:])
+        others = f"(features[:, 4:5] != {rows[0, 4]}).astype('float32')"
         many = "(paddle.shape(features)[0] > 32).astype('float32')"
         more = {
             "whole": {},
@@ -93,6 +114,12 @@ class Runs:
             "more": {"net.py": self.instead("score_rows", f"scores(features, weights) + {many}")},
             "changed": {"net.py": CHANGED},
             "changed, encoded": {"net.py": CHANGED, "model_hooks.py": ENCODED},
+            "all but the first": {
+                "net.py": self.instead("score_rows", f"scores(features, weights) + {others}")
+            },
+            "from the second on": {"net.py": LATER},
+            "wider": {"net.py": WIDER},
+            "nan": {"net.py": self.instead("score_rows", "scores(features, weights) * np.nan")},
             "narrow": {"net.py": self.instead("score_rows", "(scores(features, weights)[:, :1])")},
             "listed": {"net.py": self.instead("scoring_weights", "[]")},
             "failing": {"net.py": self.instead("score_rows", "undefined_name")},
@@ -207,6 +234,25 @@ def test_a_network_that_the_hook_does_not_follow_scores_by_itself(runs, graph: s
     assert not none
     assert np.abs(found - first).max() > 1e-2
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("way", ["all but the first", "from the second on", "nan", "wider"])
+def test_a_score_that_is_not_the_networks_is_found_at_any_batch_size_and_epoch(
+    runs, graph: str, way: str
+) -> None:
+    both = {"infer_start_epoch": 0, "infer_end_epoch": 2, "infer_batch_size": 1}
+    found = []
+    for model in (way, "encoded"):
+        (result,) = runs.infer([runs.case("infer", graph, model, "standard", **both)])
+        assert result.status == 0, result.stderr
+        told = [text for text in result.sentences if "the hook score_rows gives" in text]
+        assert len(told) == (model == way != "wider")
+        files = sorted(runs.saved(graph, "standard").glob("*/predictions.csv"))
+        found.append([np.loadtxt(file, delimiter=",", skiprows=1) for file in files])
+        for file in files:
+            file.unlink()
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-6)
 
 
 def test_what_goes_wrong_is_said_as_ever(runs) -> None:

@@ -22,13 +22,15 @@ _TOLERANCE = 1e-3
 class BlockScoring(Engine):
     """What both engines of such models share.
 
-    The hook ``score_rows`` says a second time what the network computes. At the first rows that are
-    scored the two are compared; where they differ, the network is right, and scores all rows.
+    The hook ``score_rows`` says a second time what the network computes. With each set of weights
+    the two are compared at the first rows that are scored; where they differ, the network is right,
+    and scores all rows from then on.
     """
 
     metrics: TaskMetrics
-    _follows_network: bool | None = None  # of the hook ``score_rows``; None: not compared yet
+    _follows_network = True  # the hook ``score_rows``, as far as has been seen
     _weights_taken = False  # as they are now
+    _to_compare = 0  # rows, with these weights
 
     @abstractmethod
     def _take_weights(self) -> None:
@@ -46,10 +48,10 @@ class BlockScoring(Engine):
         """See :meth:`Engine.score`."""
         if not self.scores_rows:
             return self._count_scores(window, self._score_encoded(window))
-        if not self._weights_taken:
+        if self._follows_network and not self._weights_taken:
             self._take_weights()
-            self._weights_taken = True
-        if self._follows_network is None:
+            self._weights_taken, self._to_compare = True, COMPARED_ROWS
+        if self._follows_network and self._to_compare:
             self._compare(window)
         if self._follows_network:
             return self._count_scores(window, self._score_rows(window))
@@ -62,16 +64,16 @@ class BlockScoring(Engine):
 
     def _compare(self, window: Window) -> None:
         """Let a few rows be scored both ways."""
-        rows = min(window.rows, window.batch_size, COMPARED_ROWS)
+        rows = min(window.rows, self._to_compare)
+        self._to_compare -= rows
         some = window._replace(arrays=take(window.arrays, slice(rows)), rows=rows)
         ours, own = self._score_rows(some), self._score_encoded(self._encoded(some))
-        self._follows_network = True
         if ours.shape != own.shape:
             return  # the metrics tell it
         with np.errstate(over="ignore", invalid="ignore"):
             off = np.abs(ours - own) / (1 + np.abs(own))
-        off[np.isnan(off)] = np.inf
-        off[~np.isfinite(ours)] = 0  # of a row that cannot be encoded: that is told below
+        off[np.isnan(off)] = np.inf  # a number that only one of the two has
+        off[(ours == own) | (np.isnan(ours) & np.isnan(own))] = 0
         self._follows_network = bool(off.max() <= _TOLERANCE)
         if not self._follows_network:
             row = int(off.max(axis=1).argmax())

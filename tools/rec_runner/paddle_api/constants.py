@@ -17,8 +17,13 @@ from rec_runner.paddle_api.representation import in_new_representation
 
 _FULL = "pd_op.full"
 _MOST_NUMBERS = 16  # of a tensor
-# Their operators end in "_" as those do that change what they are given, which these do not.
-_TAKES = ("pd_op.merged_adam_", "pd_op.adam_", "pd_op.adamw_")
+# What reads a constant and gives memory of its own. Others may change it, or hand it on under
+# another name to one that does, as branches and loops do.
+_READERS = (
+    *("full_like", "mean", "pow", "scale", "less_than", "greater_than", "equal"),
+    *("add", "subtract", "multiply", "divide", "maximum", "minimum"),
+    *("merged_adam_", "adam_", "adamw_"),  # which change what else they are given
+)
 _KINDS = {paddle.float32: "float32", paddle.float64: "float64", paddle.int64: "int64"}
 
 
@@ -52,11 +57,9 @@ def keep_constants(program: Any, fetches: Sequence[Any]) -> None:
 
 
 def _is_only_read(value: Any) -> bool:
-    """Whether no operator changes a value, and none has operators of its own inside."""
-    users = value.all_used_ops()
-    names = [user.name() for user in users]
-    plain = all(name in _TAKES or not name.endswith("_") for name in names)
+    """Whether all operators that take a value, a small one, are known to only read it."""
     numbers = 1
     for size in value.shape:
         numbers *= size
-    return plain and not any(list(user.blocks()) for user in users) and numbers <= _MOST_NUMBERS
+    users = [user.name() for user in value.all_used_ops()]
+    return numbers <= _MOST_NUMBERS and {*users} <= {f"pd_op.{name}" for name in _READERS}

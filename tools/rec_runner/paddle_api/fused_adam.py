@@ -51,7 +51,8 @@ def direct_update(optimizer: Any) -> Callable[[], None]:
     trained = [weight for weight in weights if not weight.stop_gradient]
     if any(weight.name not in optimizer._accumulators["moment1"] for weight in trained):
         return whole  # no gradient has reached it yet; Paddle makes its slots when one does
-    update = (_merged if optimizer._use_multi_tensor else _one_by_one)(optimizer, trained)
+    merges = optimizer._use_multi_tensor and _same_weights(optimizer, trained)
+    update = (_merged if merges else _one_by_one)(optimizer, trained)
 
     def settings() -> list[Any]:
         """What a network may change between two steps."""
@@ -65,15 +66,14 @@ def direct_update(optimizer: Any) -> Callable[[], None]:
             return whole()
         if not isinstance(optimizer._learning_rate, float):
             optimizer._create_global_learning_rate()
-        if not update(optimizer._global_learning_rate()):
-            return whole()
+        update(optimizer._global_learning_rate())
         for weight in trained:
             weight.clear_gradient(False)
 
     return direct
 
 
-def _one_by_one(optimizer: Any, weights: list[Any]) -> Callable[[Any], bool]:
+def _one_by_one(optimizer: Any, weights: list[Any]) -> Callable[[Any], None]:
     """An update of each weight by an operator of its own, given the learning rate."""
     decoupled = isinstance(optimizer, paddle.optimizer.AdamW)
     operator: Any = paddle._C_ops.adamw_ if decoupled else paddle._C_ops.adam_
@@ -85,36 +85,37 @@ def _one_by_one(optimizer: Any, weights: list[Any]) -> Callable[[Any], bool]:
         for weight in weights
     ]
 
-    def update(rate: Any) -> bool:
+    def update(rate: Any) -> None:
         for weight, found in zip(weights, slots):
-            gradient = weight.grad
-            if gradient is None:  # Paddle's own step has zeros of the last one that there was
-                gradient = paddle.zeros_like(weight)
-            operator(weight, gradient, rate, *found, None, None, *tail)
-        return True
+            operator(weight, _gradient(weight), rate, *found, None, None, *tail)
 
     return update
 
 
-def _merged(optimizer: Any, weights: list[Any]) -> Callable[[Any], bool]:
-    """An update of all weights by one operator, given the learning rate; or False, and none."""
-
-    def held(kind: str) -> list[Any]:
-        return getattr(optimizer, f"_{kind}_dict")["FP32_DenseTensor"][0]
-
-    slots = [kind and held(kind) for kind in _SLOTS]
+def _merged(optimizer: Any, weights: list[Any]) -> Callable[[Any], None]:
+    """An update of all weights by one operator, given the learning rate."""
+    slots = [kind and _held(optimizer, kind) for kind in _SLOTS]
     betas = [getattr(optimizer, name) for name in _SETTINGS]
-    all_known = [weight.name for weight in held("param")] == [weight.name for weight in weights]
 
-    def update(rate: Any) -> bool:
-        gradients = [weight.grad for weight in weights]
-        if not all_known or any(gradient is None for gradient in gradients):
-            return False
-        head = weights, gradients, [rate] * len(weights)
+    def update(rate: Any) -> None:
+        head = weights, [_gradient(weight) for weight in weights], [rate] * len(weights)
         paddle._C_ops.merged_adam_(*head, *slots, None, *betas, False, False, False)
-        return True
 
     return update
+
+
+def _held(optimizer: Any, kind: str) -> list[Any]:
+    """What an optimizer that updates all weights by one operator has of each weight."""
+    return getattr(optimizer, f"_{kind}_dict")["FP32_DenseTensor"][0]
+
+
+def _same_weights(optimizer: Any, weights: list[Any]) -> bool:
+    return [w.name for w in _held(optimizer, "param")] == [w.name for w in weights]
+
+
+def _gradient(weight: Any) -> Any:
+    """Of a weight that a batch did not reach Paddle's own step has zeros, of the last one."""
+    return paddle.zeros_like(weight) if weight.grad is None else weight.grad
 
 
 def merge_updates(program: Any, optimizer: Any) -> None:

@@ -85,10 +85,10 @@ class BlockStaticEngine(BlockScoring, StaticBase):
             self.optimizer = call_hook(self.model, "make_optimizer")
             _, pairs = self.optimizer.minimize(loss)
             merge_updates(self.train_program.main, self.optimizer)
+            if self.watches_gradients:
+                gradients = {weight.name: gradient for weight, gradient in pairs}
+                self.train_program.fetch_gradients(gradients, self._weights)
             keep_constants(self.train_program.main, self.train_program.fetches)
-        if self.watches_gradients:
-            gradients = {weight.name: gradient for weight, gradient in pairs}
-            self.train_program.fetch_gradients(gradients, self._weights)
         self._train_step = self._repeated(self.train_program)
         return self.train_program
 
