@@ -748,7 +748,9 @@ def test_a_data_file_that_changes_at_any_moment_is_noticed(
     cases = []
     if settings.get("hyper_parameters__numeric_encoding"):
         reader = config.parent / "census_reader.py"
-        reader.write_text(re.sub(r"\bblocks(\(|\.f)", r"rows_\1", reader.read_text()))
+        reader.write_text(
+            reader.read_text().replace("blocks()", "rows_()").replace("def blocks", "def rows_")
+        )
     for opening in [*range(1, looks + openings + 1), 0, looks + 1]:
         arguments = [
             "-m",
