@@ -11,7 +11,6 @@ from paddle.io import IterableDataset, get_worker_info
 from csv_blocks import BadRows, Block, Layout, read_blocks
 from hyper_parameters import HyperParameters
 
-MAX_BLOCK_VALUES = 1 << 22  # more are not kept in one array before they are wanted
 # The files that UCI gives out have 42 columns, the encoded ones 501.
 _RAW_CENSUS = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
 _HINTS = {(42, 501): _RAW_CENSUS}
@@ -35,9 +34,6 @@ class RecDataset(IterableDataset):
         settings = HyperParameters.from_config(config)
         self.file_list = sorted(file_list)
         self.layout = Layout(settings.feature_size, settings.label_columns, _HINTS)
-        # As many as the tools keep, and shuffle, together: in one array they need not be copied.
-        rows = config.get("runner.shuffle_buffer", 4096)
-        self.block_rows = rows if rows * settings.feature_size <= MAX_BLOCK_VALUES else 0
         skip = config.get("runner.bad_rows") == "skip"
         self.bad_rows_cap = config.get("runner.bad_rows_cap", 100) if skip else 0
         self._bad_rows = BadRows()
@@ -52,10 +48,7 @@ class RecDataset(IterableDataset):
             RowError: a row that cannot be used, with file, line, column and value.
         """
         self._bad_rows = BadRows(self.bad_rows_cap)
-        return read_blocks(self.file_list, self.layout, self._bad_rows, rows=self.block_rows)
-
-    # Said of this method, not of one that a class made of this one has in its place.
-    blocks.fresh = blocks.finite = True  # type: ignore[attr-defined]
+        return read_blocks(self.file_list, self.layout, self._bad_rows)
 
     def skipped_rows(self) -> tuple[int, list[str]]:
         """Hook: how many rows the last pass left out, and what was wrong with the first ten."""

@@ -12,9 +12,8 @@ one (:mod:`csv_line`) to name the file, line, column and value.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -26,7 +25,7 @@ import pyarrow.csv
 
 from csv_digits import split_digits
 from csv_line import BadRows, Layout, RowError, parse_row
-from csv_text import BOM, LINE_END, Text, count_lines, gather_texts, last_line_end, read_texts
+from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
 
 SLOW_BYTES = 64 << 10
 WIDE = 10_000
@@ -65,11 +64,7 @@ class _Parsed(NamedTuple):
 
 
 def read_blocks(
-    files: Sequence[str | Path],
-    layout: Layout,
-    bad_rows: BadRows | None = None,
-    threads: int = 2,
-    rows: int = 0,
+    files: Sequence[str | Path], layout: Layout, bad_rows: BadRows | None = None, threads: int = 2
 ) -> Iterator[Block]:
     """Parse files one after another, in the order given.
 
@@ -81,10 +76,9 @@ def read_blocks(
         layout: the columns expected.
         bad_rows: a tally to skip bad rows into; None raises at the first.
         threads: parser threads.
-        rows: how many rows a block should have; blocks of fewer come too. 0 leaves it to the text.
 
     Yields:
-        blocks of at least one row, whose arrays nobody else needs.
+        blocks of at least one row.
 
     Raises:
         RowError: a row with the wrong number of columns, a value that is not a number or not
@@ -93,15 +87,15 @@ def read_blocks(
         OSError: a file cannot be read.
     """
     bad_rows = bad_rows or BadRows()
-    texts = gather_texts((t for file in files for t in read_texts(str(file), layout)), rows)
+    texts = (text for file in files for text in read_texts(str(file), layout))
     ahead: deque[Future[_Parsed]] = deque()
     digits: frozenset[int] | None = None
     misses = 0
-    with ThreadPoolExecutor(threads, thread_name_prefix="csv") as pool, _called_off(ahead):
+    with ThreadPoolExecutor(threads, thread_name_prefix="csv") as pool:
         while True:
-            for some in islice(texts, threads + 1 - len(ahead)):
-                job = (some, layout, bad_rows.cap, digits or frozenset(), misses < MISSES)
-                ahead.append(pool.submit(_parse_all, *job))
+            for text in islice(texts, threads + 1 - len(ahead)):
+                job = (text, layout, bad_rows.cap, digits or frozenset(), misses < MISSES)
+                ahead.append(pool.submit(_parse, *job))
             if not ahead:
                 return
             parsed = ahead.popleft().result()
@@ -115,16 +109,6 @@ def read_blocks(
             yield from parsed.blocks
 
 
-@contextmanager
-def _called_off(ahead: Iterable[Future[_Parsed]]) -> Iterator[None]:
-    """Context after which nobody waits for what has not been begun."""
-    try:
-        yield
-    finally:
-        for parsing in ahead:
-            parsing.cancel()
-
-
 def _binary_columns(blocks: Sequence[Block], layout: Layout) -> frozenset[int]:
     """Columns that hold only 0 and 1 here, and so probably in the whole file.
 
@@ -136,53 +120,17 @@ def _binary_columns(blocks: Sequence[Block], layout: Layout) -> frozenset[int]:
     return frozenset([*columns.tolist(), *layout.label_columns])
 
 
-def _parse_all(
-    texts: Sequence[Text], layout: Layout, cap: int, digits: frozenset[int], split: bool
-) -> _Parsed:
-    """As :func:`_parse`, the rows of several texts of a file in one block."""
-    if len(texts) == 1:
-        return _parse(texts[0], layout, cap, digits, split)
-    lines = sum(text.lines for text in texts)
-    features = np.empty((lines, layout.feature_size), np.float32)
-    labels = np.empty((lines, len(layout.label_columns)), np.float32)
-    bad: list[str] = []
-    filled = 0
-    not_digits = False
-    for text in texts:
-        parsed = _parse(text, layout, cap, digits, split, features[filled:])
-        for block in parsed.blocks:
-            end = filled + len(block.labels)
-            if block.features.base is not features:
-                features[filled:end] = block.features
-            labels[filled:end] = block.labels
-            filled = end
-        bad += parsed.bad
-        if len(bad) > cap:
-            break
-        split = split and parsed.split
-        if parsed.not_digits:
-            not_digits, digits = True, frozenset()
-    block = Block(features[:filled], labels[:filled], texts[0].file)
-    return _Parsed([block] if filled else [], bad, not_digits, split)
-
-
 def _parse(
-    text: Text,
-    layout: Layout,
-    cap: int,
-    digits: frozenset[int] = frozenset(),
-    split: bool = False,
-    room: np.ndarray | None = None,
+    text: Text, layout: Layout, cap: int, digits: frozenset[int] = frozenset(), split: bool = False
 ) -> _Parsed:
     """Rows of a text; of those that cannot be used, at least ``cap`` + 1, are there so many.
 
-    The rows are the same, to the last bit, with ``split``, which tries :func:`_parse_split` first;
-    its features are the first rows of ``room``, if that is given.
+    The rows are the same, to the last bit, with ``split``, which tries :func:`_parse_split` first.
     """
     if text.problem:
         return _Parsed([], [f"{text.file}:{text.line}: {text.problem}"])
     if split:
-        blocks = _parse_split(text, layout, digits, room)
+        blocks = _parse_split(text, layout, digits)
         if blocks is not None:
             return _Parsed(blocks, [], split=True)
     for integers in dict.fromkeys((digits, frozenset())):
@@ -261,9 +209,7 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> list[Bloc
     return blocks
 
 
-def _parse_split(
-    text: Text, layout: Layout, digits: frozenset[int], room: np.ndarray | None
-) -> list[Block] | None:
+def _parse_split(text: Text, layout: Layout, digits: frozenset[int]) -> list[Block] | None:
     """As :func:`_parse_fast`, where all rows end in a run of single digits; otherwise None."""
     parts = split_digits(text.data, layout.column_num)
     if parts is None:
@@ -281,9 +227,7 @@ def _parse_split(
         return None
     head = np.delete(head, [c for c in layout.label_columns if c < number], axis=1)
     more = [c - number for c in layout.label_columns if c >= number]
-    if room is None:
-        room = np.empty((len(tails), layout.feature_size), np.float32)
-    features = room[: len(tails)]
+    features = np.empty((len(tails), layout.feature_size), np.float32)
     features[:, : head.shape[1]] = head
     features[:, head.shape[1] :] = np.delete(tails, more, axis=1) if more else tails
     return [Block(features, labels, text.file)]

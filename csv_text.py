@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -39,14 +39,12 @@ class Text(NamedTuple):
         line: number of the first line, counted from 1.
         data: the lines.
         problem: what is wrong, or empty.
-        lines: how many there are, where that has been counted.
     """
 
     file: str
     line: int
     data: bytes
     problem: str = ""
-    lines: int = 0
 
 
 def read_texts(file: str, layout: Layout) -> Iterator[Text]:
@@ -72,21 +70,16 @@ def read_texts(file: str, layout: Layout) -> Iterator[Text]:
             tail = read.removeprefix(BOM)
             while read:
                 read = stream.read(BLOCK_BYTES)
-                cut = last_line_end(read)
-                if cut:
-                    whole, tail = b"".join((tail, memoryview(read)[:cut])), read[cut:]
-                else:  # a carriage return may end what was left
-                    data = tail + read
-                    cut = last_line_end(data) if read else len(data)
-                    whole, tail = data[:cut], data[cut:]
+                data = tail + read
+                cut = last_line_end(data) if read else len(data)
+                whole, tail = data[:cut], data[cut:]
                 if whole and line == 1:
                     header, *rest = LINE_END.split(whole, 1)
                     if is_header(header, layout):
                         whole, line = b"".join(rest), 2
                 if whole:
-                    ends = count_lines(whole)
-                    yield Text(file, line, whole, lines=ends + (not whole.endswith((b"\n", b"\r"))))
-                    line += ends
+                    yield Text(file, line, whole)
+                    line += count_lines(whole)
                 if len(tail) > MAX_LINE_BYTES:
                     problem = f"line is longer than {MAX_LINE_BYTES >> 20} MB"
                     yield Text(file, line, b"", problem)
@@ -101,48 +94,6 @@ def read_texts(file: str, layout: Layout) -> Iterator[Text]:
     except OSError as error:
         error.filename = error.filename or file
         raise
-
-
-def gather_texts(texts: Iterable[Text], rows: int) -> Iterator[list[Text]]:
-    """Put texts together, or part them, so that ``rows`` lines are in each list.
-
-    The last list of a file may hold fewer, and the first of the next what is left to ``rows``. The
-    first text of all goes alone, so that nobody waits for more. Texts that hold as many lines are
-    not parted, and with no ``rows`` none is put together.
-    """
-    some: list[Text] = []
-    left = 0  # lines until the list is full
-    for text in texts:
-        if some and some[0].file != text.file:
-            yield some
-            some = []
-        if text.problem or text.lines >= rows:
-            yield [*some, text]
-            some, left = [], rows
-            continue
-        if not left:  # the first of all
-            yield [text]
-            left = rows - text.lines
-            continue
-        if text.lines >= left:
-            full, text = _part(text, left)
-            yield [*some, full]
-            some, left = [], rows
-        if text.lines:
-            some.append(text)
-            left -= text.lines
-    if some:
-        yield some
-
-
-def _part(text: Text, lines: int) -> tuple[Text, Text]:
-    """The first lines of a text, and the others; all of them where a carriage return ends one."""
-    ends = np.flatnonzero(np.frombuffer(text.data, np.uint8) == ord("\n"))
-    if len(ends) < text.lines - 1 or len(ends) < lines:
-        return text, text._replace(data=b"", lines=0)
-    cut = int(ends[lines - 1]) + 1
-    rest = text._replace(line=text.line + lines, data=text.data[cut:], lines=text.lines - lines)
-    return text._replace(data=text.data[:cut], lines=lines), rest
 
 
 def _refuse_other_formats(file: str, start: bytes) -> None:

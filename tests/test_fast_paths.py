@@ -28,7 +28,7 @@ from rec_runner.data.rows import named_block
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, step_labels
 from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
-from rec_runner.system.errors import RunError, UserError
+from rec_runner.system.errors import UserError
 
 
 class NamedBlock(NamedTuple):
@@ -263,53 +263,6 @@ def test_rows_encoded_where_they_are_kept_are_encoded_once() -> None:
                 windows = list(source.windows(0, 0, [(10, 1)]))
                 features = np.concatenate([window.arrays["features"] for window in windows])
                 assert np.array_equal(features, Rows().features + 1)
-
-
-class Fresh:
-    """A reader of blocks of its own, which are not finite in their last column."""
-
-    def __init__(self) -> None:
-        self.given: list[np.ndarray] = []
-
-    def blocks(self):
-        for rows in (100, 100, 50):
-            self.given.append(np.full((rows, 3), [1, 2, np.inf], np.float32))
-            yield self.given[-1], np.ones((rows, 1), np.float32)
-
-
-class Finite(Fresh):
-    """The same, which says more of itself than is so."""
-
-    def blocks(self):
-        yield from super().blocks()
-
-    blocks.fresh = blocks.finite = True
-
-
-class Heir(Finite):
-    """A reader made of another says nothing of its own blocks."""
-
-    def blocks(self):
-        yield from super().blocks()
-
-
-@pytest.mark.parametrize("kind", [Fresh, Finite, Heir])
-def test_what_a_reader_says_of_its_blocks_spares_copies_and_looks(kind: type[Fresh]) -> None:
-    reader = kind()
-    source = BlockSource(lambda: reader, 10, "rows", None, 100, cache_bytes=1 << 20)
-    chunks = list(source.features())
-    kept = [np.shares_memory(*pair) for pair in zip(chunks, reader.given)]
-    assert kept == [kind is Finite, kind is Finite, False]
-    source.encode_with(lambda rows, own: rows, keep=True)
-    if kind is Finite:
-        assert [window.rows for window in source.windows()] == [250]
-    else:
-        with pytest.raises(RunError, match="feature 2"):
-            list(source.windows())
-    source = BlockSource(kind, 10, "rows", None, 100)
-    source.encode_with(lambda rows, own: rows * 2, keep=True)
-    with pytest.raises(RunError, match="feature 2"):
-        list(source.windows())
 
 
 def test_disk_cache_is_used_whole_and_rebuilt_torn_or_stale(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from paddle.io import DataLoader
 
 import csv_blocks
-import csv_digits
 import csv_line
 import csv_text
 from census_reader import RecDataset
@@ -549,42 +548,3 @@ def test_where_every_row_was_skipped_the_first_reasons_are_told(tmp_path: Path) 
         for line, reason in ((1, "column 2 "), (2, "row has 3 columns"), (4, "column 4 ")):
             assert f"a.txt:{line}: {reason}" in sentence
         assert "a.txt:5" not in sentence
-
-
-@pytest.mark.parametrize("rows", [1, 3, 7, 16, 100])
-@pytest.mark.parametrize("size", [60, 300])
-@pytest.mark.parametrize("kind", ["lf", "crlf", "cr", "blank", "digits"])
-def test_blocks_of_as_many_rows_as_are_asked_for_hold_the_same(
-    kind: str, size: int, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(csv_text, "BLOCK_BYTES", size)
-    monkeypatch.setattr(csv_digits, "LEAST_DIGITS", 1)
-    end = {"crlf": "\r\n", "cr": "\r", "blank": "\n\n"}.get(kind, "\n")
-    numbers = ["0,1,0.25,2,1", "1,0,77,3,0"] if kind == "digits" else ROWS
-    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
-    for file, some, last in zip(files, (37, 50), (end, "")):
-        file.write_bytes((end.join((numbers * 25)[:some]) + last).encode())
-    layout = csv_line.Layout(3, (1, 0))
-    usual = list(csv_blocks.read_blocks(files, layout))
-    blocks = list(csv_blocks.read_blocks(files, layout, rows=rows))
-    for arrays, expected in list(zip(zip(*blocks), zip(*usual)))[:2]:
-        assert np.concatenate(arrays).tobytes() == np.concatenate(expected).tobytes()
-    for file in files:
-        assert sum(len(b.labels) for b in blocks if b.file == str(file)) in (37, 50)
-    if kind in ("lf", "crlf", "digits") and rows in (7, 16) and size == 60:
-        number = [len(block.labels) for block in blocks if block.file == str(files[1])]
-        assert set(number[1:-1]) == {rows}
-
-    bad = tmp_path / "c.txt"
-    bad.write_bytes(end.join([*ROWS, *ROWS, "0,1,x,0,0", *ROWS, "2,1,0,0,0", *ROWS]).encode())
-    for cap in (0, 1, 5):
-        told = []
-        for asked in (0, rows):
-            bad_rows = csv_line.BadRows(cap)
-            try:
-                found = list(csv_blocks.read_blocks([*files, bad], layout, bad_rows, rows=asked))
-                values = np.concatenate([block.features for block in found]).tobytes()
-            except csv_line.RowError as error:
-                values = str(error).encode()
-            told.append((values, bad_rows))
-        assert told[0] == told[1]

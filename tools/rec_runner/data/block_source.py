@@ -65,7 +65,6 @@ class BlockSource(Source):
         self._encode: Callable[[np.ndarray, bool], np.ndarray] | None = None
         self._keep_encoded = False
         self._read = 0
-        self._fresh = self._finite = False  # what the reader says of its blocks
         # Chunks in memory; None stands for one that is read from disk whenever it is wanted.
         self._cache: list[Block | None] | None = None
         self._stored: CachedRows | None = None
@@ -161,9 +160,7 @@ class BlockSource(Source):
             if self._encode is not None and not chunk.encoded:
                 raw = chunk.arrays["features"]
                 encoded = self._encode(raw, own)
-                # Where they are, rows are encoded only as long as what changes is finite.
-                if not (self._finite and encoded is raw):
-                    check_encoded(raw, encoded, chunk.files)
+                check_encoded(raw, encoded, chunk.files)
                 chunk = chunk._replace(arrays={**chunk.arrays, "features": encoded}, encoded=True)
                 fits = cache is not None and encoded.nbytes * len(cache) <= self.cache_bytes
                 if cache is not None and self._keep_encoded and (fits or encoded is raw):
@@ -244,9 +241,6 @@ class BlockSource(Source):
         if self.disk is not None:
             blocks = self.disk.written(blocks, lambda: self._skipped)
         for block in blocks:
-            if room is None and block.rows == self.chunk_rows and self._is_chunk(block):
-                yield block  # no copy
-                continue
             start = 0
             while start < block.rows:
                 if room is None:
@@ -265,11 +259,6 @@ class BlockSource(Source):
         if room is not None:
             yield Block(room, tuple(files)).take(slice(filled))
 
-    def _is_chunk(self, block: Block) -> bool:
-        """Whether nobody else needs a block's arrays, and they are as ours would be."""
-        flags = [array.flags for array in block.arrays.values()]
-        return self._fresh and all(f.writeable and f.c_contiguous for f in flags)
-
     def _room(self, rows: np.ndarray) -> np.ndarray:
         """Memory for a chunk of rows such as these."""
         try:
@@ -283,9 +272,6 @@ class BlockSource(Source):
     def _read_blocks(self) -> Iterator[Block]:
         self._read = 0
         dataset = self.make_dataset()
-        blocks = getattr(dataset, "blocks", None)
-        self._fresh = self.keep is not None or bool(getattr(blocks, "fresh", False))
-        self._finite = bool(getattr(blocks, "finite", False))
         try:
             blocks = call_hook(dataset, "blocks")
             named = (named_block(block, self.name) for block in blocks)
