@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import paddle
@@ -182,11 +183,17 @@ def relu_dropout(x: Tensor, share: float) -> Tensor:
     units are dropped; adding a number below all others before the ReLU drops them.
     """
     draws = paddle.randint_like(x, 0, DRAWS, dtype="int32")
-    # Of the fractions that round to float32's share, half are below it.
-    least = np.float32(share)
-    border = float(least) - float(np.spacing(np.nextafter(least, np.float32(0)))) / 2
-    dropped = (draws < round(border * DRAWS)).astype(x.dtype)
+    dropped = (draws < _draws_below(share)).astype(x.dtype)
     return F.relu(x + dropped * LEAST) * (1.0 / (1.0 - share))
+
+
+@lru_cache
+def _draws_below(share: float) -> int:
+    """How many of the draws stand for fractions that Paddle's operator takes for less."""
+    least = np.float32(share)
+    # Of the fractions that round to it, half are less.
+    border = float(least) - float(np.spacing(np.nextafter(least, np.float32(0)))) / 2
+    return round(border * DRAWS)
 
 
 def scoring_weights(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -202,18 +202,17 @@ def test_scores_of_raw_rows_are_those_of_validation_and_of_encoded_rows(runs, ki
 
 def predictions(runs: Runs, graph: str, model: str) -> tuple[np.ndarray, list[str]]:
     """Of a directory, and what it was told."""
+    for file in runs.saved(graph, "standard").glob("*/predictions.csv"):
+        file.unlink()  # another's
     (result,) = runs.infer([runs.case("infer", graph, model, "standard")])
     assert result.status == 0, result.stderr
     (file,) = runs.saved(graph, "standard").glob("*/predictions.csv")
     found = np.loadtxt(file, delimiter=",", skiprows=1)[:, 1::2]
-    file.unlink()
     return found, result.sentences
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_all_but_the_first_rows_are_scored_by_the_hook_alone(runs, graph: str) -> None:
-    for file in runs.saved(graph, "standard").glob("*/predictions.csv"):
-        file.unlink()
     own, _ = predictions(runs, graph, "whole")
     more, sentences = predictions(runs, graph, "more")
     assert not sentences
@@ -224,8 +223,6 @@ def test_all_but_the_first_rows_are_scored_by_the_hook_alone(runs, graph: str) -
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_a_network_that_the_hook_does_not_follow_scores_by_itself(runs, graph: str) -> None:
-    for file in runs.saved(graph, "standard").glob("*/predictions.csv"):
-        file.unlink()
     first, _ = predictions(runs, graph, "whole")
     found, sentences = predictions(runs, graph, "changed")
     expected, none = predictions(runs, graph, "changed, encoded")

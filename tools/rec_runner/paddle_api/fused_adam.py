@@ -36,10 +36,10 @@ def direct_update(optimizer: Any) -> Callable[[], None]:
     """``step`` and ``clear_grad`` of an optimizer that has stepped once, with less in between.
 
     Paddle's Python around the update operators costs as much as the operators do when layers are
-    small. For Adam and AdamW, all of whose settings but rate, betas, epsilon and AdamW's decay are
-    at their defaults, the operators are called here directly, with the very arguments that
-    ``paddle.optimizer.Adam._append_optimize_op`` gives them; for anything else this is ``step`` and
-    ``clear_grad``.
+    small. For Adam and AdamW, all of whose settings but rate, betas, epsilon, AdamW's decay and
+    ``use_multi_tensor`` are at their defaults, the operators are called here directly, with the
+    very arguments that ``paddle.optimizer.Adam`` gives them; for anything else this is ``step``
+    and ``clear_grad``.
     """
 
     def whole() -> None:
