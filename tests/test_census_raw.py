@@ -1,4 +1,4 @@
-"""UCI's rows as they come: the schemas of the repository, and config_raw.yaml beside prepared rows."""
+"""UCI's rows as they come: the schemas, and config_raw.yaml beside prepared rows."""
 
 from __future__ import annotations
 
