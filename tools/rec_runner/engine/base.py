@@ -17,8 +17,8 @@ from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.loader_source import padded
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_by_columns
+from rec_runner.engine.labels import task_metrics
 from rec_runner.metrics.base import Metrics
-from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 from rec_runner.system.schema import FLOAT, NUMBER, OBJECT, SHOWN, check, refusing
@@ -55,6 +55,7 @@ class Engine(ABC):
         graph: ``dygraph`` or ``static``.
         reads_blocks: the model has the hooks of whole blocks; windows hold named arrays.
         scores_rows: the model also has the hooks that score raw rows; windows to score hold these.
+        weighs_rows: the model takes weights of rows, by the hook of this name.
         metrics: counts each window that is trained on or scored.
         whole_checkpoints: refuse checkpoints that hold more than this network.
         steps_schedule: the engine itself moves the schedule on after every step.
@@ -64,6 +65,7 @@ class Engine(ABC):
 
     graph: str
     reads_blocks = False
+    weighs_rows = False
     metrics: Metrics
     whole_checkpoints = True
     steps_schedule = False
@@ -81,7 +83,8 @@ class Engine(ABC):
         self._left_out = False
         self.scores_rows = self.reads_blocks and has(model, *SCORING_ROWS)
         if self.reads_blocks:
-            self.metrics = TaskMetrics(call_hook(model, "task_names", config))
+            self.metrics = task_metrics(model, config)
+            self.weighs_rows = call_hook(model, "weighs_rows", config, default=False)
         # Readers and models may draw from either, for negative samples for instance.
         seed_all(self.seed)
         self._set_up()
