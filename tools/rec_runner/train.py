@@ -296,15 +296,17 @@ class TrainJob:
             load_weights_into(engine, self.initial, self.config.runner("model_init_path"))
         elif engine.reads_blocks:
 
-            def features() -> Iterator[np.ndarray]:
-                for piece in self.source.features():
+            def checked(pieces: Iterator[Any]) -> Iterator[Any]:
+                for piece in pieces:
                     check()
                     yield piece
 
-            learnt = call_hook(engine.model, "adapt", features(), self.config, default={})
+            hook = "adapt_blocks" if has(engine.model, "adapt_blocks") else "adapt"
+            read = self.source.features if hook == "adapt" else self.source.raw_arrays
+            learnt = call_hook(engine.model, hook, checked(read()), self.config, default={})
             own = engine.state_dict()
             fits = all(k in own and np.shape(v) == own[k].shape for k, v in learnt.items())
-            check_returned(engine.model, "adapt", learnt, fits, "weights of the network by name")
+            check_returned(engine.model, hook, learnt, fits, "weights of the network by name")
             engine.set_state_dict(learnt)
 
     def _finish_last_save(self, progress: Progress) -> None:

@@ -113,8 +113,11 @@ class BlockSource(Source):
 
     def features(self) -> Iterator[np.ndarray]:
         """Raw features of all rows, in pieces float32 ``[n, F]``."""
-        for chunk in self._reading():
-            yield chunk.arrays["features"]
+        return (arrays["features"] for arrays in self.raw_arrays())
+
+    def raw_arrays(self) -> Iterator[Arrays]:
+        """See :meth:`Source.raw_arrays`."""
+        return (chunk.arrays for chunk in self._reading())
 
     def encode_with(self, encode: Callable[[np.ndarray, bool], np.ndarray], keep: bool) -> None:
         """See :meth:`Source.encode_with`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -15,7 +17,7 @@ from rec_runner.data.block_source import BlockSource
 from rec_runner.data.fingerprint import WatchedFiles
 from rec_runner.data.loader_source import LoaderSource
 from rec_runner.data.row_cache import RowCache
-from rec_runner.data.rows import Source, are_binary
+from rec_runner.data.rows import Source, are_labels
 from rec_runner.system.errors import UserError
 
 
@@ -49,6 +51,7 @@ def open_source(
     by_blocks: bool,
     folder_key: str,
     share: tuple[float, float] | None = None,
+    task_types: Sequence[str] = (),
 ) -> Source:
     """The source of a phase.
 
@@ -59,6 +62,7 @@ def open_source(
         by_blocks: use the reader's ``blocks()``.
         folder_key: which runner key names the folder.
         share: keep the rows whose seeded draw from [0, 1) lies in this range.
+        task_types: what each task is, where not all are binary; a cache on disk is checked by it.
     """
     files = list_files(config, folder_key)
     watched = WatchedFiles(files)
@@ -96,13 +100,17 @@ def open_source(
         cache_bytes=config.runner("cache_mb") << 20,
         keep=keep,
         kept=f"{part} with runner.valid_share {config.runner('valid_share')}",
-        disk=_disk_cache(config, make_dataset, files, share),
+        disk=_disk_cache(config, make_dataset, files, share, task_types),
         check_files=watched.check,
     )
 
 
 def _disk_cache(
-    config: Config, make_dataset: Callable[[], Any], files: list[str], share: Any
+    config: Config,
+    make_dataset: Callable[[], Any],
+    files: list[str],
+    share: Any,
+    task_types: Sequence[str],
 ) -> RowCache | None:
     """The disk cache of these files as this reader reads them.
 
@@ -120,7 +128,8 @@ def _disk_cache(
     skips = config.runner("bad_rows") == "skip"
     # A cache written under another cap may hold more bad rows than this run allows.
     bad_rows = ["skip", config.runner("bad_rows_cap")] if skips else "error"
-    return RowCache(Path(folder), files, [kind, key, bad_rows, draw], are_binary)
+    fit = partial(are_labels, task_types=task_types)
+    return RowCache(Path(folder), files, [kind, key, bad_rows, draw], fit)
 
 
 def row_draws(seed: int, first: int, rows: int) -> np.ndarray:
