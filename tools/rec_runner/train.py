@@ -204,7 +204,7 @@ class TrainJob:
                         "rows; set runner.valid_data_dir or runner.valid_share"
                     )
         elif engine.reads_blocks:  # a wrong name should not wait until an epoch is trained
-            Monitor(config.runner("monitor"), engine.metrics).value(engine.metrics.result())
+            Monitor(config.get("runner.monitor"), engine.metrics).check()
 
     def _set_up_weights(self) -> None:
         """Compare settings with those of the run to go on with, or read the initial weights."""
@@ -240,7 +240,7 @@ class TrainJob:
             epochs=runner("epochs"),
             print_interval=runner("print_interval"),
             save_steps=runner("save_steps"),
-            monitor=runner("monitor"),
+            monitor=self.config.get("runner.monitor"),
             patience=runner("patience"),
             skip_bad_batches=runner("skip_bad_batches"),
             save_last_batch=runner("use_save_data"),

@@ -43,7 +43,8 @@ class Plan:
         epochs: number of epochs.
         print_interval: batches between two log lines.
         save_steps: batches between two mid-epoch checkpoints; 0 saves at ends of epochs only.
-        monitor: validation metric that decides which epoch is best, see :class:`Monitor`.
+        monitor: validation metric that decides which epoch is best, see :class:`Monitor`; None
+            for the metrics' own default.
         patience: epochs without a better one after which training stops; None never stops early.
         skip_bad_batches: see :class:`FiniteTraining`.
         save_last_batch: keep what each epoch's last training batch gave beside its checkpoint.
@@ -53,7 +54,7 @@ class Plan:
     epochs: int
     print_interval: int
     save_steps: int
-    monitor: str
+    monitor: str | None
     patience: int | None
     skip_bad_batches: bool
     save_last_batch: bool
