@@ -17,8 +17,8 @@ from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.loader_source import padded
 from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_by_columns
-from rec_runner.engine.labels import task_metrics
 from rec_runner.metrics.base import Metrics
+from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 from rec_runner.system.schema import FLOAT, NUMBER, OBJECT, SHOWN, check, refusing
@@ -85,8 +85,8 @@ class Engine(ABC):
         self._left_out = False
         self.scores_rows = self.reads_blocks and has(model, *SCORING_ROWS)
         if self.reads_blocks:
-            self.metrics = task_metrics(model, config)
             self.task_types = tuple(call_hook(model, "task_types", config, default=()))
+            self.metrics = TaskMetrics(call_hook(model, "task_names", config), self.task_types)
             self.weighs_rows = call_hook(model, "weighs_rows", config, default=False)
         # Readers and models may draw from either, for negative samples for instance.
         seed_all(self.seed)

@@ -7,30 +7,13 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from rec_runner.config import Config
 from rec_runner.contract.guard import check_returned
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.rows import Arrays, Window
-from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import UserError
 
 Index = Any  # of a weight's first axis: a number or a slice; an Ellipsis is the whole weight
 Kept = list[tuple[Any, Index, np.ndarray]]
-
-
-def task_metrics(model: Any, config: Config) -> TaskMetrics:
-    """The metrics of the tasks that a model names, of the types that it says they have.
-
-    Raises:
-        UserError: it says the types of more or fewer tasks.
-    """
-    names = call_hook(model, "task_names", config)
-    types = call_hook(model, "task_types", config)
-    if types is None:
-        return TaskMetrics(names)
-    fits = len(types) == len(names)
-    check_returned(model, "task_types", types, fits, f"a type for each of {len(names)} tasks")
-    return TaskMetrics(names, tuple(types))
 
 
 def row_weights(window: Window) -> np.ndarray:
@@ -61,9 +44,12 @@ def row_weights(window: Window) -> np.ndarray:
 
 
 def counted_arrays(arrays: Arrays, weighs: bool) -> dict[str, np.ndarray]:
-    """What metrics count beside labels and log-odds: ``weights`` and ``groups``, where given."""
-    names = ("weights", "groups") if weighs else ("groups",)
-    return {name: arrays[name].reshape(-1) for name in names if name in arrays}
+    """What metrics take beside labels and log-odds: ``weights``, ``groups`` that are numbers."""
+    found = {"weights": arrays["weights"].reshape(-1)} if weighs else {}
+    groups = arrays.get("groups")
+    if groups is not None and groups.dtype.kind in "iu":
+        found["groups"] = groups.astype(np.int64, copy=False).reshape(-1)
+    return found
 
 
 def unknown_tasks(window: Window, weighs: bool) -> list[list[int]]:
