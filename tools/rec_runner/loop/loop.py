@@ -98,11 +98,14 @@ class Training:
     stop: StopSignal
     add_files: Callable[[Path], None]
 
-    def run(self, start: Snapshot) -> None:
+    def run(self, start: Snapshot) -> Progress:
         """Train until the plan is done, saving every epoch.
 
         Args:
             start: where to go on from; only its progress and meter count here.
+
+        Returns:
+            where the run stands then.
 
         Raises:
             Interrupted: a signal came; the run is saved and can be resumed.
@@ -135,6 +138,7 @@ class Training:
         if progress.skipped_batches:
             skipped = progress.skipped_batches
             self.report.log(f"skipped batches with a loss that was not finite: {skipped}")
+        return progress
 
     def _train_epoch(self, progress: Progress, meter: Meter) -> Progress:
         epoch, plan, report = progress.epoch, self.plan, self.report
@@ -256,7 +260,8 @@ def evaluate(
     stops = [(print_interval, 1)] if print_interval else []
     for window in meter.timed(source.windows(stops=stops)):
         if stop is not None:
-            stop.check(_stopped("in the validation of", f"epoch {epoch}"))
+            work = "validation" if phase == "valid" else "test"
+            stop.check(_stopped(f"in the {work} of", f"epoch {epoch}"))
         with noted():
             outcome = engine.score(window)
             if outcome is not None:
