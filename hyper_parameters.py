@@ -299,7 +299,10 @@ def _take_table(values: dict[str, Any], task_num: Any, table: Schema) -> None:
     given = values if task_num is None else {**values, "task_num": task_num}
     decided = decided_by(table)
     for key, value in decided.items():
-        if key in given and by_name(table, given[key]) != value:
+        if key not in given:
+            continue
+        is_column = key.endswith(("_column", "_columns"))
+        if (by_name(table, given[key]) if is_column else given[key]) != value:
             raise _bad(key, f"be left out, or be {_shown(value)} as in the schema", given[key])
     del decided["task_num"]
     values.update(decided, table=table)
