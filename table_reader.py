@@ -1,0 +1,3 @@
+"""Stub."""
+
+from raw_tables.description import describe as describe
