@@ -30,7 +30,7 @@ def guess_delimiter(text: str) -> str:
 
     def quality(delimiter: str) -> tuple[float, int]:
         sizes = Counter(map(len, split_lines(text, delimiter)))
-        (size, lines), *_ = sizes.most_common(1)
+        (size, lines), *_ = sizes.most_common(1) or [(0, 0)]
         even = lines / sum(sizes.values()) if size > 1 else 0.0
         return even, -DELIMITERS.index(delimiter)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raw_tables.profile import Profile
-from raw_tables.tally import SURE_MARKS, Tally
+from raw_tables.tally import MOST_ODD, SURE_MARKS, Tally
 from raw_tables.words import quoted
 
 MOST_VALUES = 256  # of a category; more are hashed
@@ -19,7 +19,6 @@ MOST_BUCKETS = 1_000_000
 ALL_BUT_UNIQUE = 0.95  # values by rows from which on a text says nothing of another row
 FEW_VALUES = 20
 FEW_CODES = 64
-MOST_ODD = 20  # texts among numbers that are taken for marks
 
 _ENDS = r"(^|[^A-Za-z])({})$"
 ID_NAME = re.compile(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -231,24 +232,29 @@ def _text_batches(file: str, form: Form, found: Profile) -> Iterator[pa.RecordBa
 
 
 class _Sampler:
-    """Rows from everywhere in a table: every second, every fourth and so on, as it grows."""
+    """Rows from everywhere in a table: those with the smallest of random draws."""
 
     def __init__(self) -> None:
-        self._step, self._skip, self._rows = 1, 0, 0
+        self._rng = np.random.default_rng(0)
+        self._share = 1.0
         self._kept: list[pa.RecordBatch] = []
+        self._draws: list[np.ndarray] = []
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take some of a batch's rows."""
-        places = pa.array(range(self._skip, batch.num_rows, self._step), pa.int64())
-        self._skip = (self._skip - batch.num_rows) % self._step
-        self._kept.append(batch.take(places))
-        self._rows += len(places)
-        if self._rows > 2 * SAMPLE:
-            table = self.table()
-            every = pa.array(range(0, len(table), 2), pa.int64())
-            self._kept = table.take(every).combine_chunks().to_batches()
-            self._skip += self._step * (self._rows % 2)
-            self._step, self._rows = 2 * self._step, len(every)
+        draws = self._rng.random(batch.num_rows)
+        self._keep(batch, draws)
+        while sum(map(len, self._draws)) > 2 * SAMPLE:
+            self._share /= 2
+            batches, all_draws = self._kept, self._draws
+            self._kept, self._draws = [], []
+            for one, its_draws in zip(batches, all_draws):
+                self._keep(one, its_draws)
+
+    def _keep(self, batch: pa.RecordBatch, draws: np.ndarray) -> None:
+        places = np.flatnonzero(draws < self._share)
+        self._kept.append(batch.take(pa.array(places)))
+        self._draws.append(draws[places])
 
     def table(self) -> pa.Table:
         """The rows that were taken."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
-from itertools import islice
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -32,15 +31,17 @@ _DATE = "|".join(
 )
 DATE = rf"^(({_DATE})([T ]({_CLOCK}))? ?(Z|UTC|[+-]\d{{2}}:?\d{{2}})?|{_CLOCK})$"
 LARGEST = float(np.finfo(np.float32).max)
-MOST_ODD = 64
+MOST_ODD = 20
 MOST_BYTES = 4 << 20  # of the texts that a column keeps
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_INVERSE = np.uint64(pow(int(_BASE), -1, 1 << 64))
 
 
 class Tally:
     """Counts of a column's values.
 
     Values are counted one by one while there are few of them. Where there are more than ``room``,
-    those whose checksum is odd are forgotten, then those whose checksum is no multiple of four,
+    those whose checksum is in the upper half of all are forgotten, then all but the lowest quarter,
     and so on: how many there are is then told from how many are left (adaptive sampling; Flajolet
     1990, *On Adaptive Sampling*), to a percent or so.
 
@@ -53,7 +54,7 @@ class Tally:
         counts: how often each value was there; some of the values where ``halved`` is not 0.
         halved: how often the values that are kept were halved.
         numbers: cells that are numbers of float32.
-        odd: how often each value was there that is no such number, the first few of them.
+        odd: how often each value was there that is no such number; not all, if more than MOST_ODD.
         odd_rows: cells that are no such numbers.
         low: the smallest number.
         high: the largest.
@@ -93,7 +94,7 @@ class Tally:
     def examples(self, most: int) -> list[str]:
         """The values that were there most often."""
         ranked = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
-        return [text for text, _ in islice(ranked, most)]
+        return [text for text, _ in ranked[:most]]
 
     def begin_file(self) -> None:
         """The next cell is the first of a file."""
@@ -147,31 +148,50 @@ class Tally:
         if len(found) < len(texts):
             odd = pa.array(~is_number)
             self.odd_rows += int(of_each[~is_number].sum())
-            for text, count in zip(_list(texts, odd), _list(counts, odd)):
-                if text in self.odd or len(self.odd) < MOST_ODD:
-                    self.odd[text] += count
+            if len(self.odd) <= MOST_ODD:
+                self.odd.update(dict(zip(*(_list(a, odd, MOST_ODD + 1) for a in (texts, counts)))))
         self.dates = self.dates and _all(texts, DATE)
         self.commas = self.commas and _all(texts, DECIMAL_COMMA)
 
     def _count(self, texts: pa.Array, counts: pa.Array) -> None:
-        kept = self.counts
-        for text, count in zip(texts.to_pylist(), counts.to_pylist()):
-            if self.halved and not self._is_kept(text):
-                continue
-            if text not in kept:
+        kept = self._kept_of(texts)
+        for text, count in zip(_list(texts, kept), _list(counts, kept)):
+            if text not in self.counts:
                 self._bytes += len(text)
-            kept[text] = kept.get(text, 0) + count
-            while len(kept) > self.room or (self._bytes > MOST_BYTES and len(kept) > 1):
-                self.halved += 1
-                kept = self.counts = {t: n for t, n in kept.items() if self._is_kept(t)}
-                self._bytes = sum(map(len, kept))
+            self.counts[text] = self.counts.get(text, 0) + count
+        while len(self.counts) > self.room or (self._bytes > MOST_BYTES and len(self.counts) > 1):
+            self.halved += 1
+            every = pa.array(self.counts, pa.string())
+            left = _list(every, self._kept_of(every))
+            self.counts = {text: self.counts[text] for text in left}
+            self._bytes = sum(map(len, left))
 
-    def _is_kept(self, text: str) -> bool:
-        return not zlib.crc32(text.encode()) & ((1 << self.halved) - 1)
+    def _kept_of(self, texts: pa.Array) -> pa.Array:
+        if not self.halved:
+            return pa.array(np.ones(len(texts), bool))
+        return pa.array(_checksums(texts) < np.uint64(1 << (64 - self.halved)))
 
 
-def _list(values: pa.Array, where: pa.Array) -> list:
-    return values.filter(where).to_pylist()
+def _checksums(texts: pa.Array) -> np.ndarray:
+    """A checksum of each text, uint64: its bytes as the digits of a number, mixed."""
+    _, offsets, data = texts.buffers()
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    letters = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] + np.uint64(1)
+    ends = ends - ends[0]
+    powers, inverse = _powers(1 << len(letters).bit_length())
+    sums = np.concatenate([[np.uint64(0)], np.cumsum(letters * powers[: len(letters)])])
+    checks = (sums[ends[1:]] - sums[ends[:-1]]) * inverse[ends[:-1]]
+    checks = (checks ^ (checks >> np.uint64(29))) * _BASE
+    return (checks ^ (checks >> np.uint64(32))) * _INVERSE
+
+
+@lru_cache(maxsize=2)
+def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(np.cumprod(np.full(length, base, np.uint64)) for base in (_BASE, _INVERSE))
+
+
+def _list(values: pa.Array, where: pa.Array, most: int | None = None) -> list:
+    return values.filter(where)[:most].to_pylist()
 
 
 def _any(texts: pa.Array, pattern: str) -> bool:
