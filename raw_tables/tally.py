@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 
 # What files have where a value is missing. The first are so in any column; the others are so among
 # numbers, but may be words among words: NA is a country, none an answer.
-SURE_MARKS = ("", "?", "null", "Null", "NULL", "nan", "NaN", "NAN", "N/A", "n/a", "#N/A", "<NA>")
-SURE_MARKS += ("\\N",)
+SURE_MARKS = tuple("|?|null|Null|NULL|nan|NaN|NAN|N/A|n/a|#N/A|<NA>|\\N".split("|"))
 MARKS = (*SURE_MARKS, "NA", "na", "None", "none", "-", "--", ".")
 BLANKS = " \t"
 
@@ -187,7 +186,8 @@ def _checksums(texts: pa.Array) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.cumprod(np.full(length, base, np.uint64)) for base in (_BASE, _INVERSE))
+    powers, inverse = (np.cumprod(np.full(length, b, np.uint64)) for b in (_BASE, _INVERSE))
+    return powers, inverse
 
 
 def _list(values: pa.Array, where: pa.Array, most: int | None = None) -> list:
