@@ -66,7 +66,7 @@ def read_texts(file: str, layout: Layout) -> Iterator[Text]:
         with open(file, "rb") as plain:
             stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
             read = stream.read(64)
-            _refuse_other_formats(file, read)
+            refuse_other_formats(file, read)
             tail = read.removeprefix(BOM)
             while read:
                 read = stream.read(BLOCK_BYTES)
@@ -96,10 +96,15 @@ def read_texts(file: str, layout: Layout) -> Iterator[Text]:
         raise
 
 
-def _refuse_other_formats(file: str, start: bytes) -> None:
+def refuse_other_formats(file: str, start: bytes, text: str = "comma-separated text") -> None:
+    """Refuse a file that begins as those of formats do that are no text.
+
+    Raises:
+        RowError: it does; the message says that ``text`` was expected.
+    """
     for pattern, what in _FORMATS.items():
         if re.match(pattern, start):
-            raise RowError(f"{file}: is {what}, expected comma-separated text, plain or gzip")
+            raise RowError(f"{file}: is {what}, expected {text}, plain or gzip")
 
 
 def last_line_end(data: bytes) -> int:
