@@ -9,6 +9,7 @@ import numpy as np
 from paddle.io import IterableDataset, get_worker_info
 
 from csv_line import BadRows
+from raw_tables.description import describe as describe
 from raw_tables.read import read_blocks
 from raw_tables.schema import SchemaError, configured_schema, difference
 

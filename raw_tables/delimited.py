@@ -134,6 +134,33 @@ def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
 
 def _parse_fast(piece: Piece, layout: Layout, direct: bool) -> list[dict[str, Any]] | None:
     """All rows of a piece, or None where one cannot be used or read this way."""
+    table = read_table(piece, layout, direct)
+    if table is None:
+        return None
+    blocks = []
+    for batch in table.combine_chunks().to_batches() if len(table) else ():
+        given = [batch.column(str(place)) for place in layout.places]
+        # Null is missing, but Arrow reads "nan" as a number.
+        if any(pa.types.is_floating(a.type) and pc.any(pc.is_nan(a)).as_py() for a in given):
+            return None
+        arrays = layout.cells.arrays(given)
+        if arrays.bad:
+            return None
+        blocks.append(block(arrays, layout.file))
+    return blocks
+
+
+def read_table(piece: Piece, layout: Layout, direct: bool) -> pa.Table | None:
+    """The columns of a piece by Arrow's CSV engine, named by their places.
+
+    Args:
+        piece: whole rows.
+        layout: which cells they have.
+        direct: numbers as numbers; otherwise all cells as text, in dictionaries or not.
+
+    Returns:
+        None where the rows are not as Arrow takes them.
+    """
     data = _without_blanks(piece, layout.delimiter)
     # Arrow takes a byte-order mark in mid-file for nothing.
     if data is None or data.startswith(BOM):
@@ -148,20 +175,9 @@ def _parse_fast(piece: Piece, layout: Layout, direct: bool) -> list[dict[str, An
         newlines_in_values=quotes,
     )
     try:
-        table = pa.csv.read_csv(pa.BufferReader(data), read, split, layout.options[direct])
+        return pa.csv.read_csv(pa.BufferReader(data), read, split, layout.options[direct])
     except pa.ArrowInvalid:
         return None
-    blocks = []
-    for batch in table.combine_chunks().to_batches() if len(table) else ():
-        given = [batch.column(str(place)) for place in layout.places]
-        # Null is missing, but Arrow reads "nan" as a number.
-        if any(pa.types.is_floating(a.type) and pc.any(pc.is_nan(a)).as_py() for a in given):
-            return None
-        arrays = layout.cells.arrays(given)
-        if arrays.bad:
-            return None
-        blocks.append(block(arrays, layout.file))
-    return blocks
 
 
 def _without_blanks(piece: Piece, delimiter: bytes) -> bytes | None:
@@ -188,6 +204,24 @@ def _without_blanks(piece: Piece, delimiter: bytes) -> bytes | None:
 
 def _parse_rows(piece: Piece, layout: Layout, cap: int) -> Parsed:
     """Part a piece row by row: slow, but it knows where it is."""
+    lines, columns, bad = part_rows(piece, layout)
+    blocks: list[dict[str, Any]] = []
+    if lines:
+        given = [pa.array(column, pa.string()) for column in columns]
+        blocks, faults = parse_cells(layout.cells, given, layout.file, cap)
+        bad = sorted([*bad, *((lines[row], fault) for row, fault in faults)])
+    return Parsed(blocks, [f"{layout.file}:{line}: {said}" for line, said in bad[: cap + 1]])
+
+
+def part_rows(
+    piece: Piece, layout: Layout
+) -> tuple[list[int], list[list[str]], list[tuple[int, str]]]:
+    """Part a piece row by row.
+
+    Returns:
+        line of each row; its cells, column by column; line of each row that cannot be parted, or
+        is no UTF-8 text, and what is wrong with it.
+    """
     lines: list[int] = []
     columns: list[list[str]] = [[] for _ in layout.places]
     bad: list[tuple[int, str]] = []
@@ -216,9 +250,4 @@ def _parse_rows(piece: Piece, layout: Layout, cap: int) -> Parsed:
             lines.append(at)
             for kept, text in zip(columns, texts):
                 kept.append(text)
-    blocks: list[dict[str, Any]] = []
-    if lines:
-        given = [pa.array(column, pa.string()) for column in columns]
-        blocks, faults = parse_cells(layout.cells, given, layout.file, cap)
-        bad = sorted([*bad, *((lines[row], fault) for row, fault in faults)])
-    return Parsed(blocks, [f"{layout.file}:{line}: {said}" for line, said in bad[: cap + 1]])
+    return lines, columns, bad

@@ -188,6 +188,19 @@ def load_schema(path: str | Path) -> Schema:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise SchemaError(f"{what} cannot be read: {reason}") from error
+    return parse_schema(text, what)
+
+
+def parse_schema(text: str, what: str) -> Schema:
+    """A schema of its text.
+
+    Args:
+        text: YAML.
+        what: what it is, for sentences.
+
+    Raises:
+        SchemaError: see :func:`load_schema`.
+    """
     try:
         columns, whole = parse_words(read_yaml(text))
         schema = Schema(tuple(Column(**words) for words in columns), **whole)

@@ -15,7 +15,8 @@ from rec_runner.config import Config
 from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
-from rec_runner.data.sources import list_files, test_folder
+from rec_runner.data.files import list_files
+from rec_runner.data.sources import test_folder
 from rec_runner.engine.base import Engine
 from rec_runner.keys import BOTH, BY_NAME
 from rec_runner.system.errors import UserError

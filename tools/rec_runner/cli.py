@@ -61,32 +61,39 @@ def _main(command: str, graph: str, arguments: Sequence[str] | None, signals: Ra
     options = _parser(command, graph).parse_args(arguments)
     try:
         config = load_config(options.config, options.override)
-        with _plain_warnings(config.model_dir):
+        with plain_warnings(config.model_dir):
             _run(command, graph, config, signals)
     except Exception as error:
         signals.check(error)
         if options.debug:
             raise
-        sys.stdout.flush()
-        if getattr(error, "user_error", False):
-            print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
-            return getattr(error, "exit_status", 2)
-        if isinstance(error, OSError):
-            print(
-                f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr
-            )
-            return 1
-        said = describe(error, Path(__file__).parent)
-        if isinstance(error, MemoryError):
-            print(f"error: there is not enough memory: {said}", file=sys.stderr)
-            return 1
-        print(f"internal error: {said}; --debug shows the traceback", file=sys.stderr)
-        return 1
+        return tell(error)
     return 0
 
 
+def tell(error: Exception) -> int:
+    """Say on stderr, in one sentence, how a tool's work failed.
+
+    Returns:
+        exit status.
+    """
+    sys.stdout.flush()
+    if getattr(error, "user_error", False):
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return getattr(error, "exit_status", 2)
+    if isinstance(error, OSError):
+        print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    said = describe(error, Path(__file__).parent)
+    if isinstance(error, MemoryError):
+        print(f"error: there is not enough memory: {said}", file=sys.stderr)
+        return 1
+    print(f"internal error: {said}; --debug shows the traceback", file=sys.stderr)
+    return 1
+
+
 @contextmanager
-def _plain_warnings(folder: Path) -> Iterator[None]:
+def plain_warnings(folder: Path) -> Iterator[None]:
     """Show what a model directory's code warns of as one ``warning:`` line each, once.
 
     Args:

@@ -54,8 +54,8 @@ class Key:
 
 
 RUNNER_KEYS: tuple[Key, ...] = (
-    Key("train_data_dir", "str", None, TRAIN, "folder of training files, relative to the config's"),
-    Key("test_data_dir", "str", None, INFER, "folder of test files, relative to the config's"),
+    Key("train_data_dir", "str", None, TRAIN, "training files: a folder, one file or a pattern"),
+    Key("test_data_dir", "str", None, INFER, "test files: a folder, one file or a pattern"),
     Key("train_reader_path", "str", "reader", BOTH, "module of the training RecDataset"),
     Key("infer_reader_path", "str", "reader", INFER, "module of the test RecDataset"),
     Key("reader_type", "str", "DataLoader", BOTH, "what makes the batches", choices=_LOADERS),
@@ -73,7 +73,7 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("shuffle_buffer", "int", 4096, TRAIN, "rows that are shuffled together", least=1),
     Key("cache_mb", "int", 1024, BOTH, "MB for parsed rows; more is parsed every epoch", least=0),
     Key("cache_dir", "str", None, BOTH, "folder for parsed rows between runs"),
-    Key("valid_data_dir", "str", None, TRAIN, "folder of files to validate on after each epoch"),
+    Key("valid_data_dir", "str", None, TRAIN, "files to validate on after each epoch, alike"),
     Key("valid_share", "float", 0.0, TRAIN, "share of the rows to validate on", least=0, below=1),
     Key("test_share", "float", 0.0, BOTH, "share of the rows to test on", least=0, below=1),
     Key("test_at_end", "bool", False, TRAIN, "score the test rows when training has ended"),

@@ -18,8 +18,8 @@ import pyarrow
 
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
+from rec_runner.data.files import list_files, short_names
 from rec_runner.data.fingerprint import WatchedFiles, content_fingerprint
-from rec_runner.data.sources import list_files
 from rec_runner.keys import BY_NAME
 from rec_runner.system.errors import UserError
 from rec_runner.system.files import plain_json
@@ -106,10 +106,11 @@ class RunFiles:
     def __init__(self, config: Config, check: Callable[[], None] = lambda: None) -> None:
         required = "train_data_dir" if config.runner("reader_type") == "DataLoader" else None
         self._files = {
-            f"{_FILE}{Path(file).name} of runner.{key}": file
+            f"{_FILE}{name} of runner.{key}": file
             for key in ("train_data_dir", "valid_data_dir")
             if key == required or config.runner(key) is not None
-            for file in list_files(config, key)
+            for files in [list_files(config, key)]
+            for name, file in zip(short_names(files), files)
         }
         self._check = check
         self._watched = WatchedFiles(list(self._files.values()))

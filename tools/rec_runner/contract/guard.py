@@ -22,14 +22,14 @@ def foreign(owner: Any, member: str = "") -> Iterator[None]:
     """Errors that a directory's own code raises inside, as one sentence.
 
     Args:
-        owner: the class, or an object of it, whose code runs.
-        member: its method; by default the class itself is called.
+        owner: the class, or an object of it, whose code runs; or a function.
+        member: its method; by default the class or function itself is called.
 
     Raises:
         UserError: names file, class, method, and the line that failed.
         Interrupted: a signal came meanwhile, whatever the code made of it.
     """
-    kind = owner if inspect.isclass(owner) else type(owner)
+    kind = owner if inspect.isclass(owner) or inspect.isfunction(owner) else type(owner)
     try:
         with noted():
             yield
@@ -85,7 +85,7 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _place(kind: type, member: str) -> str:
+def _place(kind: Any, member: str) -> str:
     name = f"{kind.__name__}.{member}" if member else kind.__name__
     return f"{inspect.getfile(kind)}: {name}"
 

@@ -82,15 +82,7 @@ class ModelDir:
         Raises:
             UserError: no such module, class or method, or the module cannot be imported.
         """
-        file = self.path / (module.replace(".", "/") + ".py")
-        try:
-            loaded: ModuleType = importlib.import_module(module)
-        except Exception as error:
-            if isinstance(error, ModuleNotFoundError) and error.name == module:
-                raise UserError(f"model directory {self.path} has no {module}.py") from error
-            if getattr(error, "user_error", False):
-                raise
-            raise UserError(f"{file} cannot be imported: {describe(error, self.path)}") from error
+        file, loaded = self._import(module)
         found = getattr(loaded, class_name, None)
         if found is None:
             raise UserError(f"{file} has no class {class_name}")
@@ -102,6 +94,29 @@ class ModelDir:
         ):
             raise UserError(f"{file}: class RecDataset has neither __iter__ nor __getitem__")
         return found
+
+    def load_function(self, module: str, name: str) -> Any:
+        """A function of one of the folder's modules.
+
+        Raises:
+            UserError: no such module or function, or the module cannot be imported.
+        """
+        file, loaded = self._import(module)
+        found = getattr(loaded, name, None)
+        if not callable(found):
+            raise UserError(f"{file} has no function {name}")
+        return found
+
+    def _import(self, module: str) -> tuple[Path, ModuleType]:
+        file = self.path / (module.replace(".", "/") + ".py")
+        try:
+            return file, importlib.import_module(module)
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and error.name == module:
+                raise UserError(f"model directory {self.path} has no {module}.py") from error
+            if getattr(error, "user_error", False):
+                raise
+            raise UserError(f"{file} cannot be imported: {describe(error, self.path)}") from error
 
 
 def _listed(folder: Path) -> frozenset[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,34 +13,12 @@ from rec_runner.config import Config
 from rec_runner.contract.guard import foreign
 from rec_runner.contract.hooks import call_hook
 from rec_runner.data.block_source import BlockSource
+from rec_runner.data.files import list_files
 from rec_runner.data.fingerprint import WatchedFiles
 from rec_runner.data.loader_source import LoaderSource
 from rec_runner.data.row_cache import RowCache
 from rec_runner.data.rows import Source, are_labels
 from rec_runner.system.errors import UserError
-
-
-def list_files(config: Config, key: str) -> list[str]:
-    """Files of the folder that ``runner.<key>`` names, sorted; hidden ones are left out.
-
-    Raises:
-        UserError: no such folder, no file in it, or a link in it that leads nowhere.
-    """
-    folder = config.model_dir / config.required(key)
-    if not folder.is_dir():
-        raise UserError(f"runner.{key}: {folder} is not a folder")
-    shown = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    for link in filter(os.path.islink, shown):
-        try:
-            os.stat(link)
-        except OSError as error:
-            raise UserError(
-                f"runner.{key}: {link} is a link to what cannot be read: {error.strerror}"
-            ) from error
-    files = [p for p in shown if p.is_file()]
-    if not files:
-        raise UserError(f"runner.{key}: folder {folder} holds no data files")
-    return [str(file) for file in files]
 
 
 class Share(NamedTuple):
@@ -119,13 +96,13 @@ def open_source(
         reader: class ``RecDataset``.
         phase: ``train`` or ``infer``: which batch size, whether to shuffle and cache.
         by_blocks: use the reader's ``blocks()``.
-        folder_key: which runner key names the folder.
+        folder_key: which runner key names the files.
         share: which of the rows to keep; by default all.
         task_types: what each task is, where not all are binary; a cache on disk is checked by it.
     """
     files = list_files(config, folder_key)
     watched = WatchedFiles(files)
-    name = str(Path(files[0]).parent)
+    name = str(config.model_dir / config.required(folder_key))
     batch_size = config.batch_size(phase)
 
     def make_dataset() -> Any:
