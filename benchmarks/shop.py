@@ -28,6 +28,7 @@ from shop_rows import write_shop
 Rows = list[dict[str, str]]
 TASKS = ("click", "buy", "price_paid")
 LABELS = [word for task in TASKS for word in ("--label", task)]
+IDS = ("--id", "user_id")
 TRAINERS = {"eager": "trainer", "static": "static_trainer"}
 
 
@@ -84,11 +85,11 @@ def _blank_is_no(path: Path, rows: Rows) -> Path:
 
 
 VARIANTS = {
-    "masked": Variant("as it is: ids, blank labels masked", _csv),
-    "blank_as_0": Variant("blank labels of `buy` written as 0", _blank_is_no),
-    "no_ids": Variant("without the user's id", _csv, ("--ignore", "user_id")),
-    "parquet": Variant("from Parquet", _parquet),
-    "semicolons": Variant("from gzip with `;`", _semicolons),
+    "masked": Variant("as it is: ids, blank labels masked", _csv, IDS),
+    "blank_as_0": Variant("blank labels of `buy` written as 0", _blank_is_no, IDS),
+    "no_ids": Variant("without the user's id", _csv),
+    "parquet": Variant("from Parquet", _parquet, IDS),
+    "semicolons": Variant("from gzip with `;`", _semicolons, IDS),
 }
 
 
@@ -148,9 +149,8 @@ def run_variant(
     train, test = (variant.write(folder / part, tables[part]) for part in ("train", "test"))
     config = model / "config_shop.yaml"
     command = [str(common.TOOLS / "schema.py"), str(train), "--test", str(test), *LABELS]
-    command += ["--weight", "w", *variant.options, "-o", str(config)]
-    group = [] if "user_id" in variant.options else ["--group", "user_id"]
-    told = common.run_python([*command, *group], cwd=folder)
+    command += ["--weight", "w", "--group", "user_id", *variant.options, "-o", str(config)]
+    told = common.run_python(command, cwd=folder)
     asked = [f"runner.seed={seed}", "runner.save_predictions=true"]
     asked += ["runner.model_save_path=output"]
     trained = common.run_tool(TRAINERS[graph], config, asked, cwd=folder)
