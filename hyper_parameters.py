@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-SECTION = "hyper_parameters."
-TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str}
+from column_names import SECTION, ConfigError, settle_columns
+from column_names import bad_setting as _bad
+
+TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
 INITIALIZERS = ("xavier", "kaiming", "constant")
 ENCODINGS = ("none", "standard", "piecewise_linear")
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "adagrad")
@@ -27,14 +29,12 @@ NEEDS = {
 }
 
 
-class ConfigError(ValueError):
-    """A hyper-parameter of the wrong type or value; the message names key, value and need."""
-
-    user_error = True  # one sentence for the user, not a traceback
-
-
-def _key(name: str, default: Any, need: str = "", choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"key": name, "need": need, "choices": choices})
+def _key(
+    name: str, default: Any, need: str = "", choices: tuple[str, ...] = (), names: bool = False
+) -> Any:
+    """A setting; with ``names``, columns may be named in place of their numbers."""
+    metadata = {"key": name, "need": need, "choices": choices, "names": names}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class HyperParameters:
         feature_size: number of feature columns.
         task_names: name of each task, used in log lines.
         label_columns: column of each task's label, counted from 0.
+        weight_column: column of the rows' weights; None: rows have none.
+        ignored_columns: columns that are not looked at.
+        feature_columns: columns of the features, in this order; empty: all that are nothing else.
+        blank_labels: a label may be left blank: it is not known.
         loss_weights: weight of each task's loss; empty weighs all tasks 1.
         bottom_size: units of each layer of the shared bottom.
         tower_size: units of each layer of a task's tower.
@@ -67,7 +71,11 @@ class HyperParameters:
 
     feature_size: int = _key("feature_size", 499, "be at least 1")
     task_names: tuple[str, ...] = _key("task_names", ("income", "marital"))
-    label_columns: tuple[int, ...] = _key("label_columns", (1, 0))
+    label_columns: tuple[int, ...] = _key("label_columns", (1, 0), names=True)
+    weight_column: int | None = _key("weight_column", None, names=True)
+    ignored_columns: tuple[int, ...] = _key("ignored_columns", (), names=True)
+    feature_columns: tuple[int, ...] = _key("feature_columns", (), names=True)
+    blank_labels: bool = _key("blank_labels", False)
     loss_weights: tuple[float, ...] = _key("loss_weights", (), "not be negative")
     bottom_size: tuple[int, ...] = _key("bottom_size", (117,), "be at least 1")
     tower_size: tuple[int, ...] = _key("tower_size", (8,), "be at least 1")
@@ -91,16 +99,24 @@ class HyperParameters:
         """Number of tasks."""
         return len(self.task_names)
 
+    @property
+    def column_num(self) -> int:
+        """Columns of a row of text."""
+        weights = self.weight_column is not None
+        return self.feature_size + self.task_num + weights + len(self.ignored_columns)
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> HyperParameters:
         """Read the flat keys ``hyper_parameters.*`` of a config.
 
         Where neither tasks nor columns are named, ``hyper_parameters.task_num`` alone is enough:
         2, as nothing at all, means Census's ``income`` and ``marital`` in columns 1 and 0, and any
-        other number ``task_0``, ``task_1`` and so on in the first columns.
+        other number ``task_0``, ``task_1`` and so on in the first columns. Columns by name, and a
+        ``feature_size`` that is not given, follow from the training files, see ``column_names``.
 
         Raises:
-            ConfigError: a value of the wrong type, out of range or at odds with another.
+            ConfigError: a value of the wrong type, out of range or at odds with another; a column
+                that is none or is named twice.
         """
         given = {k[len(SECTION) :]: v for k, v in config.items() if k.startswith(SECTION)}
         task_num = given.pop("task_num", None)
@@ -112,6 +128,8 @@ class HyperParameters:
         for key, value in given.items():
             _check_unknown(key, value)
         _complete_tasks(values, task_num)
+        values.setdefault("label_columns", cls.label_columns)
+        settle_columns(values, config, cls.feature_size)
         settings = cls(**values)
         settings._check()
         return settings
@@ -124,14 +142,11 @@ class HyperParameters:
     def _check(self) -> None:
         """What one setting asks of another, and of a list as a whole."""
         tasks, columns, weights = self.task_num, self.label_columns, self.loss_weights
-        last = self.feature_size + tasks - 1
         spaced = self.schedule != "step" or self.decay_epochs > 0
         for key, met, need in (
             ("task_names", tasks >= 1, "name at least one task"),
             ("task_names", len(set(self.task_names)) == tasks, "not repeat a name"),
             ("label_columns", len(columns) == tasks, f"have one column per task ({tasks})"),
-            ("label_columns", len(set(columns)) == tasks, "not repeat a column"),
-            ("label_columns", all(0 <= c <= last for c in columns), f"lie in 0..{last}"),
             ("loss_weights", len(weights) in (0, tasks), f"have one weight per task ({tasks})"),
             ("loss_weights", not weights or any(weights), "have one above 0"),
             ("bottom_size", self.bottom_size, "name at least one layer"),
@@ -142,24 +157,24 @@ class HyperParameters:
                 raise _bad(key, need, self.as_config()[f"{SECTION}{key}"])
 
 
-def _bad(key: str, need: str, value: Any) -> ConfigError:
-    value = list(value) if isinstance(value, tuple) else value
-    return ConfigError(f"{SECTION}{key} should {need}, got {value!r}")
-
-
 def _convert(item: Any, value: Any) -> Any:
     """A YAML value as the type of its field; one number stands for a list of one."""
     key, need, choices = (item.metadata[name] for name in ("key", "need", "choices"))
     is_list = item.type.startswith("tuple[")
-    kind = item.type[len("tuple[") :].split(",")[0] if is_list else item.type
+    kind = item.type[len("tuple[") :].split(",")[0] if is_list else item.type.split(" ")[0]
     values = value if is_list and isinstance(value, (list, tuple)) else [value]
-    if any(isinstance(v, bool) or not isinstance(v, TYPES[kind]) for v in values):
-        raise _bad(key, f"be {'a list of' if is_list else 'of type'} {kind}", value)
+    named = item.metadata["names"]
+    numbers = [v for v in values if not (named and isinstance(v, str))]
+    if any(
+        isinstance(v, bool) != (kind == "bool") or not isinstance(v, TYPES[kind]) for v in numbers
+    ):
+        what = f"{kind} or of names of columns" if named else kind
+        raise _bad(key, f"be {'a list of' if is_list else 'of type'} {what}", value)
     if kind == "float" and not all(abs(number) <= sys.float_info.max for number in values):
         raise _bad(key, "be a finite number", value)
     if not all(map(NEEDS[need], values)):
         raise _bad(key, need, value)
-    if kind == "int" and max(values, default=0) > MOST:
+    if kind == "int" and max(numbers, default=0) > MOST:
         raise _bad(key, f"be at most {MOST}", value)
     if choices:
         values = [text.lower() for text in values]
@@ -201,4 +216,6 @@ def _complete_tasks(values: dict[str, Any], task_num: Any) -> None:
     if "task_names" in values:
         values.setdefault("label_columns", tuple(range(len(values["task_names"]))))
     elif "label_columns" in values:
-        values["task_names"] = tuple(f"task_{i}" for i in range(len(values["label_columns"])))
+        columns = values["label_columns"]
+        named = all(isinstance(column, str) for column in columns)
+        values["task_names"] = columns if named else tuple(f"task_{i}" for i in range(len(columns)))

@@ -60,6 +60,7 @@ HOOKS = {
     ),
     "skipped_rows": Hook("rows that the last pass left out", "a number and a list", _is_count),
     "cache_key": Hook("what decides the rows that come out of the same files"),
+    "columns": Hook("what the columns of its rows are", "a dict", _is_dict),
     # of DygraphModel and StaticModel
     "task_names": Hook("names of the binary tasks, in order", "a list of names", _are_names),
     "encode": Hook("what no training step changes, done once for many batches"),
