@@ -52,6 +52,7 @@ class RecDataset(IterableDataset):
             settings.weight_column,
             settings.ignored_columns,
             blank_labels=settings.blank_labels,
+            regression=settings.regression if any(settings.regression) else (),
         )
         skip = config.get("runner.bad_rows") == "skip"
         self.bad_rows_cap = config.get("runner.bad_rows_cap", 100) if skip else 0
@@ -119,8 +120,9 @@ class RecDataset(IterableDataset):
         layout = self._named_layout()
         more = [layout.features, layout.weight_column, layout.ignored_columns, layout.names]
         key: list[Any] = [layout.feature_size, list(layout.label_columns)]
-        if layout.blank_labels or any(part not in ((), None) for part in more):
-            key += [[layout.blank_labels, *more]]
+        more += [layout.blank_labels, layout.regression]
+        if any(part not in ((), None, False) for part in more):
+            key.append(more)
         return key
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:

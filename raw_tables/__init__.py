@@ -1,0 +1,1 @@
+"""Tables as people keep them, with text, blanks and ids: their schema, and their rows as arrays."""
