@@ -16,7 +16,7 @@ from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.columns import COLUMNS, settle_columns
-from rec_runner.data.sources import list_files
+from rec_runner.data.sources import list_files, test_folder
 from rec_runner.engine.base import Engine
 from rec_runner.keys import BOTH, BY_NAME
 from rec_runner.system.errors import UserError
@@ -68,9 +68,9 @@ def build_engine(
         blocks, contract = BlockDygraphEngine, DygraphEngine
     reader = None
     if graph != "static" or config.runner("reader_type") != "CustomizeDataLoader":
-        reader = model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
+        reader = load_reader(model_dir, config, phase)
         if training or COLUMNS in config:
-            settle_columns(config, reader, "train_data_dir" if training else "test_data_dir")
+            settle_columns(config, reader, "train_data_dir" if training else test_folder(config)[0])
     with foreign(kind):
         model = kind(*arguments)
     if reader is None:
@@ -91,7 +91,8 @@ def read_first_block(config: Config, phase: str, reader: Any) -> None:
     Raises:
         UserError: what the reader says of the rows.
     """
-    first = list_files(config, "train_data_dir" if phase == "train" else "test_data_dir")[:1]
+    key = "train_data_dir" if phase == "train" else test_folder(config)[0]
+    first = list_files(config, key)[:1]
     with foreign(reader):
         dataset = reader(first, config)
     with suppress(OSError):  # told in its turn, when cheaper checks are behind us
@@ -99,12 +100,20 @@ def read_first_block(config: Config, phase: str, reader: Any) -> None:
             break
 
 
+def load_reader(model_dir: ModelDir, config: Config, phase: str) -> Any:
+    """Class ``RecDataset`` of a phase, ``train`` or ``infer``."""
+    return model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
+
+
 def _reader_module(model_dir: ModelDir, config: Config, phase: str) -> str:
     """The reader's module; a config that names only the one for training means both.
+
+    Test rows that are a share of the training rows are read as these are.
 
     Raises:
         UserError: the config names a file.
     """
+    phase = "train" if test_folder(config)[1] else phase
     key = f"{phase}_reader_path"
     named = config.get("runner.infer_reader_path") is not None
     if phase == "infer" and not named:
@@ -138,7 +147,9 @@ def warn_unused(graph: str, phase: str, config: Config, engine: Engine, reader: 
     no_reader = reader is None and "is not for reader_type CustomizeDataLoader"
     no_export = not config.runner("use_inference") and "needs runner.use_inference"
     workers = not by_contract and "is for readers without blocks(), here the tool reads by itself"
+    named = phase == "infer" and not test_folder(config)[1]
     unused = {
+        "test_share": named and "draws from train_data_dir where no test_data_dir is given",
         "save_predictions": by_contract and "needs a model with our hooks",
         "use_inference": graph != "static" and "is for the static trainer",
         "save_inference_feed_varnames": no_export,
