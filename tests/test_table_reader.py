@@ -429,11 +429,11 @@ def test_pieces_that_arrow_cannot_read_are_read_row_by_row(
     file, by = tmp_path / "rows.csv", schema(tmp_path)
     file.write_bytes(written([NAMES, *ROWS * 300]))
     want = read(file, by)
-    fast = delimited._parse_fast
+    fast = delimited.parse_fast
     for ways in ((False,), ()):
         monkeypatch.setattr(
             delimited,
-            "_parse_fast",
+            "parse_fast",
             lambda piece, layout, direct, ways=ways: (
                 fast(piece, layout, direct) if direct in ways else None
             ),
