@@ -19,9 +19,9 @@ import pyarrow.csv
 
 from csv_line import RowError
 from csv_text import BOM, count_lines
-from raw_tables.cells import Cells, is_number, show
+from raw_tables.cells import Cells, show
 from raw_tables.rows import Parsed, block, parse_cells, places_by_name
-from raw_tables.text import Piece, read_pieces, read_row, whole_rows
+from raw_tables.text import Piece, blank_lines, blanks_beside, read_pieces, read_row, whole_rows
 from raw_tables.words import quoted
 
 SLOW_BYTES = 64 << 10
@@ -89,7 +89,12 @@ def read_text(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Parsed]
         layout = Layout(file, cells, names, places)
     for piece in read_pieces(file, schema.delimiter):
         if layout is None:
-            layout, piece = _read_header(file, piece, cells)
+            start = blank_lines(piece.data, schema.delimiter.encode())
+            if start == len(piece.data):
+                continue
+            line = piece.line + count_lines(piece.data[:start])
+            rest = piece._replace(data=piece.data[start:], line=line)
+            layout, piece = _read_header(file, rest, cells)
         if piece.data:
             yield partial(_parse, piece, layout)
 
@@ -99,8 +104,7 @@ def _read_header(file: str, piece: Piece, cells: Cells) -> tuple[Layout, Piece]:
     where = f"{file}:{piece.line}"
     if piece.problem:
         raise RowError(f"{where}: the header {piece.problem}")
-    delimiter = cells.schema.delimiter.encode()
-    row = read_row(piece.data, 0, delimiter, MOST_COLUMNS)
+    row = read_row(piece.data, 0, cells.schema.delimiter.encode(), MOST_COLUMNS)
     if row.number > MOST_COLUMNS:
         most = f"at most {MOST_COLUMNS} can be read"
         raise RowError(f"{where}: the header has {row.number} columns, {most}")
@@ -116,11 +120,10 @@ def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
         known = 0 <= piece.cell < len(layout.names)
         column = f"column {quoted(layout.names[piece.cell])}: " if known else ""
         return Parsed([], [f"{layout.file}:{piece.line}: {column}{piece.problem}"])
-    marks = layout.cells.schema.missing
     # Arrow would not know a mark that is a number, where blanks stand around it.
-    direct = direct and not any(map(is_number, marks))
+    direct = direct and layout.cells.as_numbers
     for at_once in (True, False) if direct else (False,):
-        blocks = _parse_fast(piece, layout, at_once)
+        blocks = parse_fast(piece, layout, at_once)
         if blocks is not None:
             return Parsed(blocks, [], direct and not at_once)
     cut = whole_rows(piece.data[: len(piece.data) // 2], layout.delimiter)
@@ -132,7 +135,7 @@ def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
     return Parsed(first.blocks + second.blocks, first.bad + second.bad)
 
 
-def _parse_fast(piece: Piece, layout: Layout, direct: bool) -> list[dict[str, Any]] | None:
+def parse_fast(piece: Piece, layout: Layout, direct: bool) -> list[dict[str, Any]] | None:
     """All rows of a piece, or None where one cannot be used or read this way."""
     table = read_table(piece, layout, direct)
     if table is None:
@@ -185,6 +188,8 @@ def _without_blanks(piece: Piece, delimiter: bytes) -> bytes | None:
 
     None where it is not known which quotes these are.
     """
+    if b'"' not in piece.data:  # which is found faster than two characters are
+        return piece.data
     if b' "' not in piece.data and (delimiter == b"\t" or b'\t"' not in piece.data):
         return piece.data
     if piece.wild:
@@ -193,7 +198,7 @@ def _without_blanks(piece: Piece, delimiter: bytes) -> bytes | None:
     quotes = np.flatnonzero(text == ord('"'))
     openers = quotes[::2]
     openers = openers[openers > 0]
-    blanks = [byte for byte in b" \t" if byte not in delimiter]
+    blanks = [*blanks_beside(delimiter)]
     keep = np.ones(len(text), bool)
     places = openers - 1
     while len(places := places[(places >= 0) & np.isin(text[places], blanks)]):
@@ -226,13 +231,12 @@ def part_rows(
     columns: list[list[str]] = [[] for _ in layout.places]
     bad: list[tuple[int, str]] = []
     place, line = 0, piece.line
-    blanks = b" \t\r\n".replace(layout.delimiter, b"")
     while place < len(piece.data):
         row = read_row(piece.data, place, layout.delimiter, len(layout.names))
         start, place, at = place, row.end, line
         data = piece.data[start:place]
         line += count_lines(data) if b'"' in data else 1
-        if row.number == 1 and not data.strip(blanks):
+        if blank_lines(data, layout.delimiter) == len(data):
             continue
         if row.number != len(layout.names):
             bad.append((at, f"row has {row.number} columns, expected {len(layout.names)}"))
