@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from raw_tables.kinds import (
@@ -89,6 +90,9 @@ def describe(files: Sequence[str], options: Mapping[str, Any]) -> Description:
     others = [name for kind, name in single.items() if not (kind == "group" and feature_group)]
     _check_once([a.name for a in asked], others, *kinds.values())
     found = profile(files, named, form.delimiter or None, form.header)
+    _check_types(
+        found, {a.name for a in asked}.union(others, kinds["category"], kinds["id"]), kinds
+    )
     for file in options["test_files"]:
         _check_test_file(file, found, named)
     decisions = {a.name: decide_label(a, found.tallies[a.name]) for a in asked}
@@ -121,6 +125,16 @@ def _check_once(*lists: Sequence[str]) -> None:
         if name in seen:
             raise TableError(f"column {quoted(name)} is named twice; it can be one thing only")
         seen.add(name)
+
+
+def _check_types(found: Profile, used: set[str], kinds: Mapping[str, Sequence[str]]) -> None:
+    """Whether the columns of Parquet files are of types that rows can be made of."""
+    for name, type_ in found.types.items():
+        what = f"column {quoted(name)} is of type {type_}, expected numbers, text or true and false"
+        if name in used:
+            raise TableError(f"{found.files[0]}: {what}")
+        if pa.types.is_nested(type_) and name not in kinds["ignore"]:
+            raise TableError(f"{found.files[0]}: {what}; --ignore {name} leaves it out")
 
 
 def _check_test_file(file: str, found: Profile, named: set[str]) -> None:
@@ -160,8 +174,8 @@ def _described(
 
 def _bad_rows(found: Profile) -> list[str]:
     count = found.bad_rows
-    rows = "1 row has" if count == 1 else f"{count} rows have"
-    return [f"{rows} a wrong shape and will be skipped: {found.bad[0]}"] if count else []
+    rows = "1 row" if count == 1 else f"{count} rows"
+    return [f"{rows} cannot be read and will be skipped: {found.bad}"] if count else []
 
 
 def _inputs(decision: Decision) -> int:
