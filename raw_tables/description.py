@@ -27,7 +27,7 @@ from raw_tables.label_kinds import (
     read_labels,
 )
 from raw_tables.profile import Profile, TableError, look_at, profile
-from raw_tables.recipe import ready_config
+from raw_tables.recipe import Table, ready_config
 from raw_tables.schema import parse_schema
 from raw_tables.suspects import leaks, odd_shapes
 from raw_tables.words import quoted
@@ -166,7 +166,7 @@ def _described(
     parse_schema(schema, f"the schema of {found.files[0]}")
     return Description(
         schema,
-        ready_config(found.rows, inputs, kinds, types, given, bool(found.bad_rows)),
+        ready_config(Table(found.rows, inputs, kinds, types, bool(found.bad_rows)), given),
         [TITLES, *(_line(name, d, found) for name, d in decisions.items())],
         warnings,
     )
