@@ -15,10 +15,10 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from column_statistics import ColumnStatistics, place_bins
+
 Statistics = Mapping[str, np.ndarray]
 
-SAMPLE_SIZE = 1 << 17
-PIECE_ROWS = 256
 BIN_NAMES = ("encoding.bin_column", "encoding.bin_start", "encoding.bin_scale")
 
 
@@ -185,114 +185,21 @@ def adapt(blocks: Iterable[np.ndarray], kind: str, bins: int) -> dict[str, np.nd
     """
     if kind == "none":
         return {}
-    columns: dict[int, _NumericColumn] = {}
-    ones: np.ndarray | None = None
-    rows = 0
+    columns = ColumnStatistics()
     for features in blocks:
-        if ones is None:
-            ones = np.zeros(features.shape[1])
-        numeric, sums = _look_through(features)
-        for index in np.flatnonzero(numeric):
-            if index not in columns:
-                columns[index] = _NumericColumn()
-                found = int(ones[index])
-                columns[index].add(np.repeat([0.0, 1.0], [rows - found, found]))
-        for index, column in columns.items():
-            column.add(features[:, index])
-        ones += np.where(numeric, 0.0, sums)
-        rows += len(features)
-    state = neutral_state(0 if ones is None else len(ones), kind, bins)
-    for index, column in columns.items():
+        columns.add(features)
+    return learnt_state(columns, kind, bins)
+
+
+def learnt_state(columns: ColumnStatistics, kind: str, bins: int) -> dict[str, np.ndarray]:
+    """What has been learnt of columns, entries of the network's state dict, see :func:`adapt`."""
+    state = neutral_state(columns.size, kind, bins)
+    if kind == "none":
+        return state
+    for index, column in columns.numeric.items():
         state["encoding.mean"][index] = column.mean
         state["encoding.scale"][index] = 1.0 / column.std if column.std > 0 else 1.0
     if kind == "piecewise_linear":
-        varying = {index: c for index, c in sorted(columns.items()) if c.std > 0}
-        state.update(_bins(varying, bins))
+        varying = {index: c for index, c in sorted(columns.numeric.items()) if c.std > 0}
+        state.update(zip(BIN_NAMES, place_bins(varying, bins)))
     return state
-
-
-def _look_through(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which columns hold anything but 0 and 1; sums of columns, exact for the others.
-
-    Rows are taken few enough at a time to stay in the processor's cache between the two.
-    """
-    numeric = np.zeros(features.shape[1], np.bool_)
-    sums = np.zeros(features.shape[1])
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(features), PIECE_ROWS):
-            piece = features[start : start + PIECE_ROWS]
-            numeric |= ((piece != 0) & (piece != 1)).any(axis=0)
-            sums += piece.sum(axis=0)
-    return numeric, sums
-
-
-class _NumericColumn:
-    """Mean, deviation and a bounded sample of one column, fed in pieces."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = 0.0
-        self._squares = 0.0
-        self._stride = 1
-        self._pieces: list[np.ndarray] = []
-        self._kept = 0
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of all values."""
-        return float(np.sqrt(self._squares / self.count)) if self.count else 0.0
-
-    @property
-    def sample(self) -> np.ndarray:
-        """Every ``stride``-th value, at most ``SAMPLE_SIZE`` of them."""
-        return np.concatenate(self._pieces)
-
-    def add(self, values: np.ndarray) -> None:
-        if not len(values):
-            return
-        # Pairwise update of mean and squares (Chan, Golub, LeVeque 1983).
-        values = values.astype(np.float64)
-        mean, total = values.mean(), self.count + len(values)
-        delta = mean - self.mean
-        self._squares += ((values - mean) ** 2).sum() + delta**2 * self.count * len(values) / total
-        self.mean += delta * len(values) / total
-        piece = values[-self.count % self._stride :: self._stride].astype(np.float32)
-        self.count = total
-        self._pieces.append(piece)
-        self._kept += len(piece)
-        while self._kept > SAMPLE_SIZE:
-            self._pieces = [self.sample[::2]]
-            self._stride *= 2
-            self._kept = len(self._pieces[0])
-
-
-def _bins(columns: dict[int, _NumericColumn], bins: int) -> dict[str, np.ndarray]:
-    """Share ``bins`` out among columns and place each column's by quantiles.
-
-    A value that fills a tenth of a column or more, as zero does in amounts, counts once in the
-    quantiles, so that the bins go where the values differ.
-    """
-    column, start, scale = np.zeros((3, bins), np.float32)
-    values = {index: _thin(c.sample) for index, c in columns.items()}
-    wanted = {index: len(np.unique(v)) - 1 for index, v in values.items()}
-    used = 0
-    # The columns that want least go first, so that what they leave goes to the others.
-    for left, index in zip(range(len(wanted), 0, -1), sorted(wanted, key=lambda i: (wanted[i], i))):
-        share = min(wanted[index], (bins - used) // left)
-        if share == wanted[index]:
-            borders = np.unique(values[index])
-        else:
-            shares = np.linspace(0, 1, share + 1)
-            borders = np.unique(np.quantile(values[index], shares, method="nearest"))
-        places = slice(used, used + len(borders) - 1)
-        column[places], start[places] = index, borders[:-1]
-        scale[places] = 1.0 / np.diff(borders)
-        used += len(borders) - 1
-    return dict(zip(BIN_NAMES, (column, start, scale)))
-
-
-def _thin(sample: np.ndarray) -> np.ndarray:
-    """The sample with each value that fills a tenth of it or more kept once."""
-    distinct, counts = np.unique(sample, return_counts=True)
-    heavy = counts >= 0.1 * len(sample)
-    return np.repeat(distinct, np.where(heavy, 1, counts))

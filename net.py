@@ -1,7 +1,7 @@
 """The share-bottom network: one bottom for all tasks, one small tower per task.
 
     features [N, F] → encoding → bottom (Linear + ReLU) ─┬→ tower 0 → Linear → logits [N, 2]
-                                                         ├→ tower 1 → Linear → logits [N, 2]
+                       (ids → embedding ↗)               ├→ tower 1 → Linear → logits [N, 2]
                                                          └→ …
 
 Caruana 1997, *Multitask Learning*; the baseline of Ma et al. 2018, *Modeling Task Relationships
@@ -16,19 +16,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from dropout import relu_dropout
 from hyper_parameters import ConfigError, HyperParameters
+from id_embedding import IdEmbedding, embedded
 from input_encoding import InputEncoding, Statistics, encoded_product, split_product
+from loss import RegressionTarget
+from raw_tables.schema import Schema
+from table_encoding import TableEncoding, encoded_parts, encoded_size, is_table
 
 MOST_WEIGHTS = (1 << 31) - 1  # 8 GB, and to train them four times that
-DRAWS = 1 << 30
-LEAST = -3e38  # about the least float32
 
 
 class Linear(nn.Linear):
@@ -63,7 +65,7 @@ class TaskLinear(nn.Layer):
 
 
 class ShareBottomLayer(nn.Layer):
-    """Share-bottom multi-task network for binary tasks.
+    """Share-bottom multi-task network for binary and regression tasks.
 
     Args:
         feature_size: number of feature columns F.
@@ -78,7 +80,11 @@ class ShareBottomLayer(nn.Layer):
         numeric_encoding: ``none``, ``standard`` or ``piecewise_linear``, see
             :class:`input_encoding.InputEncoding`.
         piecewise_bins: bins of ``piecewise_linear``.
-        statistics: of the inputs, as :func:`input_encoding.adapt` gives them; neutral if left out.
+        statistics: of inputs and targets, as the hook ``adapt_blocks`` gives them; neutral if left
+            out.
+        table: schema of the rows, where they are more than numbers.
+        id_dropout: share of ids that are not looked at in training.
+        regression: whether each task is a regression task; none is if left out.
 
     Raises:
         ValueError: ``task_num`` is below 1.
@@ -97,15 +103,26 @@ class ShareBottomLayer(nn.Layer):
         numeric_encoding: str = "none",
         piecewise_bins: int = 128,
         statistics: Statistics | None = None,
+        table: Schema | None = None,
+        id_dropout: float = 0.0,
+        regression: Sequence[bool] = (),
     ) -> None:
         super().__init__()
         if task_num < 1:
             raise ValueError(f"task_num should be at least 1, got {task_num}")
-        self.encoding = InputEncoding(feature_size, numeric_encoding, piecewise_bins, statistics)
+        learnt = _parted(statistics or {})
+        how = numeric_encoding, piecewise_bins, learnt["encoding"]
+        self.encoding: InputEncoding | TableEncoding = (
+            InputEncoding(feature_size, *how) if table is None else TableEncoding(table, *how)
+        )
         self.bottom_dropout = bottom_dropout
         self.tower_dropout = tower_dropout
 
         size = self.encoding.out_size
+        self.embedding: IdEmbedding | None = None
+        if table is not None and table.ids:
+            self.embedding = IdEmbedding(table.ids, id_dropout)
+            size += self.embedding.out_size
         self.bottom = nn.LayerList()
         for units in _sizes(bottom_size):
             weight = paddle.ParamAttr(initializer=make_initializer(initializer, size, units))
@@ -116,6 +133,7 @@ class ShareBottomLayer(nn.Layer):
             self.tower.append(TaskLinear(task_num, size, units, tower_initializer))
             size = units
         self.out = TaskLinear(task_num, size, 2, tower_initializer)
+        self.target = RegressionTarget(regression, learnt["target"]) if any(regression) else None
         self._difference = paddle.to_tensor([[-1.0], [1.0]])
 
     @classmethod
@@ -132,7 +150,7 @@ class ShareBottomLayer(nn.Layer):
         return cls(**{name: getattr(settings, name) for name in names}, statistics=statistics)
 
     def forward(self, features: Tensor) -> list[Tensor]:
-        """Probabilities of both classes, per task.
+        """Probabilities of both classes, per task; they mean nothing of a regression task.
 
         Args:
             features: float32 ``[N, F]``, raw rows.
@@ -151,7 +169,7 @@ class ShareBottomLayer(nn.Layer):
         Returns:
             float32 ``[T, N, 2]``.
         """
-        hidden = encoded
+        hidden = encoded if self.embedding is None else self.embedding(encoded)
         for layer in self.bottom:
             hidden = self._activate(layer(hidden), self.bottom_dropout)
         for layer in self.tower:
@@ -159,7 +177,7 @@ class ShareBottomLayer(nn.Layer):
         return self.out(hidden)
 
     def log_odds(self, encoded: Tensor) -> Tensor:
-        """Logit of class 1 less that of class 0, which is the log of the odds.
+        """Logit of class 1 less that of class 0: the log of the odds, or a standardised number.
 
         Args:
             encoded: as for :meth:`logits`.
@@ -173,29 +191,6 @@ class ShareBottomLayer(nn.Layer):
         return relu_dropout(hidden, dropout) if dropout and self.training else F.relu(hidden)
 
 
-def relu_dropout(x: Tensor, share: float) -> Tensor:
-    """``F.dropout(F.relu(x), share)`` in training; on a CPU in half the time where units are many.
-
-    From some ten thousand units on, that is; of 32 rows, it takes as long or longer.
-
-    Paddle's operator draws a fraction for each unit, by a division, and branches on it. Here an
-    integer is drawn, which on a CPU comes from the same number of its generator, so that the same
-    units are dropped; adding a number below all others before the ReLU drops them.
-    """
-    draws = paddle.randint_like(x, 0, DRAWS, dtype="int32")
-    dropped = (draws < _draws_below(share)).astype(x.dtype)
-    return F.relu(x + dropped * LEAST) * (1.0 / (1.0 - share))
-
-
-@lru_cache
-def _draws_below(share: float) -> int:
-    """How many of the draws stand for fractions that Paddle's operator takes for less."""
-    least = np.float32(share)
-    # Of the fractions that round to it, half are less.
-    border = float(least) - float(np.spacing(np.nextafter(least, np.float32(0)))) / 2
-    return round(border * DRAWS)
-
-
 def scoring_weights(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What :func:`score_rows` needs of a network, made once for many batches.
 
@@ -206,9 +201,14 @@ def scoring_weights(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         name to float32 array.
     """
     first, tower, out = "bottom.0.weight", "tower.0.weight", "out.weight"
-    layers = ("bottom.", "tower.", "out.")
+    layers = ("bottom.", "tower.", "out.", "target.")
     weights = {name: value for name, value in state.items() if name.startswith(layers)}
-    weights.update(split_product(state, weights.pop(first)))
+    if is_table(state):
+        weights.update(
+            {n: v for n, v in state.items() if n.startswith(("encoding.", "embedding."))}
+        )
+    else:
+        weights.update(split_product(state, weights.pop(first)))
     # One product for all tasks: [T, in, out] to [in, T * out].
     weights[tower] = np.concatenate(list(state[tower]), axis=1)
     weights["tower.0.bias"] = state["tower.0.bias"].reshape(-1)
@@ -223,7 +223,8 @@ def scoring_weights(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     """Log-odds of class 1: what :meth:`ShareBottomLayer.log_odds` gives of encoded rows.
 
-    The same sums, added up in another order, so that a number may differ in its last digits.
+    Of a regression task the number that is predicted, in its own unit. The same sums, added up in
+    another order, so that a number may differ in its last digits.
 
     Args:
         features: float32 ``[N, F]``, raw rows.
@@ -232,7 +233,13 @@ def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     Returns:
         float32 ``[N, T]``; NaN in a row whose encoding is not finite.
     """
-    hidden = encoded_product(features, weights, weights["bottom.0.bias"])
+    bias = weights["bottom.0.bias"]
+    if is_table(weights):
+        vectors = [weights[name] for name in weights if name.startswith("embedding.")]
+        encoded = [*encoded_parts(features, weights), *embedded(features, vectors)]
+        hidden = paddle.addmm(bias, paddle.concat(encoded, axis=1), weights["bottom.0.weight"])
+    else:
+        hidden = encoded_product(features, weights, bias)
     # A ReLU makes 0 of -inf, and of NaN; times zero, either is NaN.
     check = hidden @ weights["check"]
     hidden = F.relu(hidden)
@@ -245,7 +252,10 @@ def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         by_task = hidden.transpose([1, 0, 2]) @ weights[f"{layer}.weight"]
         hidden = F.relu(by_task + weights[f"{layer}.bias"]).transpose([1, 0, 2])
     # In this order: Paddle 2.6 may add in place, and overwrite a narrower array while it reads it.
-    return (hidden * weights["out.weight"]).sum(-1) + weights["out.bias"] + check
+    odds = (hidden * weights["out.weight"]).sum(-1) + weights["out.bias"] + check
+    return (
+        odds * weights["target.std"] + weights["target.mean"] if "target.std" in weights else odds
+    )
 
 
 def _later(weights: Mapping[str, Tensor], kind: str) -> list[str]:
@@ -256,17 +266,31 @@ def _later(weights: Mapping[str, Tensor], kind: str) -> list[str]:
 
 def _refuse_too_large(settings: HyperParameters) -> None:
     """Raise ConfigError for a network that no machine is asked to hold."""
-    bins = settings.piecewise_bins if settings.numeric_encoding == "piecewise_linear" else 0
-    bottom = [settings.feature_size + bins, *settings.bottom_size]
+    kind, bins, table = settings.numeric_encoding, settings.piecewise_bins, settings.table
+    ids = () if table is None else table.ids
+    if table is None:
+        size = settings.feature_size + (bins if kind == "piecewise_linear" else 0)
+    else:
+        size = encoded_size(table, kind, bins) + sum(column.embedding for column in ids)
+    bottom = [size, *settings.bottom_size]
     tower = [bottom[-1], *settings.tower_size, 2]
     shared, own = (sum(a * b for a, b in zip(s, s[1:])) for s in (bottom, tower))
     weights = shared + settings.task_num * own
+    weights += sum((column.buckets + 1) * column.embedding for column in ids)
     if weights > MOST_WEIGHTS:
         raise ConfigError(
             f"hyper_parameters: {bottom[0]} columns, bottom_size {bottom[1:]} and tower_size "
             f"{tower[1:-1]} for {settings.task_num} tasks make a network of {weights:,} weights, "
             f"expected at most {MOST_WEIGHTS:,}"
         )
+
+
+def _parted(statistics: Statistics) -> dict[str, dict[str, np.ndarray]]:
+    """Statistics of the inputs, and those of the targets."""
+    return {
+        part: {name: value for name, value in statistics.items() if name.startswith(f"{part}.")}
+        for part in ("encoding", "target")
+    }
 
 
 def make_initializer(name: str, in_size: int, out_size: int) -> nn.initializer.Initializer:

@@ -34,10 +34,16 @@ def convert_state_dict(
         name to array, keys of :meth:`net.ShareBottomLayer.state_dict`.
 
     Raises:
-        WeightsError: an array is missing, or the tasks' shapes differ.
+        WeightsError: an array is missing, the tasks' shapes differ, or the network takes rows of a
+            table.
     """
     if not {"bottom.weight", "tower_0.weight"} <= state.keys():
         return dict(state)
+    if settings.table is not None:
+        raise WeightsError(
+            "it has PaddleRec's weights, of rows of numbers, and this config's rows are of a "
+            "table, by hyper_parameters.schema"
+        )
     task_num = sum(re.fullmatch(r"tower_\d+\.weight", key) is not None for key in state)
     layers = [f"{kind}_{task}" for kind in ("tower", "tower_out") for task in range(task_num)]
     for layer in ("bottom", *layers):

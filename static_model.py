@@ -10,7 +10,6 @@ import paddle.nn.functional as F
 
 from hyper_parameters import HyperParameters
 from input_encoding import Statistics
-from loss import multi_task_loss
 from model_hooks import Config, ModelHooks
 from net import ShareBottomLayer
 from optimizer import make_optimizer
@@ -37,32 +36,54 @@ class StaticModel(ModelHooks):
         self._loss: Variable = None
 
     def create_feeds(self, is_infer: bool = False) -> list[Variable]:
-        """``[features [N, F], label [N, 1] of each task]``, in reader order."""
+        """``[features [N, F], label [N, 1] of each task]``, in reader order.
+
+        And the weights of the rows ``[N, 1]``, where they have some.
+        """
         features = paddle.static.data("features", [None, self.settings.feature_size], "float32")
-        labels = [
-            paddle.static.data(f"label_{name}", [None, 1], "int64")
-            for name in self.settings.task_names
-        ]
-        return [features, *labels]
+        kind = "float32" if self._labels_may_be_other() else "int64"
+        names = [f"label_{name}" for name in self.settings.task_names]
+        feeds = [features, *(paddle.static.data(name, [None, 1], kind) for name in names)]
+        if self.settings.weighs_rows:
+            feeds.append(paddle.static.data("weight", [None, 1], "float32"))
+        return feeds
 
     def net(self, inputs: Sequence[Variable], is_infer: bool = False) -> dict[str, Variable]:
-        """Loss and each task's AUC; in inference the probabilities of class 1 too.
+        """Loss and each binary task's AUC; in inference what is predicted too.
+
+        That is ``probability_<task>`` of class 1, or ``prediction_<task>`` of a regression task.
 
         In Paddle 3's new program representation ``paddle.static.auc`` forgets earlier batches: a
         tool that prints what it fetches then prints the AUC of a batch; ours count all rows.
         """
         self.build_layer(not is_infer, None if is_infer else self._adapted(self.config))
-        labels = paddle.stack([label.astype("float32") for label in inputs[1:]])
-        self._loss, log_odds = self.loss_and_log_odds(self.encode(inputs[0]), labels)
+        settings = self.settings
+        columns = inputs[1 : 1 + settings.task_num]
+        labels = paddle.stack([label.astype("float32") for label in columns])
+        weights = inputs[-1] if settings.weighs_rows else None
+        encoded = self.encode(inputs[0])
+        self._loss, predicted = self.loss_and_log_odds(encoded, labels, weights)
         # Paddle 3.3's sigmoid refuses the variables of the old program representation.
-        both = F.softmax(paddle.concat([paddle.zeros_like(log_odds), log_odds], axis=-1))
+        both = F.softmax(paddle.concat([paddle.zeros_like(predicted), predicted], axis=-1))
         probabilities = paddle.unbind(both, axis=0)
         fetches = {"cost": self._loss}
-        for name, prediction, label in zip(self.settings.task_names, probabilities, inputs[1:]):
-            fetches[f"auc_{name}"] = paddle.static.auc(prediction, label)[0]
+        for task, name in enumerate(settings.task_names):
+            if settings.regression[task]:
+                if is_infer:
+                    fetches[f"prediction_{name}"] = predicted[task, :, 0]
+                continue
+            fetches[f"auc_{name}"] = self._auc(probabilities[task], columns[task])
             if is_infer:
-                fetches[f"probability_{name}"] = prediction[:, 1]
+                fetches[f"probability_{name}"] = probabilities[task][:, 1]
         return fetches
+
+    def _auc(self, probabilities: Variable, label: Variable) -> Variable:
+        """AUC of the rows whose label is known."""
+        if self._labels_may_be_other():
+            known = paddle.nonzero(paddle.logical_not(paddle.isnan(label[:, 0])))[:, 0]
+            probabilities = paddle.gather(probabilities, known)
+            label = paddle.gather(label, known).astype("int64")
+        return paddle.static.auc(probabilities, label)[0]
 
     def infer_net(self, inputs: Sequence[Variable]) -> dict[str, Variable]:
         """As :meth:`net`, for inference."""
@@ -89,7 +110,13 @@ class StaticModel(ModelHooks):
         """Hook: what no training step changes, done once for many batches."""
         return self.layer.encoding(features)
 
-    def loss_and_log_odds(self, encoded: Variable, labels: Variable) -> tuple[Variable, Variable]:
-        """Hook: scalar loss, and log-odds of class 1 ``[T, N, 1]``; labels are alike."""
+    def loss_and_log_odds(
+        self, encoded: Variable, labels: Variable, weights: Variable = None
+    ) -> tuple[Variable, Variable]:
+        """Hook: scalar loss, and log-odds of class 1 ``[T, N, 1]``, or numbers of a regression.
+
+        ``labels`` are ``[T, N, 1]`` too, ``weights`` ``[N, 1]``.
+        """
         log_odds = self.layer.log_odds(encoded)
-        return multi_task_loss(log_odds, labels, self.settings.loss_weights), log_odds
+        loss, target = self._loss_of(self.layer, log_odds, labels, weights), self.layer.target
+        return loss, log_odds if target is None else target.prediction(log_odds)

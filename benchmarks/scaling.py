@@ -103,6 +103,7 @@ def model_directory(folder: Path, point: Point, batch: int, epochs: int) -> Path
     """Make a folder a model directory whose rows are made up; its config file."""
     for file in [*common.ROOT.glob("*.py"), Path(__file__).with_name("synthetic_reader.py")]:
         shutil.copy(file, folder)
+    shutil.copytree(common.ROOT / "raw_tables", folder / "raw_tables", dirs_exist_ok=True)
     (folder / "rows").mkdir(exist_ok=True)
     (folder / "rows" / "count.txt").write_text(str(point.rows), encoding="utf-8")
     config = folder / "config.yaml"

@@ -92,6 +92,7 @@ def make_files(name: str, folder: Path) -> Path:
 def _ours(model: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for file in ROOT.glob("*.py"):
         shutil.copy(file, folder)
+    shutil.copytree(ROOT / "raw_tables", folder / "raw_tables")
     rng = random.Random(5)
     for split, count in (("train", BATCHES * 8), ("valid", 30)):
         (folder / split).mkdir()

@@ -6,13 +6,8 @@ import numpy as np
 import paddle
 import pytest
 
-from input_encoding import (
-    InputEncoding,
-    _NumericColumn,
-    adapt,
-    encode_columns,
-    neutral_state,
-)
+from column_statistics import NumericColumn
+from input_encoding import InputEncoding, adapt, encode_columns, neutral_state
 from net import ShareBottomLayer
 from rec_runner.engine.arrays import encode_by_columns
 
@@ -202,7 +197,7 @@ def test_a_column_is_numeric_from_any_row_on_with_all_rows_before_it(rng, late: 
     features[late, 1] = 1e-30
     blocks = pieces(features, 300, 900, 1900)
     state = adapt(blocks, "standard", BINS)
-    column, first = _NumericColumn(), np.searchsorted([300, 900, 1900], late, "right")
+    column, first = NumericColumn(), np.searchsorted([300, 900, 1900], late, "right")
     column.add(np.sort(np.concatenate([block[:, 1] for block in blocks[:first]] or [[]])))
     for block in blocks[first:]:
         column.add(block[:, 1])

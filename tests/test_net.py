@@ -8,9 +8,10 @@ import paddle.nn.functional as F
 import pytest
 from helpers import numpy_forward, paddlerec_state
 
+from dropout import relu_dropout
 from hyper_parameters import HyperParameters
 from loss import multi_task_loss
-from net import ShareBottomLayer, relu_dropout
+from net import ShareBottomLayer
 from paddlerec_weights import convert_state_dict
 
 

@@ -23,6 +23,7 @@ RUNNER = {
     "train_batch_size": 10,
     "infer_batch_size": 100,
     "valid_data_dir": "valid",
+    "test_data_dir": "other",
     "print_interval": 4,
     "shuffle": True,
     "epochs": 2,
@@ -46,6 +47,7 @@ TABLE = {
     "shuffle": (REFUSED, "false"),
     "shuffle_buffer": (REFUSED, 17),
     "valid_share": (REFUSED, 0.2),
+    "test_share": (REFUSED, 0.2),
     "monitor": (REFUSED, "logloss"),
     "train_data_dir": (REFUSED, "other"),
     "valid_data_dir": (REFUSED, "other"),
@@ -64,6 +66,7 @@ TABLE = {
     "print_interval": (SILENT, 3),
     "save_steps": (SILENT, 3),
     "keep_checkpoints": (SILENT, 3),
+    "test_at_end": (SILENT, "true"),
     "use_visual": (SILENT, "true"),
     "use_save_data": (SILENT, "true"),
     # Where rows lie once they are parsed; their order does not depend on it.

@@ -23,7 +23,7 @@ from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.data import row_cache
 from rec_runner.data.block_source import BlockSource
 from rec_runner.data.row_cache import RowCache
-from rec_runner.data.rows import are_binary, named_block
+from rec_runner.data.rows import are_labels, named_block
 from rec_runner.system.errors import RunError, UserError
 
 sys.path.insert(0, str(ROOT / "fuzz"))
@@ -287,7 +287,7 @@ def cache(folder: Path, rows: int = 100) -> RowCache:
     """A cache of rows with labels 0 and 1."""
     data = folder / "rows.txt"
     data.write_text("1")
-    disk = RowCache(folder / "cache", [str(data)], "settings", are_binary)
+    disk = RowCache(folder / "cache", [str(data)], "settings", are_labels)
     labels = (np.arange(rows * 2) % 3 == 0).astype(F4).reshape(rows, 2)
     block = (np.arange(rows * 3, dtype=F4).reshape(rows, 3), labels, "rows.txt")
     for _ in disk.written([named_block(block, "rows.txt")]):

@@ -170,6 +170,8 @@ def _model_dir(tree: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for file in tree.glob("*.py"):
         shutil.copy(file, folder)
+    if (tree / "raw_tables").is_dir():  # an older tree has none
+        shutil.copytree(tree / "raw_tables", folder / "raw_tables")
     return folder
 
 

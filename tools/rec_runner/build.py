@@ -16,6 +16,7 @@ from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.files import list_files
+from rec_runner.data.sources import test_folder
 from rec_runner.engine.base import Engine
 from rec_runner.keys import BOTH, BY_NAME
 from rec_runner.system.errors import UserError
@@ -69,7 +70,7 @@ def build_engine(
         blocks, contract = BlockDygraphEngine, DygraphEngine
     if graph == "static" and config.runner("reader_type") == "CustomizeDataLoader":
         return contract(model_dir, config, model, training), None
-    reader = model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
+    reader = load_reader(model_dir, config, phase)
     by_blocks = reads_blocks(model, reader)
     if by_blocks:
         read_first = read_first or partial(read_first_block, config, phase)
@@ -86,7 +87,8 @@ def read_first_block(config: Config, phase: str, reader: Any) -> None:
     Raises:
         UserError: what the reader says of the rows.
     """
-    first = list_files(config, "train_data_dir" if phase == "train" else "test_data_dir")[:1]
+    key = "train_data_dir" if phase == "train" else test_folder(config)[0]
+    first = list_files(config, key)[:1]
     with foreign(reader):
         dataset = reader(first, config)
     with suppress(OSError):  # told in its turn, when cheaper checks are behind us
@@ -94,12 +96,20 @@ def read_first_block(config: Config, phase: str, reader: Any) -> None:
             break
 
 
+def load_reader(model_dir: ModelDir, config: Config, phase: str) -> Any:
+    """Class ``RecDataset`` of a phase, ``train`` or ``infer``."""
+    return model_dir.load(_reader_module(model_dir, config, phase), "RecDataset")
+
+
 def _reader_module(model_dir: ModelDir, config: Config, phase: str) -> str:
     """The reader's module; a config that names only the one for training means both.
+
+    Test rows that are a share of the training rows are read as these are.
 
     Raises:
         UserError: the config names a file.
     """
+    phase = "train" if test_folder(config)[1] else phase
     key = f"{phase}_reader_path"
     named = config.get("runner.infer_reader_path") is not None
     if phase == "infer" and not named:
@@ -133,7 +143,9 @@ def warn_unused(graph: str, phase: str, config: Config, engine: Engine, reader: 
     no_reader = reader is None and "is not for reader_type CustomizeDataLoader"
     no_export = not config.runner("use_inference") and "needs runner.use_inference"
     workers = not by_contract and "is for readers without blocks(), here the tool reads by itself"
+    named = phase == "infer" and not test_folder(config)[1]
     unused = {
+        "test_share": named and "draws from train_data_dir where no test_data_dir is given",
         "save_predictions": by_contract and "needs a model with our hooks",
         "use_inference": graph != "static" and "is for the static trainer",
         "save_inference_feed_varnames": no_export,

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from rec_runner.build import build_engine, load_weights_into, warn_unused
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
-from rec_runner.data.block_source import BlockSource
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
-from rec_runner.data.sources import open_source
+from rec_runner.data.sources import test_folder
 from rec_runner.engine.base import Engine
-from rec_runner.loop.loop import evaluate
-from rec_runner.report.predictions import write_predictions
+from rec_runner.keys import BY_NAME
 from rec_runner.report.report import Report
-from rec_runner.system.errors import RunError, UserError
-from rec_runner.system.files import write_arrays
+from rec_runner.score import GONE, ScoredFolder, open_test_rows, score_checkpoint
+from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
 from rec_runner.system.parts import remove_left_overs
 
 CONTRACT_EPOCHS = 10
-_GONE = "was removed or replaced meanwhile, as by a training run with runner.keep_checkpoints"
 
 
 def infer(graph: str, config: Config) -> None:
@@ -42,14 +37,14 @@ def infer(graph: str, config: Config) -> None:
     engine, reader = build_engine(graph, config, "infer", scores=True)
     warn_unused(graph, "infer", config, engine, reader)
     epochs = _within_range(epochs, config, engine)
-    source = _open_test_rows(config, reader, engine, passes=len(epochs))
+    source = _open_rows(config, reader, engine, passes=len(epochs))
     writable = os.access(checkpoints.folder, os.W_OK)
     if writable:
         remove_left_overs(checkpoints.folder, within=True)
     file = checkpoints.folder / "infer_metrics.jsonl" if writable else None
     report = Report(file, make_folder=False)
     for epoch in epochs:
-        scored = _Scored(checkpoints.folder / str(epoch))
+        scored = ScoredFolder(checkpoints.folder / str(epoch))
         try:
             load_weights_into(engine, load_weights(scored.folder), str(scored.folder))
         except UserError as error:
@@ -58,78 +53,28 @@ def infer(graph: str, config: Config) -> None:
             if _asked(config) != (None, None):
                 raise UserError(
                     f"checkpoint {scored.folder}, which runner.infer_start_epoch and "
-                    f"runner.infer_end_epoch name, {_GONE}"
+                    f"runner.infer_end_epoch name, {GONE}"
                 ) from error
-            warn(f"checkpoint {scored.folder} {_GONE}, and is left out")
+            warn(f"checkpoint {scored.folder} {GONE}, and is left out")
             continue
-        _warn_of_other_tasks(checkpoints.fingerprint(epoch), config, scored.folder)
-        interval = config.runner("print_interval")
-        meter, _ = evaluate(engine, source, epoch, "infer", report, interval)
-        predictions = engine.metrics.predictions() if config.runner("save_predictions") else {}
-        if predictions:
-            scored.write("predictions.csv", partial(write_predictions, columns=predictions))
-        if config.runner("use_save_data"):
-            scored.write("last_infer_batch.npz", partial(write_arrays, arrays=meter.last_batch()))
+        fingerprint = checkpoints.fingerprint(epoch)
+        _warn_of_other_tasks(fingerprint, config, scored.folder)
+        _warn_of_another_share(fingerprint, config, scored.folder)
+        score_checkpoint(engine, source, scored, epoch, config, report)
     if not report.records:
         raise UserError(f"{checkpoints.folder}: no checkpoint is left to score; start again")
     report.summary()
 
 
-class _Scored:
-    """The folder of a checkpoint, which a training run may remove while it is scored.
-
-    Args:
-        folder: the folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._status = _status(folder)
-
-    def is_there(self) -> bool:
-        """Whether it is the very folder that it was."""
-        then, now = self._status, _status(self.folder)
-        return then is not None and now is not None and os.path.samestat(then, now)
-
-    def write(self, name: str, write: Callable[[Path], None]) -> None:
-        """Write a file into it; warn where it is gone, and make none.
-
-        Raises:
-            RunError: the file cannot be written, for another reason.
-        """
-        if self.folder.is_symlink():
-            warn(f"checkpoint {self.folder} is a link, {name} is not written through it")
-            return
-        try:
-            if self.is_there():
-                write(self.folder / name)
-                return
-        except RunError:
-            if self.is_there():
-                raise
-        warn(f"checkpoint {self.folder} {_GONE}; {name} is not written")
-
-
-def _open_test_rows(config: Config, reader: Any, engine: Engine, passes: int) -> Source:
+def _open_rows(config: Config, reader: Any, engine: Engine, passes: int) -> Source:
     if reader is None:
         return CustomSource(engine.data_loader, engine.model, drop_last=False)
-    source = open_source(config, reader, "infer", engine.reads_blocks, "test_data_dir")
-    if not engine.scores_rows:
-        source.encode_with(engine.encode, keep=False)
-    if isinstance(source, BlockSource) and passes == 1:
-        source.cache_bytes = 0  # read once, the rows need not be kept
-    return source
+    return open_test_rows(config, reader, engine, passes)
 
 
 def _asked(config: Config) -> tuple[int | None, int | None]:
     """The range of epochs that the config names."""
     return config.runner("infer_start_epoch"), config.runner("infer_end_epoch")
-
-
-def _status(folder: Path) -> os.stat_result | None:
-    with suppress(OSError):
-        return os.stat(folder)
-    return None
 
 
 def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
@@ -174,6 +119,20 @@ def _warn_of_other_tasks(fingerprint: Mapping[str, Any], config: Config, folder:
         was, now = fingerprint.get(key), config.get(key)
         if None not in (was, now) and was != now:
             warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")
+
+
+def _warn_of_another_share(fingerprint: Mapping[str, Any], config: Config, folder: Path) -> None:
+    """Of rows that were drawn by another share or seed, some may have been trained on."""
+    if not (fingerprint and test_folder(config)[1]):
+        return
+    for name in ("test_share", "seed"):
+        key, now = f"runner.{name}", config.runner(name)
+        was = fingerprint.get(key, BY_NAME[name].default)
+        if was != now:
+            warn(
+                f"{key} was {was} when checkpoint {folder} was trained and is {now} now: rows that "
+                "it was trained on may be among the test rows"
+            )
 
 
 def _within_range(epochs: list[int], config: Config, engine: Engine) -> list[int]:

@@ -75,6 +75,8 @@ RUNNER_KEYS: tuple[Key, ...] = (
     Key("cache_dir", "str", None, BOTH, "folder for parsed rows between runs"),
     Key("valid_data_dir", "str", None, TRAIN, "files to validate on after each epoch, alike"),
     Key("valid_share", "float", 0.0, TRAIN, "share of the rows to validate on", least=0, below=1),
+    Key("test_share", "float", 0.0, BOTH, "share of the rows to test on", least=0, below=1),
+    Key("test_at_end", "bool", False, TRAIN, "score the test rows when training has ended"),
     Key("monitor", "str", "auc", TRAIN, "validation metric that decides which epoch is best"),
     Key("patience", "int", None, TRAIN, "epochs without a better one before stopping", least=1),
     Key("save_steps", "int", 0, TRAIN, "batches between checkpoints in an epoch; 0: none", least=0),

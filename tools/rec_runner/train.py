@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,12 @@ from rec_runner.contract.hooks import call_hook, has
 from rec_runner.data.block_source import BlockSource
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
-from rec_runner.data.sources import open_source
+from rec_runner.data.sources import open_source, share_of
 from rec_runner.loop.loop import Plan, Training
 from rec_runner.loop.monitor import Monitor
 from rec_runner.report.report import Report
 from rec_runner.report.visualdl import Visual
+from rec_runner.score import ScoredFolder, open_rows_after_training, score_checkpoint
 from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
 from rec_runner.system.signals import Interrupted, StopSignal
@@ -150,8 +151,10 @@ class TrainJob:
 
     def _set_up_model(self, graph: str) -> None:
         config = self.config
-        validates = config.runner("valid_data_dir") is not None or config.runner("valid_share") > 0
-        built = build_engine(graph, config, "train", validates, self._begin_reading)
+        runner = config.runner
+        validates = runner("valid_data_dir") is not None or runner("valid_share") > 0
+        scores = validates or runner("test_at_end")
+        built = build_engine(graph, config, "train", scores, self._begin_reading)
         self.engine, self.reader = built
 
     def _begin_reading(self, reader: Any) -> None:
@@ -160,39 +163,42 @@ class TrainJob:
         if config.runner("cache_dir") is not None:  # which is filled, and noted, in its turn
             read_first_block(config, "train", reader)
             return
-        source = self._open_training_rows(reader, blocks=True)
+        source = self._open_training_rows(reader, True, ())
         assert isinstance(source, BlockSource)
         self._begun = source
         source.begin()
 
-    def _open_training_rows(self, reader: Any, blocks: bool) -> Source:
+    def _open_training_rows(self, reader: Any, blocks: bool, types: Sequence[str]) -> Source:
         config = self.config
-        share = config.runner("valid_share")
-        kept = (share, 1.0) if share and config.runner("valid_data_dir") is None else None
-        return open_source(config, reader, "train", blocks, "train_data_dir", kept)
+        share = share_of(config, "train")
+        return open_source(config, reader, "train", blocks, "train_data_dir", share, types)
 
     def _set_up_data(self) -> None:
         config, reader = self.config, self.reader
-        blocks, share = self.engine.reads_blocks, config.runner("valid_share")
-        validates = config.runner("valid_data_dir") is not None
+        blocks, types = self.engine.reads_blocks, self.engine.task_types
+        share, validates = config.runner("valid_share"), config.runner("valid_data_dir") is not None
+        tests = config.runner("test_at_end")
         self.valid_source: Source | None = None
+        self.test_source: Source | None = None
         if reader is None:
-            if share or validates:
-                raise UserError("runner.reader_type CustomizeDataLoader gives no validation rows")
+            if share or validates or tests:
+                kind = "validation" if share or validates else "test"
+                raise UserError(f"runner.reader_type CustomizeDataLoader gives no {kind} rows")
             loader = self.engine.data_loader
             self.source: Source = CustomSource(loader, self.engine.model, drop_last=True)
             return
         if validates:
-            self.valid_source = open_source(config, reader, "infer", blocks, "valid_data_dir")
-        elif share:
-            if not blocks:
-                raise UserError(
-                    "runner.valid_share needs a reader with blocks(); use valid_data_dir"
-                )
             self.valid_source = open_source(
-                config, reader, "infer", blocks, "train_data_dir", (0.0, share)
+                config, reader, "infer", blocks, "valid_data_dir", None, types
             )
-        self.source = self._begun or self._open_training_rows(reader, blocks)
+        elif share:
+            drawn = share_of(config, "valid")
+            self.valid_source = open_source(
+                config, reader, "infer", blocks, "train_data_dir", drawn, types
+            )
+        self.source = self._begun or self._open_training_rows(reader, blocks, types)
+        if tests:
+            self.test_source = open_rows_after_training(config, self.engine)
 
     def _set_up_monitor(self) -> None:
         config, engine = self.config, self.engine
@@ -204,7 +210,7 @@ class TrainJob:
                         "rows; set runner.valid_data_dir or runner.valid_share"
                     )
         elif engine.reads_blocks:  # a wrong name should not wait until an epoch is trained
-            Monitor(config.runner("monitor"), engine.metrics).value(engine.metrics.result())
+            Monitor(config.get("runner.monitor"), engine.metrics).check()
 
     def _set_up_weights(self) -> None:
         """Compare settings with those of the run to go on with, or read the initial weights."""
@@ -240,7 +246,7 @@ class TrainJob:
             epochs=runner("epochs"),
             print_interval=runner("print_interval"),
             save_steps=runner("save_steps"),
-            monitor=runner("monitor"),
+            monitor=self.config.get("runner.monitor"),
             patience=runner("patience"),
             skip_bad_batches=runner("skip_bad_batches"),
             save_last_batch=runner("use_save_data"),
@@ -256,8 +262,23 @@ class TrainJob:
             stop=stop,
             add_files=self.engine.finish_epoch,
         )
-        training.run(start)
+        progress = training.run(start)
+        if self.test_source is not None:
+            self._test(self.test_source, progress, stop)
         self.report.summary()
+
+    def _test(self, source: Source, progress: Progress, stop: StopSignal) -> None:
+        """Score the test rows with the weights of the best epoch, or without validation the last.
+
+        Where a signal ends that, a resume does it: there is nothing left to train.
+        """
+        best = progress.best_epoch
+        epoch = progress.epoch - 1 if best is None else best
+        scored = ScoredFolder(self.folder / str(epoch))
+        load_weights_into(self.engine, load_weights(scored.folder), str(scored.folder))
+        which = "last" if best is None else "best"
+        self.report.log(f"test rows, scored with the weights of epoch {epoch}, the {which}:")
+        score_checkpoint(self.engine, source, scored, epoch, self.config, self.report, stop)
 
     def _set_up_start(self, files: RunFiles, stop: StopSignal) -> Snapshot:
         """Weights and optimizer to start from; where the run stands."""
@@ -296,15 +317,17 @@ class TrainJob:
             load_weights_into(engine, self.initial, self.config.runner("model_init_path"))
         elif engine.reads_blocks:
 
-            def features() -> Iterator[np.ndarray]:
-                for piece in self.source.features():
+            def checked(pieces: Iterator[Any]) -> Iterator[Any]:
+                for piece in pieces:
                     check()
                     yield piece
 
-            learnt = call_hook(engine.model, "adapt", features(), self.config, default={})
+            hook = "adapt_blocks" if has(engine.model, "adapt_blocks") else "adapt"
+            read = self.source.features if hook == "adapt" else self.source.raw_arrays
+            learnt = call_hook(engine.model, hook, checked(read()), self.config, default={})
             own = engine.state_dict()
             fits = all(k in own and np.shape(v) == own[k].shape for k, v in learnt.items())
-            check_returned(engine.model, "adapt", learnt, fits, "weights of the network by name")
+            check_returned(engine.model, hook, learnt, fits, "weights of the network by name")
             engine.set_state_dict(learnt)
 
     def _finish_last_save(self, progress: Progress) -> None:

@@ -42,6 +42,7 @@ def run_settings(config: Config, graph: str) -> dict[str, Any]:
     Keys of the section ``runner`` that the tools do not know are the directory's own.
     """
     names = [*_FIXED, *_POINTED_OUT, "epochs", *(["shuffle_buffer"] * config.runner("shuffle"))]
+    names += ["test_share"] * config.is_set("test_share")  # which older versions do not note
     settings = {_GRAPH: graph, **{f"runner.{name}": config.runner(name) for name in names}}
     if config.runner("valid_data_dir") is not None or config.runner("valid_share"):
         settings["runner.infer_batch_size"] = config.batch_size("infer")
@@ -204,7 +205,7 @@ def _may_change(key: str) -> bool:
     """Whether another value is pointed out only, and not refused."""
     section, _, name = key.partition(".")
     if section == "runner":
-        return name not in (*_FIXED, "shuffle_buffer")
+        return name not in (*_FIXED, "shuffle_buffer", "test_share")
     return key == _GRAPH or (key.startswith(_OPTIMIZER) and key != f"{_OPTIMIZER}class")
 
 

@@ -6,6 +6,7 @@ and whether a directory has one; ``guard.py`` knows how its code is called.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple
 
@@ -44,6 +45,22 @@ def _are_arrays(value: Any) -> bool:
     return _is_dict(value) and all(isinstance(array, np.ndarray) for array in value.values())
 
 
+def _are_types(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(kind in TASK_TYPES for kind in value)
+
+
+def _are_indices(value: Any) -> bool:
+    kinds = (int, np.integer, slice)
+    return _is_dict(value) and all(isinstance(index, kinds) for index in value.values())
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        return _is_dict(value) and bool(json.dumps(value))
+    except (TypeError, ValueError):
+        return False
+
+
 def _are_columns(value: Any) -> bool:
     if not (isinstance(value, (tuple, list)) and len(value) == 2):
         return False
@@ -53,6 +70,7 @@ def _are_columns(value: Any) -> bool:
     return whole and values.ndim == 2 and values.shape[1] == len(columns)
 
 
+TASK_TYPES = ("binary", "regression")
 HOOKS = {
     # of RecDataset
     "blocks": Hook(
@@ -60,8 +78,17 @@ HOOKS = {
     ),
     "skipped_rows": Hook("rows that the last pass left out", "a number and a list", _is_count),
     "cache_key": Hook("what decides the rows that come out of the same files"),
+    "columns": Hook("what the columns of the rows are", "a dict that JSON can hold", _is_json),
     # of DygraphModel and StaticModel
-    "task_names": Hook("names of the binary tasks, in order", "a list of names", _are_names),
+    "task_names": Hook("names of the tasks, in order", "a list of names", _are_names),
+    "task_types": Hook(
+        "what each task is, all binary without it", "a list of binary or regression", _are_types
+    ),
+    "weighs_rows": Hook(
+        "whether loss_and_log_odds takes weights of rows",
+        "True or False",
+        lambda value: isinstance(value, bool),
+    ),
     "encode": Hook("what no training step changes, done once for many batches"),
     "encode_columns": Hook(
         "the columns that encode changes or adds, computed without Paddle",
@@ -74,6 +101,14 @@ HOOKS = {
     ),
     "score_rows": Hook("log-odds [N, T] of a batch of raw rows"),
     "adapt": Hook("weights that are learnt from the training features", "a dict", _is_dict),
+    "adapt_blocks": Hook(
+        "the same from all arrays of the training rows, in place of adapt", "a dict", _is_dict
+    ),
+    "weights_of_task": Hook(
+        "the weights, or slices of them along the first axis, that are of one task alone",
+        "a dict of an index or a slice for each weight",
+        _are_indices,
+    ),
     "convert_state_dict": Hook("a state dict with this network's keys", "a dict", _is_dict),
     "resolved_settings": Hook("what hyper-parameters mean, defaults too", "a dict", _is_dict),
     # of StaticModel

@@ -113,8 +113,13 @@ class BlockSource(Source):
 
     def features(self) -> Iterator[np.ndarray]:
         """Raw features of all rows, in pieces float32 ``[n, F]``."""
+        for arrays in self.raw_arrays():
+            yield arrays["features"]
+
+    def raw_arrays(self) -> Iterator[Arrays]:
+        """See :meth:`Source.raw_arrays`."""
         for chunk in self._reading():
-            yield chunk.arrays["features"]
+            yield chunk.arrays
 
     def encode_with(self, encode: Callable[[np.ndarray, bool], np.ndarray], keep: bool) -> None:
         """See :meth:`Source.encode_with`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import threading
@@ -26,7 +27,7 @@ from rec_runner.system.files import clear, open_file, sync_file, write_json
 from rec_runner.system.parts import part_folder, remove_left_overs
 from rec_runner.system.schema import COUNT, OBJECT, TEXT, Rule, check, check_each, read_json
 
-_DTYPE = np.dtype(np.float32)
+_FLOAT, _WHOLE = "float32", "int64"  # of rows' groups, and whatever else a reader counts
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _PIECE = 4 << 20
 _RUN = Rule(
@@ -34,8 +35,8 @@ _RUN = Rule(
     lambda v: isinstance(v, list) and len(v) == 2 and TEXT.fits(v[0]) and COUNT.fits(v[1]),
 )
 _SHAPE = Rule(
-    "a number of rows and one of columns",
-    lambda v: isinstance(v, list) and len(v) == 2 and all(map(COUNT.fits, v)) and v[1] > 0,
+    "a number of rows and perhaps one of columns",
+    lambda v: (isinstance(v, list) and len(v) in (1, 2) and all(map(COUNT.fits, v)) and all(v[1:])),
 )
 _SKIPPED = Rule(
     "a number of rows and a list of texts",
@@ -50,10 +51,16 @@ _SKIPPED = Rule(
 
 
 class _Stored(NamedTuple):
-    """An array of a cache: its open file, so that no other takes its place, and its width."""
+    """An array of a cache: its open file, so that no other takes its place, and what a row is."""
 
     stream: BinaryIO
-    width: int
+    dtype: np.dtype[Any]
+    row: tuple[int, ...]
+
+    @property
+    def stride(self) -> int:
+        """Bytes of a row."""
+        return self.dtype.itemsize * math.prod(self.row)
 
 
 class CachedRows:
@@ -61,7 +68,7 @@ class CachedRows:
 
     Args:
         path: its folder.
-        arrays: by name, the files of float32 matrices of equal length.
+        arrays: by name, the files of arrays of equal length.
         files: runs of rows ``(file, number of rows)``, in the order of the rows.
         skipped: rows that the reader left out: how many, and what was wrong with the first ones.
 
@@ -101,9 +108,9 @@ class CachedRows:
         return Block(arrays, tuple(found))
 
     def _read(self, file: _Stored, start: int, end: int) -> np.ndarray:
-        rows = np.empty((end - start, file.width), _DTYPE)
+        rows = np.empty((end - start, *file.row), file.dtype)
         try:
-            file.stream.seek(start * file.width * _DTYPE.itemsize)
+            file.stream.seek(start * file.stride)
             whole = file.stream.readinto(rows.data.cast("B")) == rows.nbytes  # type: ignore[attr-defined]
         except OSError as error:
             raise RunError(f"cache {self.path} cannot be read: {error.strerror}") from error
@@ -119,8 +126,8 @@ class RowCache:
         folder: ``runner.cache_dir``.
         files: the data files; the cache is of their names, sizes and times of change.
         settings: whatever else decides what is parsed from them.
-        labels_fit: whether labels are such as a reader gives; rows with others are not cached, and
-            a cache that holds them is not used.
+        labels_fit: whether labels ``[n, T]`` are such as a reader gives; rows with others are not
+            cached, and a cache that holds them is not used.
     """
 
     def __init__(
@@ -146,8 +153,8 @@ class RowCache:
                 check_each(manifest["arrays"], {"shape": _SHAPE, "crc32": COUNT}, "arrays")
                 files = [(file, rows) for file, rows in manifest["files"]]
                 shapes = [entry["shape"] for entry in manifest["arrays"].values()]
-                whole = {rows for rows, _ in shapes} == {sum(rows for _, rows in files)}
-                if not whole or not {"features", "labels"} <= manifest["arrays"].keys():
+                whole = {shape[0] for shape in shapes} == {sum(rows for _, rows in files)}
+                if not whole or not _are_rows(manifest["arrays"]):
                     return None
                 arrays = {}
                 for name, entry in manifest["arrays"].items():
@@ -165,25 +172,29 @@ class RowCache:
             OSError: it cannot be read, or is no plain file.
             ValueError: it is not what was written.
         """
-        file, (rows, width) = self.path / f"{name}.bin", entry["shape"]
-        if entry["dtype"] != str(_DTYPE) or not _NAME.fullmatch(name):
-            raise ValueError(f"{file} is not a matrix of float32")
+        file, (rows, *row) = self.path / f"{name}.bin", entry["shape"]
+        if entry["dtype"] not in (_FLOAT, _WHOLE) or not _NAME.fullmatch(name):
+            raise ValueError(f"{file} is not of a type that is cached")
         stream = stack.enter_context(open_file(file))
-        if os.fstat(stream.fileno()).st_size != rows * width * _DTYPE.itemsize:
+        stored = _Stored(stream, np.dtype(entry["dtype"]), tuple(row))
+        if os.fstat(stream.fileno()).st_size != rows * stored.stride:
             raise ValueError(f"{file} has another size")
         # Reading the file once, at gigabytes a second, costs a small part of an epoch.
         checksum = 0
-        while piece := stream.read(_PIECE):  # a signal need not wait for all of it
+        size = min(rows, max(1, _PIECE // stored.stride)) * stored.stride
+        while piece := stream.read(size):  # a signal need not wait for all of it
             checksum = zlib.crc32(piece, checksum)
-            if name == "labels" and not self.labels_fit(np.frombuffer(piece, _DTYPE)):
+            labels = np.frombuffer(piece, stored.dtype).reshape(-1, *row)
+            if name == "labels" and not self.labels_fit(labels):
                 raise ValueError(f"{file} holds other labels than a reader gives")
         if checksum != entry["crc32"]:
             raise ValueError(f"{file} has changed")
-        return _Stored(stream, width)
+        return stored
 
     def _holds(self, block: Block) -> bool:
         """Whether a cache can hold the rows of a block."""
         fits = all(_fits(name, array) for name, array in block.arrays.items())
+        fits = fits and _are_rows({name: _entry(array) for name, array in block.arrays.items()})
         return fits and self.labels_fit(block.arrays["labels"])
 
     def written(
@@ -194,8 +205,8 @@ class RowCache:
         """Pass blocks on and write them; the cache counts once the last has been passed on.
 
         Args:
-            blocks: the reader's. Ones that do not hold matrices of float32 only are passed on,
-                and leave no cache.
+            blocks: the reader's. Where one holds more than matrices and columns of float32 or
+                int64, all are passed on and leave no cache.
             skipped: asked at the end, see :class:`CachedRows`.
 
         Raises:
@@ -256,12 +267,19 @@ def _replace(part: Path, path: Path) -> None:
             raise
 
 
+def _are_rows(entries: Mapping[str, Any]) -> bool:
+    """Whether the arrays of a manifest hold features and labels, each a matrix of float32."""
+    known = {name: (len(e["shape"]), e["dtype"]) for name, e in entries.items()}
+    return all(known.get(name) == (2, _FLOAT) for name in ("features", "labels"))
+
+
 def _fits(name: str, array: np.ndarray) -> bool:
-    return array.dtype == _DTYPE and array.ndim == 2 and _NAME.fullmatch(name) is not None
+    is_known = array.dtype in (_FLOAT, _WHOLE) and array.ndim in (1, 2) and all(array.shape[1:])
+    return is_known and _NAME.fullmatch(name) is not None
 
 
 def _entry(array: np.ndarray) -> dict[str, Any]:
-    return {"dtype": str(_DTYPE), "shape": [0, array.shape[1]], "crc32": 0}
+    return {"dtype": str(array.dtype), "shape": [0, *array.shape[1:]], "crc32": 0}
 
 
 def _append(file: Any, array: np.ndarray, entry: dict[str, Any]) -> None:

@@ -56,9 +56,20 @@ def take(arrays: Arrays, index: Index) -> dict[str, np.ndarray]:
     return {name: array.take(index, 0) for name, array in arrays.items()}
 
 
-def are_binary(labels: np.ndarray) -> bool:
-    """Whether all labels are 0 or 1, as those of binary tasks are."""
-    return bool(((labels == 0) | (labels == 1)).all())
+def are_labels(labels: np.ndarray, task_types: Sequence[str] = ()) -> bool:
+    """Whether all labels ``[n, T]`` are such as tasks have: 0 or 1, or any finite number.
+
+    NaN stands for one that is not known.
+
+    Args:
+        labels: they.
+        task_types: what each task is, ``binary`` or ``regression``; by default all are binary.
+    """
+    right = (labels == 0) | (labels == 1) | np.isnan(labels)
+    for task, kind in enumerate(task_types[: labels.shape[1]]):
+        if kind == "regression":
+            right[:, task] = ~np.isinf(labels[:, task])
+    return bool(right.all())
 
 
 def concatenate(parts: Sequence[Arrays]) -> Arrays:
@@ -107,15 +118,23 @@ def check_encoded(features: np.ndarray, encoded: np.ndarray, files: Sequence[str
         files: that the rows may have come from.
 
     Raises:
-        RunError: names the files, the raw row's largest value and its column.
+        RunError: names the files, and of the raw row its largest value and that one's column, or
+            the first column that is missing if the encoding only hands that on.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(encoded.sum()):  # several times faster than to look at each
             return
     bad = ~np.isfinite(encoded.reshape(len(encoded), -1)).all(axis=1)
     if bad.any():
-        row = features[int(np.argmax(bad))].ravel()
-        column = int(np.argmax(np.abs(row)))
+        at = int(np.argmax(bad))
+        row = features[at].ravel()
+        missing = np.isnan(row)
+        if missing.any() and not np.isinf(encoded[at]).any():
+            raise RunError(
+                f"{', '.join(files)}: feature {int(np.argmax(missing))} (from 0) of a row is "
+                "missing, and this network's encoding makes no finite number of it"
+            )
+        column = int(np.argmax(np.where(missing, -1, np.abs(row))))
         raise RunError(
             f"{', '.join(files)}: the value {row[column]:g} of feature {column} (from 0) is "
             "too large for this network, whose encoding of it is not a finite number"
@@ -201,6 +220,10 @@ class Source(ABC):
 
     def features(self) -> Iterator[np.ndarray]:
         """Raw features of all rows in pieces float32 ``[n, F]``, where rows come in blocks."""
+        return iter(())
+
+    def raw_arrays(self) -> Iterator[Arrays]:
+        """All rows as the reader gives them, in pieces of named arrays, where it has blocks."""
         return iter(())
 
     def count(self, check: Callable[[], None]) -> int | None:

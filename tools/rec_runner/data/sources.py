@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -15,7 +17,65 @@ from rec_runner.data.files import list_files
 from rec_runner.data.fingerprint import WatchedFiles
 from rec_runner.data.loader_source import LoaderSource
 from rec_runner.data.row_cache import RowCache
-from rec_runner.data.rows import Source, are_binary
+from rec_runner.data.rows import Source, are_labels
+from rec_runner.system.errors import UserError
+
+
+class Share(NamedTuple):
+    """Some of the rows of a folder: those whose seeded draw from [0, 1) lies in a range.
+
+    Attributes:
+        start: the least draw.
+        end: what draws are less than.
+        why: what errors say of these rows.
+        instead: the key that names a folder for them.
+    """
+
+    start: float
+    end: float
+    why: str
+    instead: str
+
+    def keep(self, seed: int, first: int, rows: int) -> np.ndarray:
+        """A mask of the rows that belong to it, of some from index ``first`` on."""
+        draws = row_draws(seed, first, rows)
+        return (self.start <= draws) & (draws < self.end)
+
+
+def test_folder(config: Config) -> tuple[str, bool]:
+    """Which runner key names the test rows' folder, and whether they are only a share of it."""
+    drawn = config.runner("test_data_dir") is None and config.runner("test_share") > 0
+    return ("train_data_dir" if drawn else "test_data_dir"), drawn
+
+
+def share_of(config: Config, part: str) -> Share | None:
+    """The share of the training folder's rows that is for a part of the work.
+
+    Test rows are those with the least draws, validation rows those with the next, so that the
+    rows of either do not depend on what the other's are for.
+
+    Args:
+        config: the run's config.
+        part: ``test``, ``valid`` or ``train``, which takes the rest.
+
+    Returns:
+        None where that is all rows.
+
+    Raises:
+        UserError: nothing is left to train on.
+    """
+    shares = {name: config.runner(f"{name}_share") for name in ("test", "valid")}
+    if config.runner("valid_data_dir") is not None:
+        shares["valid"] = 0.0
+    test, held = shares["test"], shares["test"] + shares["valid"]
+    names = [f"runner.{name}_share {share}" for name, share in shares.items() if share]
+    if held >= 1:
+        raise UserError(f"{' and '.join(names)} leave nothing to train on: less than 1 is expected")
+    if part == "train":
+        return Share(held, 1.0, f"to train on with {' and '.join(names)}", "") if held else None
+    start, end, use = (0.0, test, "test") if part == "test" else (test, held, "validate")
+    why = f"to {use} on with runner.{part}_share {shares[part]}"
+    return Share(start, end, why, f"{part}_data_dir")
 
 
 def open_source(
@@ -24,7 +84,8 @@ def open_source(
     phase: str,
     by_blocks: bool,
     folder_key: str,
-    share: tuple[float, float] | None = None,
+    share: Share | None = None,
+    task_types: Sequence[str] = (),
 ) -> Source:
     """The source of a phase.
 
@@ -34,7 +95,8 @@ def open_source(
         phase: ``train`` or ``infer``: which batch size, whether to shuffle and cache.
         by_blocks: use the reader's ``blocks()``.
         folder_key: which runner key names the files.
-        share: keep the rows whose seeded draw from [0, 1) lies in this range.
+        share: which of the rows to keep; by default all.
+        task_types: what each task is, where not all are binary; a cache on disk is checked by it.
     """
     files = list_files(config, folder_key)
     watched = WatchedFiles(files)
@@ -48,6 +110,11 @@ def open_source(
     shuffle = phase == "train" and config.runner("shuffle")
     shuffle_seed = config.runner("seed") if shuffle else None
     if not by_blocks:
+        if share is not None:
+            raise UserError(
+                f"runner.{share.instead.replace('data_dir', 'share')} needs a reader with "
+                f"blocks(); use {share.instead}"
+            )
         workers = config.runner("num_workers")
         drop_last = folder_key == "train_data_dir"
         return LoaderSource(
@@ -55,14 +122,6 @@ def open_source(
         )
     # Only a reader without blocks() may make the batches itself.
     batch_size = batch_size or config.required("train_batch_size")
-    keep, part = None, "to train on" if phase == "train" else "to validate on"
-    if share is not None:
-        seed = config.runner("seed")
-
-        def keep(first: int, rows: int) -> np.ndarray:
-            draws = row_draws(seed, first, rows)
-            return (share[0] <= draws) & (draws < share[1])
-
     return BlockSource(
         make_dataset,
         batch_size,
@@ -70,15 +129,19 @@ def open_source(
         shuffle_seed=shuffle_seed,
         chunk_rows=config.runner("shuffle_buffer"),
         cache_bytes=config.runner("cache_mb") << 20,
-        keep=keep,
-        kept=f"{part} with runner.valid_share {config.runner('valid_share')}",
-        disk=_disk_cache(config, make_dataset, files, share),
+        keep=partial(share.keep, config.runner("seed")) if share else None,
+        kept=share.why if share else "",
+        disk=_disk_cache(config, make_dataset, files, share, task_types),
         check_files=watched.check,
     )
 
 
 def _disk_cache(
-    config: Config, make_dataset: Callable[[], Any], files: list[str], share: Any
+    config: Config,
+    make_dataset: Callable[[], Any],
+    files: list[str],
+    share: Share | None,
+    task_types: Sequence[str],
 ) -> RowCache | None:
     """The disk cache of these files as this reader reads them.
 
@@ -92,11 +155,12 @@ def _disk_cache(
     hyper = {k: v for k, v in config.items() if k.startswith("hyper_parameters.")}
     key = call_hook(dataset, "cache_key", default=hyper)
     kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
-    draw = share and [share, config.runner("seed")]
+    draw = share and [[share.start, share.end], config.runner("seed")]
     skips = config.runner("bad_rows") == "skip"
     # A cache written under another cap may hold more bad rows than this run allows.
     bad_rows = ["skip", config.runner("bad_rows_cap")] if skips else "error"
-    return RowCache(Path(folder), files, [kind, key, bad_rows, draw], are_binary)
+    fit = partial(are_labels, task_types=task_types)
+    return RowCache(Path(folder), files, [kind, key, bad_rows, draw], fit)
 
 
 def row_draws(seed: int, first: int, rows: int) -> np.ndarray:

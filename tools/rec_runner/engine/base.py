@@ -55,6 +55,8 @@ class Engine(ABC):
         graph: ``dygraph`` or ``static``.
         reads_blocks: the model has the hooks of whole blocks; windows hold named arrays.
         scores_rows: the model also has the hooks that score raw rows; windows to score hold these.
+        task_types: what each task is, by the hook of this name; empty where all are binary.
+        weighs_rows: the model takes weights of rows, by the hook of this name.
         metrics: counts each window that is trained on or scored.
         whole_checkpoints: refuse checkpoints that hold more than this network.
         steps_schedule: the engine itself moves the schedule on after every step.
@@ -64,6 +66,8 @@ class Engine(ABC):
 
     graph: str
     reads_blocks = False
+    weighs_rows = False
+    task_types: tuple[str, ...] = ()
     metrics: Metrics
     whole_checkpoints = True
     steps_schedule = False
@@ -81,7 +85,9 @@ class Engine(ABC):
         self._left_out = False
         self.scores_rows = self.reads_blocks and has(model, *SCORING_ROWS)
         if self.reads_blocks:
-            self.metrics = TaskMetrics(call_hook(model, "task_names", config))
+            self.task_types = tuple(call_hook(model, "task_types", config, default=()))
+            self.metrics = TaskMetrics(call_hook(model, "task_names", config), self.task_types)
+            self.weighs_rows = call_hook(model, "weighs_rows", config, default=False)
         # Readers and models may draw from either, for negative samples for instance.
         seed_all(self.seed)
         self._set_up()

@@ -1,15 +1,27 @@
-"""Scoring of models with the hooks of whole blocks: of raw rows where there is a hook for it."""
+"""What the engines of models with the hooks of whole blocks share: labels, and scoring.
+
+Raw rows are scored where there is a hook for it.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from rec_runner.contract.hooks import call_hook
+from rec_runner.contract.hooks import call_hook, has
 from rec_runner.data.rows import Window, check_encoded, take
 from rec_runner.engine.base import Engine, Outcome
+from rec_runner.engine.labels import (
+    Kept,
+    TaskWeights,
+    counted_arrays,
+    row_weights,
+    unknown_tasks,
+)
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.system.errors import RunError
 from rec_runner.system.log import warn
@@ -31,6 +43,62 @@ class BlockScoring(Engine):
     _follows_network = True  # the hook ``score_rows``, as far as has been seen
     _weights_taken = False  # as they are now
     _to_compare = 0  # rows, with these weights
+    _warned = False  # of weights that the model has no use for
+
+    @abstractmethod
+    def _holders(self, name: str) -> Sequence[Any]:
+        """What holds a weight, and each of its optimizer's slots that is there by now."""
+
+    @abstractmethod
+    def _read(self, holder: Any) -> np.ndarray:
+        """A copy of what a holder holds."""
+
+    @abstractmethod
+    def _write(self, holder: Any, array: np.ndarray) -> None:
+        """Set what a holder holds."""
+
+    @cached_property
+    def _task_weights(self) -> TaskWeights:
+        return TaskWeights(self.model, self.state_dict())
+
+    def _unknown(self, window: Window) -> list[list[int]]:
+        """The tasks of which each batch tells nothing; empty where there is no need to know."""
+        if not has(self.model, "weights_of_task"):
+            return []
+        return unknown_tasks(window, self.weighs_rows)
+
+    def _keep(self, tasks: Sequence[int]) -> Kept:
+        """What :meth:`_put_back` takes, before a step that tells nothing of some tasks."""
+        return self._task_weights.keep(tasks, self._holders, self._read)
+
+    def _put_back(self, kept: Kept) -> None:
+        """Undo what a step did to the weights of these tasks, and to their slots."""
+        for holder, index, value in kept:
+            array = self._read(holder)
+            array[index] = value
+            self._write(holder, array)
+
+    def _row_weights(self, window: Window) -> np.ndarray | None:
+        """What ``loss_and_log_odds`` takes as ``weights`` of a window's rows, if it takes any.
+
+        Raises:
+            UserError: the model asks for them, and the reader gives none, or bad ones.
+        """
+        if self.weighs_rows:
+            return row_weights(window)
+        if "weights" in window.arrays and not self._warned:
+            self._warned = True
+            warn(
+                "the reader gives an array weights, which this model has no use for: all rows "
+                "count alike, unless a hook weighs_rows says that loss_and_log_odds takes weights"
+            )
+        return None
+
+    def _count(self, window: Window, log_odds: np.ndarray) -> None:
+        """Let the metrics count the log-odds ``[n, T]`` of a window."""
+        arrays = window.arrays
+        more = counted_arrays(arrays, self.weighs_rows)
+        self.metrics.update(arrays["labels"], log_odds, **more)
 
     @abstractmethod
     def _take_weights(self) -> None:
@@ -107,7 +175,7 @@ class BlockScoring(Engine):
                 f"the network gives NaN for row {window.first_batch * window.batch_size + row} "
                 f"(from 0) of the rows scored{window.place}; are its values very large?"
             )
-        self.metrics.update(window.arrays["labels"], log_odds)
+        self._count(window, log_odds)
         return Outcome(np.empty(0), window.batch_rows, {})
 
 

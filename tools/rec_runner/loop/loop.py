@@ -43,7 +43,8 @@ class Plan:
         epochs: number of epochs.
         print_interval: batches between two log lines.
         save_steps: batches between two mid-epoch checkpoints; 0 saves at ends of epochs only.
-        monitor: validation metric that decides which epoch is best, see :class:`Monitor`.
+        monitor: validation metric that decides which epoch is best, see :class:`Monitor`; None
+            for the metrics' own default.
         patience: epochs without a better one after which training stops; None never stops early.
         skip_bad_batches: see :class:`FiniteTraining`.
         save_last_batch: keep what each epoch's last training batch gave beside its checkpoint.
@@ -53,7 +54,7 @@ class Plan:
     epochs: int
     print_interval: int
     save_steps: int
-    monitor: str
+    monitor: str | None
     patience: int | None
     skip_bad_batches: bool
     save_last_batch: bool
@@ -97,11 +98,14 @@ class Training:
     stop: StopSignal
     add_files: Callable[[Path], None]
 
-    def run(self, start: Snapshot) -> None:
+    def run(self, start: Snapshot) -> Progress:
         """Train until the plan is done, saving every epoch.
 
         Args:
             start: where to go on from; only its progress and meter count here.
+
+        Returns:
+            where the run stands then.
 
         Raises:
             Interrupted: a signal came; the run is saved and can be resumed.
@@ -134,6 +138,7 @@ class Training:
         if progress.skipped_batches:
             skipped = progress.skipped_batches
             self.report.log(f"skipped batches with a loss that was not finite: {skipped}")
+        return progress
 
     def _train_epoch(self, progress: Progress, meter: Meter) -> Progress:
         epoch, plan, report = progress.epoch, self.plan, self.report
@@ -255,7 +260,8 @@ def evaluate(
     stops = [(print_interval, 1)] if print_interval else []
     for window in meter.timed(source.windows(stops=stops)):
         if stop is not None:
-            stop.check(_stopped("in the validation of", f"epoch {epoch}"))
+            work = "validation" if phase == "valid" else "test"
+            stop.check(_stopped(f"in the {work} of", f"epoch {epoch}"))
         with noted():
             outcome = engine.score(window)
             if outcome is not None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
-def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float | None:
     """Area under the ROC curve; a tie between a positive and a negative counts one half.
 
     Args:
         labels: ``[n]``, 0 or 1.
         scores: ``[n]``, any numbers; only their order counts.
+        weights: ``[n]``, how often each row counts; None for once.
 
     Returns:
-        the area, or None where one class is missing and there is none.
+        the area, or None where one class is missing, or weighs nothing, and there is none.
     """
     positive = labels > 0.5
+    if weights is not None:
+        low, high = (sorted_run(scores[rows], weights[rows]) for rows in (~positive, positive))
+        if not low.total or not high.total:
+            return None
+        return beaten(low, high) / 2 / high.total / low.total
     negatives, positives = np.sort(scores[~positive]), np.sort(scores[positive])
     if not len(negatives) or not len(positives):
         return None
@@ -25,13 +33,56 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return float((below + not_above) / 2 / len(positives) / len(negatives))
 
 
-def log_loss(labels: np.ndarray, log_odds: np.ndarray) -> float | None:
+@dataclass(frozen=True)
+class WeightedRun:
+    """Scores in ascending order, and what they weigh.
+
+    Attributes:
+        scores: ``[n]``.
+        weights: float64 ``[n]``.
+        below: float64 ``[n + 1]``: what the first k scores weigh.
+    """
+
+    scores: np.ndarray
+    weights: np.ndarray
+    below: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def total(self) -> float:
+        """What all scores weigh."""
+        return float(self.below[-1])
+
+
+def sorted_run(scores: np.ndarray, weights: np.ndarray) -> WeightedRun:
+    """Scores ``[n]`` of any order and their weights ``[n]`` as a run."""
+    order = np.argsort(scores)
+    sorted_weights = weights[order].astype(np.float64)
+    return WeightedRun(scores[order], sorted_weights, np.append(0.0, np.cumsum(sorted_weights)))
+
+
+def beaten(run: WeightedRun, by: WeightedRun) -> float:
+    """Twice the weight of the pairs in which a score of ``by`` exceeds one of the run; ties once.
+
+    A pair weighs the product of its two weights.
+    """
+    less = run.scores.searchsorted(by.scores, side="left")
+    not_more = run.scores.searchsorted(by.scores, side="right")
+    return float(by.weights @ (run.below[less] + run.below[not_more]))
+
+
+def log_loss(
+    labels: np.ndarray, log_odds: np.ndarray, weights: np.ndarray | None = None
+) -> float | None:
     """Mean of ``-log p(label)``, from log-odds, so that no probability is ever clipped.
 
     Args:
         labels: ``[n]``, 0 or 1.
         log_odds: ``[n]``, logit of class 1. An infinite one costs nothing where it is right, and
             infinitely much where it is wrong.
+        weights: ``[n]``, more than 0, of each row in the mean; None for the same of all.
 
     Returns:
         the mean, NaN where a logit is; None without rows.
@@ -43,7 +94,7 @@ def log_loss(labels: np.ndarray, log_odds: np.ndarray) -> float | None:
         losses = np.logaddexp(0.0, z) - labels * z
     certain = np.isinf(z)
     losses[certain] = np.where((z > 0) == (labels > 0.5), 0.0, np.inf)[certain]
-    return float(np.mean(losses))
+    return float(np.average(losses, weights=weights))
 
 
 def probability(log_odds: np.ndarray) -> np.ndarray:

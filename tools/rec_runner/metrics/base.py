@@ -20,7 +20,13 @@ _SCORES = {"auc", "gauc", "acc", "accuracy"}
 
 
 class Metrics(ABC):
-    """Metrics of one pass over the rows; an engine counts each window it trains on or scores."""
+    """Metrics of one pass over the rows; an engine counts each window it trains on or scores.
+
+    Attributes:
+        default_monitor: the metric that decides which epoch is best where the config names none.
+    """
+
+    default_monitor = "auc"
 
     @abstractmethod
     def reset(self) -> None:
@@ -33,6 +39,10 @@ class Metrics(ABC):
     def running(self) -> dict[str, Any]:
         """The same for a log line in mid-pass, perhaps with fewer of them."""
         return self.result()
+
+    def possible_names(self) -> list[str] | None:
+        """All names that :meth:`result` may give, None where rows have to come first to tell."""
+        return None
 
     def lower_is_better(self, name: str) -> bool:
         """Direction of a value of :meth:`result`."""

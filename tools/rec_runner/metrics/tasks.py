@@ -1,63 +1,103 @@
-"""AUC and log loss of binary tasks whose log-odds the engine hands over."""
+"""Metrics of tasks whose labels and scores the engine hands over."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rec_runner.metrics.auc import auc, log_loss, probability
 from rec_runner.metrics.base import Metrics
-from rec_runner.metrics.running import RunningAuc
+from rec_runner.metrics.grouped import grouped_auc
+from rec_runner.metrics.regression import RunningErrors, errors
+from rec_runner.metrics.rows import Rows, TaskRows, join
+from rec_runner.metrics.running import RunningAuc, WeightedRunningAuc
 from rec_runner.system.errors import UserError
 from rec_runner.system.schema import array, check
+
+BINARY, REGRESSION = "binary", "regression"
 
 
 class Kind(NamedTuple):
     """A metric of a task.
 
     Attributes:
-        measure: from labels ``[n]`` and log-odds ``[n]`` to its value, None where it is undefined.
+        task_type: of which tasks.
         lower_is_better: its direction.
     """
 
-    measure: Callable[[np.ndarray, np.ndarray], float | None]
+    task_type: str
     lower_is_better: bool
 
 
-KINDS = {"auc": Kind(auc, False), "logloss": Kind(log_loss, True)}
+KINDS = {
+    "auc": Kind(BINARY, False),
+    "logloss": Kind(BINARY, True),
+    "gauc": Kind(BINARY, False),
+    "mse": Kind(REGRESSION, True),
+    "mae": Kind(REGRESSION, True),
+    "r2": Kind(REGRESSION, False),
+}
 
 
 class TaskMetrics(Metrics):
-    """Exact metrics of every task: ``auc_<task>``, then ``logloss_<task>``.
+    """Exact metrics of every task: a kind, ``auc`` say, then the task: ``auc_<task>``.
+
+    Of binary tasks AUC, log loss and, where rows have groups, GAUC; of regressions MSE, MAE and R2
+    in the target's own unit. A row without a task's label does not count there.
 
     Holds 4 bytes for a score and 1 for a label, per row and task, and from the first log line of a
-    pass on the scores a second time, sorted.
+    pass on the scores a second time, sorted. Labels that are not all 0 or 1 take 4 bytes.
 
     Args:
         task_names: names of the T tasks.
+        task_types: ``binary`` or ``regression`` for each; None for all binary.
+
+    Raises:
+        UserError: the types are not such.
     """
 
-    def __init__(self, task_names: Sequence[str]) -> None:
+    def __init__(self, task_names: Sequence[str], task_types: Sequence[str] | None = None) -> None:
         self.task_names = tuple(task_names)
+        self.task_types = tuple(task_types or (BINARY,) * len(self.task_names))
+        unknown = {*self.task_types} - {BINARY, REGRESSION}
+        if unknown or len(self.task_types) != len(self.task_names):
+            raise UserError(
+                f"the model names {len(self.task_names)} tasks: as many types, {BINARY} or "
+                f"{REGRESSION}, are expected of task_types, which gives {list(self.task_types)}"
+            )
+        self._regressions = [kind == REGRESSION for kind in self.task_types]
+        self.default_monitor = "auc" if BINARY in self.task_types else "r2"
         self.reset()
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._labels: list[np.ndarray] = []
-        self._log_odds: list[np.ndarray] = []
+        self._pieces: list[Rows] = []
         self._restart_running()
 
     def _restart_running(self) -> None:
-        self._running = [RunningAuc() for _ in self.task_names]
+        self._running: list[Any] = []  # one for each task, from the first rows on
         self._counted = 0  # updates that they have
 
-    def update(self, labels: np.ndarray, log_odds: np.ndarray) -> None:
-        """Add rows: labels ``[n, T]`` and log-odds float32 ``[n, T]``.
+    def update(
+        self,
+        labels: np.ndarray,
+        log_odds: np.ndarray,
+        weights: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ) -> None:
+        """Add rows.
+
+        Args:
+            labels: ``[n, T]``; NaN where one is not known.
+            log_odds: float32 ``[n, T]``; of a regression, the prediction.
+            weights: ``[n]``, finite and not negative; None where rows have none.
+            groups: int64 ``[n]``; None where rows have none.
 
         Raises:
-            UserError: labels or log-odds are not those of T tasks.
+            UserError: labels or log-odds are not those of T tasks, or weights or groups not those
+                of n rows.
         """
         shape = (len(labels), len(self.task_names))
         if labels.shape != shape or log_odds.shape != shape:
@@ -67,38 +107,78 @@ class TaskMetrics(Metrics):
                 "loss_and_log_odds or score_rows [N, T], whose joined ones have shape "
                 f"{list(log_odds.shape)}"
             )
-        self._labels.append(labels.astype(np.bool_))
-        self._log_odds.append(log_odds)
+        for name, values in (("weights", weights), ("groups", groups)):
+            if values is not None and values.shape != shape[:1]:
+                raise UserError(
+                    f"{name} of shape {list(shape[:1])} are expected of the reader, which gives "
+                    f"{list(values.shape)}"
+                )
+        if weights is not None and not _are_weights(weights):
+            raise UserError("a weight that the reader gives is negative or not finite")
+        self._pieces.append(Rows(self._kept(labels), log_odds, weights, groups))
+
+    def _kept(self, labels: np.ndarray) -> np.ndarray:
+        blank = labels.dtype.kind == "f" and np.isnan(labels).any()
+        return labels.astype(np.float32 if blank or any(self._regressions) else np.bool_)
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels of all rows so far, bool ``[n, T]``."""
-        return _joined(self._labels, len(self.task_names), np.bool_)
+        """Labels of all rows so far, as :class:`Rows` has them."""
+        return self._rows().labels
 
     @property
     def log_odds(self) -> np.ndarray:
-        """Log-odds of all rows so far, float32 ``[n, T]``."""
-        return _joined(self._log_odds, len(self.task_names), np.float32)
+        """Log-odds of all rows so far, float32 ``[n, T]``; of a regression, the predictions."""
+        return self._rows().log_odds
+
+    def _rows(self, first: int = 0) -> Rows:
+        return join(self._pieces[first:], len(self.task_names))
 
     def result(self) -> dict[str, float | None]:
-        """``auc_<task>`` of every task, then ``logloss_<task>``; None where undefined."""
-        labels, log_odds = self.labels, self.log_odds
+        """Each kind of every task in turn, None where undefined; then what was counted.
+
+        That is ``rows_<task>``, the rows whose label is known, where some are not, and
+        ``left_out_groups_<task>``, the groups of one class, where there are groups.
+        """
+        rows = self._rows()
+        known, found = rows.known(), []
+        for task, regression in enumerate(self._regressions):
+            values = _measured(rows.of_task(task, regression), regression)
+            found.append(values if known is None else {**values, "rows": int(known[task])})
         return {
-            f"{name}_{task_name}": kind.measure(labels[:, task], log_odds[:, task])
-            for name, kind in KINDS.items()
-            for task, task_name in enumerate(self.task_names)
+            f"{kind}_{name}": values[kind]
+            for kind in (*KINDS, "rows", "left_out_groups")
+            for name, values in zip(self.task_names, found)
+            if kind in values
         }
 
     def running(self) -> dict[str, float | None]:
-        """``auc_<task>`` over the rows so far; each row is counted once."""
-        fresh = slice(self._counted, None)
-        if self._labels[fresh]:
-            labels = np.concatenate(self._labels[fresh])
-            log_odds = np.concatenate(self._log_odds[fresh])
-            for task, running in enumerate(self._running):
-                running.add(labels[:, task], log_odds[:, task])
-        self._counted = len(self._labels)
-        return {f"auc_{name}": r.value() for name, r in zip(self.task_names, self._running)}
+        """AUCs, and errors of regressions, over the rows so far; each row is counted once."""
+        if self._pieces[self._counted :]:
+            rows = self._rows(self._counted)
+            self._running = self._running or [
+                _running(regression, rows.weights is not None) for regression in self._regressions
+            ]
+            for task, (running, regression) in enumerate(zip(self._running, self._regressions)):
+                labels, scores, weights, _ = rows.of_task(task, regression)
+                running.add(labels, scores, *([] if weights is None else [weights]))
+        self._counted = len(self._pieces)
+        counted = self._running or [_running(kind, False) for kind in self._regressions]
+        values = [
+            running.values() if regression else {"auc": running.value()}
+            for running, regression in zip(counted, self._regressions)
+        ]
+        return {
+            f"{kind}_{name}": of_task[kind]
+            for kind in KINDS
+            for name, of_task in zip(self.task_names, values)
+            if kind in of_task
+        }
+
+    def possible_names(self) -> list[str]:
+        """See :meth:`Metrics.possible_names`; GAUC, which takes rows with groups, is among them."""
+        types = list(zip(self.task_names, self.task_types))
+        return [f"{k}_{name}" for k, kind in KINDS.items() for name, t in types if t == kind[0]]
 
     def lower_is_better(self, name: str) -> bool:
         """As its kind, which stands before the task; what is none is the loss."""
@@ -106,45 +186,87 @@ class TaskMetrics(Metrics):
         return kinds[0].lower_is_better if kinds else True
 
     def last_batch(self, rows: int) -> dict[str, np.ndarray]:
-        """Its ``labels`` and ``log_odds``, ``[rows, T]``."""
-        first = len(self._labels)
-        while first and sum(map(len, self._labels[first:])) < rows:
+        """Its ``labels`` and ``log_odds``, ``[rows, T]``; ``weights`` and ``groups`` if any."""
+        first = len(self._pieces)
+        while first and sum(len(piece.labels) for piece in self._pieces[first:]) < rows:
             first -= 1
-        labels = _joined(self._labels[first:], len(self.task_names), np.bool_)
-        log_odds = _joined(self._log_odds[first:], len(self.task_names), np.float32)
-        start = len(labels) - rows
-        return {"labels": labels[start:].astype(np.float32), "log_odds": log_odds[start:]}
+        last = self._rows(first).last(rows)
+        return {**_there(last), "labels": last.labels.astype(np.float32)}
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """``label_<task>`` and ``probability_<task>`` of every task."""
-        columns = {}
-        for task, name in enumerate(self.task_names):
-            columns[f"label_{name}"] = self.labels[:, task].astype(np.int8)
-            columns[f"probability_{name}"] = probability(self.log_odds[:, task])
-        return columns
+        """``label_<task>`` and ``probability_<task>``, or ``prediction_<task>``, of every task.
+
+        A label that is not known is NaN. Besides, ``weight`` and ``group`` of rows that have one.
+        """
+        rows, columns = self._rows(), {}
+        for task, (name, regression) in enumerate(zip(self.task_names, self._regressions)):
+            labels, scores = rows.labels[:, task], rows.log_odds[:, task]
+            whole = labels.dtype == np.bool_
+            columns[f"label_{name}"] = labels.astype(np.int8) if whole else labels
+            if regression:
+                columns[f"prediction_{name}"] = scores
+            else:
+                columns[f"probability_{name}"] = probability(scores)
+        optional = {"weight": rows.weights, "group": rows.groups}
+        return {**columns, **{k: values for k, values in optional.items() if values is not None}}
 
     def state_dict(self) -> dict[str, Any]:
-        """Labels and log-odds of all rows so far."""
-        return {"labels": self.labels, "log_odds": self.log_odds}
+        """Labels and log-odds of all rows so far; weights and groups of rows that have some."""
+        return _there(self._rows())
 
     def load_state_dict(self, state: Mapping[str, Any], rows: int) -> None:
         """See :meth:`Metrics.load_state_dict`."""
-        check(state, {"labels": array(2, np.bool_), "log_odds": array(2, np.floating)}, "metrics")
-        if len(state["labels"]) != rows or np.isnan(state["log_odds"]).any():
+        kinds = [np.bool_, np.float32]
+        rules = {"labels": array(2, *kinds), "log_odds": array(2, np.floating)}
+        optional = {"weights": array(1, np.floating), "groups": array(1, np.int64)}
+        check(
+            state, {**rules, **{k: rule for k, rule in optional.items() if k in state}}, "metrics"
+        )
+        labels = state["labels"]
+        if len(labels) != rows or np.isnan(state["log_odds"]).any():
             raise ValueError(f"metrics should be labels and log-odds of {rows} rows")
+        for of_task, regression in zip(labels.T, self._regressions):
+            fit = np.isfinite(of_task) if regression else (of_task == 0) | (of_task == 1)
+            if not (fit | np.isnan(of_task)).all():
+                expected = "finite numbers" if regression else "0 or 1"
+                raise ValueError(f"metrics.labels should be {expected} where they are known")
         self.reset()
-        self.update(state["labels"], state["log_odds"])
+        self.update(labels, state["log_odds"], state.get("weights"), state.get("groups"))
+        if not rows:  # with which others may come that have weights
+            self.reset()
 
     def mark(self) -> int:
         """Number of updates."""
-        return len(self._labels)
+        return len(self._pieces)
 
     def rewind(self, mark: int) -> None:
         """Forget the updates after :meth:`mark`."""
-        del self._labels[mark:], self._log_odds[mark:]
+        del self._pieces[mark:]
         if self._counted > mark:  # rare: a line was written in between
             self._restart_running()
 
 
-def _joined(pieces: Sequence[np.ndarray], width: int, dtype: type) -> np.ndarray:
-    return np.concatenate(pieces) if pieces else np.empty((0, width), dtype)
+def _measured(rows: TaskRows, regression: bool) -> dict[str, Any]:
+    """The kinds of a task, and how many groups were left out."""
+    labels, scores, weights, groups = rows
+    if regression:
+        return dict(errors(labels, scores, weights))
+    values = {"auc": auc(labels, scores, weights), "logloss": log_loss(labels, scores, weights)}
+    if groups is None:
+        return values
+    gauc, left_out = grouped_auc(labels, scores, groups, weights)
+    return {**values, "gauc": gauc, "left_out_groups": left_out}
+
+
+def _running(regression: bool, weighted: bool) -> Any:
+    if regression:
+        return RunningErrors()
+    return WeightedRunningAuc() if weighted else RunningAuc()
+
+
+def _there(rows: Rows) -> dict[str, np.ndarray]:
+    return {name: array for name, array in rows._asdict().items() if array is not None}
+
+
+def _are_weights(weights: np.ndarray) -> bool:
+    return bool((np.isfinite(weights) & (weights >= 0)).all())

@@ -1,13 +1,13 @@
 """What an optimizer holds beside the weights: its slots and its schedule.
 
-Private: ``_accumulators``, ``_accumulators_holder``, ``_learning_rate`` and the names that end in
-``_acc_str`` of ``paddle.optimizer``, which Paddle 2.6 to 3.3 have alike; SGD, without slots, has
-all but the last.
+Private: ``_accumulators``, ``_accumulators_holder``, ``_create_accumulators``, ``_learning_rate``
+and the names that end in ``_acc_str`` of ``paddle.optimizer``, which Paddle 2.6 to 3.3 have alike;
+SGD, without slots, has all but the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import paddle
@@ -23,6 +23,20 @@ def slot_names(optimizer: Any) -> list[str]:
     """Names of the variables of an optimizer's slots; it makes them at its first steps."""
     kinds = getattr(optimizer, "_accumulators", {}).values()
     return [slot.name for slots in kinds for slot in slots.values()]
+
+
+def slots_of(optimizer: Any, weight: str) -> list[Any]:
+    """The variables of an optimizer's slots for a weight, by the name of its variable."""
+    kinds = getattr(optimizer, "_accumulators", {}).values()
+    return [slots[weight] for slots in kinds if weight in slots]
+
+
+def make_slots(optimizer: Any, weights: Sequence[Any]) -> None:
+    """Have an optimizer make its slots for some weights now, which its first step would make."""
+    make = getattr(optimizer, "_create_accumulators", None)
+    if make is not None:
+        with paddle.utils.unique_name.guard():
+            make(paddle.static.default_main_program().global_block(), list(weights))
 
 
 def has_slots(optimizer: Any) -> bool:

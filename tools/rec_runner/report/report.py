@@ -71,7 +71,8 @@ class Report:
 
     def epoch_line(self, record: Record) -> None:
         """The line PaddleRec writes at the end of an epoch; the record is kept and written."""
-        pairs = [f"{name}: {show(value)}" for name, value in scores(record).items()]
+        values = {**scores(record), **counts(record)}
+        pairs = [f"{name}: {show(value)}" for name, value in values.items()]
         head = f"epoch: {record['epoch']} done"
         if record["phase"] == "valid":
             head = f"epoch: {record['epoch']} validated"
@@ -152,8 +153,15 @@ class Cost:
 
 def scores(record: Record) -> Record:
     """The loss and metrics of a record, without its bookkeeping."""
-    rest = {"phase", "graph", "epoch", "rows", "seconds", "rows_per_second"}
+    rest = {"phase", "graph", "epoch", "rows", "seconds", "rows_per_second", *counts(record)}
     return {name: value for name, value in record.items() if name not in rest}
+
+
+def counts(record: Record) -> Record:
+    """How many rows of a task were known, and groups left out: see ``TaskMetrics.result``."""
+    tasks = [name[len(kind) :] for kind in ("auc_", "mse_") for name in record if name[:4] == kind]
+    names = [f"{what}_{task}" for what in ("rows", "left_out_groups") for task in tasks]
+    return {name: record[name] for name in names if name in record and name != "rows_per_second"}
 
 
 def show(value: Any) -> str:

@@ -14,6 +14,7 @@ from rec_runner.engine.base import REFUSED, Engine
 from rec_runner.paddle_api.device import select_device
 from rec_runner.paddle_api.slots import (
     has_slots,
+    make_slots,
     rename_slots,
     schedule_of,
     slot_names,
@@ -84,6 +85,12 @@ class DygraphBase(Engine):
             if self._resumed:
                 self._check_whole()
         self._resumed = set()
+
+    def _make_slots(self) -> None:
+        """Have the optimizer make, before its first step, the slots that this step would make."""
+        weights = [w for w in self.net.parameters() if w.grad is not None and not w.stop_gradient]
+        with refusing(REFUSED) if self._resumed else nullcontext():
+            make_slots(self.optimizer, weights)
 
     def _check_whole(self) -> None:
         """Compare the slots there are with the checkpoint's.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Callable
 
 import numpy as np
@@ -13,10 +14,12 @@ from rec_runner.data.rows import Window
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.dygraph.base import DygraphBase
+from rec_runner.engine.labels import Kept
 from rec_runner.engine.scoring import BlockScoring
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
+from rec_runner.paddle_api.slots import slots_of
 
 
 class BlockDygraphEngine(BlockScoring, DygraphBase):
@@ -31,46 +34,80 @@ class BlockDygraphEngine(BlockScoring, DygraphBase):
         self.net.train()
         losses, odds = [], []
         with foreign(self.model, "loss_and_log_odds"):
-            for index, (features, labels) in enumerate(self._batches(window)):
+            unknown = self._unknown(window)
+            for index, (features, labels, weights) in enumerate(self._batches(window)):
                 paddle.seed(step_seed(self.seed, step + index))
                 loss, batch_odds = self.model.loss_and_log_odds(
-                    self.net, features, labels, self.config
+                    self.net, features, labels, self.config, **weights
                 )
                 loss.backward()
                 if self.watches_gradients and index == window.batches - 1:
                     self.gradient_norms = norms(self._gradients())
-                self._apply_gradients()
+                self._apply_gradients(unknown[index] if unknown else ())
                 losses.append(loss.detach())
                 odds.append(batch_odds.detach())
         log_odds = joined_log_odds([paddle.concat(odds, axis=1).numpy()])
-        self.metrics.update(window.arrays["labels"], log_odds)
+        self._count(window, log_odds)
         return Outcome(paddle.stack(losses).numpy(), window.batch_rows, {})
 
     def start_training(self, steps_per_epoch: int | None) -> None:
         super().start_training(steps_per_epoch)
         self._update: Callable[[], None] | None = None
 
-    def _apply_gradients(self) -> None:
+    def _apply_gradients(self, unknown: Sequence[int] = ()) -> None:
+        """A step, which leaves alone what is of tasks alone of which the batch tells nothing."""
+        kept = self._keep(unknown) if unknown else []
+        self._step()
+        self._put_back(kept)
+        schedule = self.schedule()
+        if schedule is not None:
+            schedule.step()
+
+    def _step(self) -> None:
         if self._update is None:
             # The first step is Paddle's own: it makes the optimizer's slots.
             self._step_optimizer()
             self._update = direct_update(self.optimizer)
         else:
             self._update()
-        schedule = self.schedule()
-        if schedule is not None:
-            schedule.step()
+
+    def _keep(self, tasks: Sequence[int]) -> Kept:
+        if self._update is None:  # there are no slots yet
+            self._make_slots()
+        return super()._keep(tasks)
+
+    def _holders(self, name: str) -> list[paddle.Tensor]:
+        weight = self._tensors[name]
+        return [weight, *slots_of(self.optimizer, weight.name)]
+
+    @cached_property
+    def _tensors(self) -> Mapping[str, paddle.Tensor]:
+        return self.net.state_dict()
+
+    def _read(self, holder: paddle.Tensor) -> np.ndarray:
+        return holder.numpy()
+
+    def _write(self, holder: paddle.Tensor, array: np.ndarray) -> None:
+        holder.set_value(array)
 
     def set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         super().set_optimizer_state(state)
         self._update = None
 
-    def _batches(self, window: Window) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
-        """Encoded features ``[N, E]`` and labels ``[T, N, 1]`` of each batch."""
+    def _batches(
+        self, window: Window
+    ) -> Iterator[tuple[paddle.Tensor, paddle.Tensor, dict[str, paddle.Tensor]]]:
+        """Encoded features ``[N, E]`` and labels ``[T, N, 1]`` of each batch.
+
+        And by name what else ``loss_and_log_odds`` takes: ``weights`` ``[N, 1]``, or nothing.
+        """
         rows, start = as_tensor(window.arrays["features"]), 0
+        weights = self._row_weights(window)
+        more = {} if weights is None else {"weights": as_tensor(weights)}
         for stack in step_labels(window.arrays["labels"], window.batch_size):
             for labels in paddle.unbind(as_tensor(stack)):
-                yield rows[start : start + window.batch_size], labels
+                batch = slice(start, start + window.batch_size)
+                yield rows[batch], labels, {name: array[batch] for name, array in more.items()}
                 start += window.batch_size
 
     def _take_weights(self) -> None:
@@ -88,8 +125,8 @@ class BlockDygraphEngine(BlockScoring, DygraphBase):
         self.net.eval()
         with paddle.no_grad(), foreign(self.model, "loss_and_log_odds"):
             odds = [
-                self.model.loss_and_log_odds(self.net, features, labels, self.config)[1].numpy()
-                for features, labels in self._batches(window)
+                self.model.loss_and_log_odds(self.net, *batch, self.config, **weights)[1].numpy()
+                for *batch, weights in self._batches(window)
             ]
         return joined_log_odds(odds)
 

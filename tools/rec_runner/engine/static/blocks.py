@@ -12,7 +12,7 @@ from paddle import nn, static
 
 from rec_runner.contract.guard import call, foreign
 from rec_runner.contract.hooks import call_hook
-from rec_runner.data.rows import Window
+from rec_runner.data.rows import Window, take
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, step_labels
 from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.scoring import BlockScoring
@@ -22,7 +22,7 @@ from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.paddle_api.constants import keep_constants
 from rec_runner.paddle_api.executor import RepeatedRun
 from rec_runner.paddle_api.fused_adam import merge_updates
-from rec_runner.paddle_api.slots import schedule_of, slot_names
+from rec_runner.paddle_api.slots import schedule_of, slot_names, slots_of
 
 SCORING = "scoring."  # before the names of the variables that only scoring has
 
@@ -73,9 +73,12 @@ class BlockStaticEngine(BlockScoring, StaticBase):
         size = self.encode_program.fetches[0].shape[-1]
         encoded = static.data("encoded", [None, size], "float32")
         labels = static.data("labels", [len(self.metrics.task_names), None, 1], "float32")
+        more = {}
+        if self.weighs_rows:
+            more["weights"] = static.data("weights", [None, 1], "float32")
         call(self.model, "build_layer", training)
         with foreign(self.model, "loss_and_log_odds"):
-            program.fetches = list(self.model.loss_and_log_odds(encoded, labels))
+            program.fetches = list(self.model.loss_and_log_odds(encoded, labels, **more))
         return program.fetches[0]
 
     def _training_program(self) -> Program:
@@ -97,16 +100,19 @@ class BlockStaticEngine(BlockScoring, StaticBase):
         schedule = self.schedule()
         losses, odds = [], []
         with foreign(self.model, "loss_and_log_odds"):
-            for index, feed in enumerate(_feeds(window)):
+            unknown = self._unknown(window)
+            for index, feed in enumerate(self._feeds(window)):
+                kept = self._keep(unknown[index]) if unknown and unknown[index] else []
                 paddle.seed(step_seed(self.seed, step + index))
                 loss, batch_odds, *gradients = self._train_step.run(feed)
+                self._put_back(kept)
                 if schedule is not None:
                     schedule.step()
                 losses.append(loss)
                 odds.append(batch_odds)
         if gradients:
             self.gradient_norms = norms(dict(zip(self.train_program.gradients, gradients)))
-        self.metrics.update(window.arrays["labels"], joined_log_odds(odds))
+        self._count(window, joined_log_odds(odds))
         return Outcome(np.stack(losses), window.batch_rows, {})
 
     def schedule(self) -> paddle.optimizer.lr.LRScheduler | None:
@@ -149,7 +155,7 @@ class BlockStaticEngine(BlockScoring, StaticBase):
         if self._encoded_step is None:  # its weights are there
             self._encoded_step = self._repeated(self._encoded_program())
         with foreign(self.model, "loss_and_log_odds"):
-            odds = [self._encoded_step.run(feed)[1] for feed in _feeds(window)]
+            odds = [self._encoded_step.run(feed)[1] for feed in self._feeds(window)]
         return joined_log_odds(odds)
 
     def _encode(self, features: np.ndarray) -> np.ndarray:
@@ -162,10 +168,22 @@ class BlockStaticEngine(BlockScoring, StaticBase):
     def _slots(self) -> list[str]:
         return slot_names(self.optimizer)
 
+    def _holders(self, name: str) -> list[str]:
+        variable = self._weights[name]
+        return [variable, *(slot.name for slot in slots_of(self.optimizer, variable))]
 
-def _feeds(window: Window) -> Iterator[dict[str, np.ndarray]]:
-    features, labels = window.arrays["features"], window.arrays["labels"]
-    starts = range(0, window.rows, window.batch_size)
-    batches = chain.from_iterable(step_labels(labels, window.batch_size))
-    for start, batch_labels in zip(starts, batches):
-        yield {"encoded": features[start : start + window.batch_size], "labels": batch_labels}
+    def _read(self, holder: str) -> np.ndarray:
+        return self._get(holder)
+
+    def _write(self, holder: str, array: np.ndarray) -> None:
+        self._set(holder, array)
+
+    def _feeds(self, window: Window) -> Iterator[dict[str, np.ndarray]]:
+        rows = {"encoded": window.arrays["features"]}
+        weights = self._row_weights(window)
+        if weights is not None:
+            rows["weights"] = weights
+        starts = range(0, window.rows, window.batch_size)
+        batches = chain.from_iterable(step_labels(window.arrays["labels"], window.batch_size))
+        for start, labels in zip(starts, batches):
+            yield {**take(rows, slice(start, start + window.batch_size)), "labels": labels}

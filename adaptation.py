@@ -1,0 +1,113 @@
+"""What a network learns of its rows before training: statistics of inputs and of targets."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from column_statistics import ColumnStatistics, NumericColumn
+from hyper_parameters import HyperParameters
+from input_encoding import learnt_state
+from loss import neutral_target
+from table_encoding import encode_rows, encoded_names, learnt_table
+from table_settings import feature_names
+
+LEAK_ROWS = 8192
+
+Blocks = Iterable[Mapping[str, np.ndarray]]
+
+
+def learns(settings: HyperParameters) -> bool:
+    """Whether such a network learns anything of its rows."""
+    encodes = settings.numeric_encoding != "none" or settings.table is not None
+    return encodes or any(settings.regression)
+
+
+def learn(blocks: Blocks, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Learn the network's statistics in one pass over the training rows; warn of leaks in them.
+
+    Args:
+        blocks: named arrays: ``features`` float32 ``[n, F]`` and, where targets are to be learnt
+            or leaks to be looked for, ``labels`` float32 ``[n, T]``.
+        config: flat config.
+
+    Returns:
+        name to array, entries of the network's state dict.
+    """
+    settings = HyperParameters.from_config(config)
+    if not learns(settings):
+        return {}
+    table = settings.table
+    inputs = ColumnStatistics(blanks=table is not None)
+    targets = {task: NumericColumn() for task in np.flatnonzero(settings.regression)}
+    first: list[tuple[np.ndarray, np.ndarray]] = []
+    left = LEAK_ROWS
+    for block in blocks:
+        features, labels = block["features"], block.get("labels")
+        inputs.add(features if table is None else features[:, : len(table.numbers)])
+        if labels is None:
+            continue
+        for task, column in targets.items():
+            column.add(labels[~np.isnan(labels[:, task]), task])
+        if left > 0:
+            first.append((features[:left].copy(), labels[:left].copy()))
+            left -= len(features)
+    how = settings.numeric_encoding, settings.piecewise_bins
+    state = learnt_state(inputs, *how) if table is None else learnt_table(inputs, table, *how)
+    if first:
+        found = (np.concatenate(arrays) for arrays in zip(*first))
+        _warn_of_leaks(*found, state, settings, config)
+    if targets:
+        state.update(_target_state(targets, settings.task_num))
+    return state
+
+
+def _target_state(targets: Mapping[int, NumericColumn], task_num: int) -> dict[str, np.ndarray]:
+    state = neutral_target(task_num)
+    for task, column in targets.items():
+        state["target.mean"][task] = column.mean
+        state["target.std"][task] = column.std if column.std > 0 else 1.0
+    return state
+
+
+def _warn_of_leaks(
+    features: np.ndarray,
+    labels: np.ndarray,
+    state: Mapping[str, np.ndarray],
+    settings: HyperParameters,
+    config: Mapping[str, Any],
+) -> None:
+    """Look at the first rows for features that tell a label; of ids only the codes are known."""
+    try:
+        from leaks import warn_of_leaks
+    except ModuleNotFoundError:
+        return
+    table = settings.table
+    if table is None:
+        names = feature_names(config) or [f"feature {i}" for i in range(features.shape[1])]
+    else:
+        names = encoded_names(table)
+        features = encode_rows(features, len(table.ids), state)[:, : len(names)]
+    binary = ~np.asarray(settings.regression)
+    tasks = [name for name, is_binary in zip(settings.task_names, binary) if is_binary]
+    warn_of_leaks(features, names, labels[:, binary], tasks)
+
+
+def training_blocks(config: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
+    """The training rows as named arrays, read by PaddleRec's contract alone."""
+    folder = Path(config["config_abs_dir"], config["runner.train_data_dir"])
+    files = sorted(str(f) for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
+    module = importlib.import_module(config.get("runner.train_reader_path", "reader"))
+    dataset = module.RecDataset(files, config)
+    by_index = not hasattr(dataset, "__iter__")
+    rows = map(dataset.__getitem__, range(len(dataset))) if by_index else iter(dataset)
+    tasks = HyperParameters.from_config(config).task_num
+    while some := list(islice(rows, 1024)):
+        labels = [[np.ravel(label)[0] for label in row[1 : 1 + tasks]] for row in some]
+        features = np.stack([row[0] for row in some])
+        yield {"features": features, "labels": np.asarray(labels, np.float32)}
