@@ -21,7 +21,7 @@ from csv_line import RowError
 from csv_text import BOM, count_lines
 from raw_tables.cells import Cells, is_number, show
 from raw_tables.rows import Parsed, block, parse_cells, places_by_name
-from raw_tables.text import Piece, read_pieces, read_row, whole_rows
+from raw_tables.text import Piece, blank_lines, blanks_beside, read_pieces, read_row, whole_rows
 from raw_tables.words import quoted
 
 SLOW_BYTES = 64 << 10
@@ -89,7 +89,12 @@ def read_text(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Parsed]
         layout = Layout(file, cells, names, places)
     for piece in read_pieces(file, schema.delimiter):
         if layout is None:
-            layout, piece = _read_header(file, piece, cells)
+            start = blank_lines(piece.data, schema.delimiter.encode())
+            if start == len(piece.data):
+                continue
+            line = piece.line + count_lines(piece.data[:start])
+            rest = piece._replace(data=piece.data[start:], line=line)
+            layout, piece = _read_header(file, rest, cells)
         if piece.data:
             yield partial(_parse, piece, layout)
 
@@ -99,8 +104,7 @@ def _read_header(file: str, piece: Piece, cells: Cells) -> tuple[Layout, Piece]:
     where = f"{file}:{piece.line}"
     if piece.problem:
         raise RowError(f"{where}: the header {piece.problem}")
-    delimiter = cells.schema.delimiter.encode()
-    row = read_row(piece.data, 0, delimiter, MOST_COLUMNS)
+    row = read_row(piece.data, 0, cells.schema.delimiter.encode(), MOST_COLUMNS)
     if row.number > MOST_COLUMNS:
         most = f"at most {MOST_COLUMNS} can be read"
         raise RowError(f"{where}: the header has {row.number} columns, {most}")
@@ -193,7 +197,7 @@ def _without_blanks(piece: Piece, delimiter: bytes) -> bytes | None:
     quotes = np.flatnonzero(text == ord('"'))
     openers = quotes[::2]
     openers = openers[openers > 0]
-    blanks = [byte for byte in b" \t" if byte not in delimiter]
+    blanks = [*blanks_beside(delimiter)]
     keep = np.ones(len(text), bool)
     places = openers - 1
     while len(places := places[(places >= 0) & np.isin(text[places], blanks)]):
@@ -226,13 +230,12 @@ def part_rows(
     columns: list[list[str]] = [[] for _ in layout.places]
     bad: list[tuple[int, str]] = []
     place, line = 0, piece.line
-    blanks = b" \t\r\n".replace(layout.delimiter, b"")
     while place < len(piece.data):
         row = read_row(piece.data, place, layout.delimiter, len(layout.names))
         start, place, at = place, row.end, line
         data = piece.data[start:place]
         line += count_lines(data) if b'"' in data else 1
-        if row.number == 1 and not data.strip(blanks):
+        if blank_lines(data, layout.delimiter) == len(data):
             continue
         if row.number != len(layout.names):
             bad.append((at, f"row has {row.number} columns, expected {len(layout.names)}"))

@@ -142,6 +142,18 @@ def _cut_wild(data: bytes, delimiter: bytes, last: bool) -> Generator[Piece, Non
     return data[place:]
 
 
+def blanks_beside(delimiter: bytes) -> bytes:
+    """Blanks that may stand around a cell: one that parts cells is none."""
+    return b" \t".replace(delimiter, b"")
+
+
+def blank_lines(data: bytes, delimiter: bytes) -> int:
+    """Length of the lines at the start of a text that hold nothing but blanks."""
+    rest = data.lstrip(blanks_beside(delimiter) + b"\r\n")
+    blank = data[: len(data) - len(rest)]
+    return max(blank.rfind(b"\n"), blank.rfind(b"\r")) + 1 if rest else len(data)
+
+
 def whole_rows(data: bytes, delimiter: bytes, last: bool = False) -> int | None:
     """Length of the whole rows at the start of a text.
 
@@ -163,7 +175,7 @@ def whole_rows(data: bytes, delimiter: bytes, last: bool = False) -> int | None:
     ends = np.zeros(256, bool)
     ends[[*delimiter, *b"\r\n"]] = True
     blank = np.zeros(256, bool)
-    blank[[byte for byte in b" \t" if byte not in delimiter]] = True
+    blank[[*blanks_beside(delimiter)]] = True
     for places, step, edge in (
         (np.append(openers[:1], openers[1:][once[:-1]]), -1, 0),
         (closers[once[: len(closers)]], 1, len(data) - 1),
@@ -231,8 +243,7 @@ def read_row(data: bytes, start: int, delimiter: bytes, most: int) -> Row:
 @lru_cache(maxsize=8)
 def _patterns(delimiter: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """How a quoted cell begins, and what a cell ends at."""
-    blanks = b" \t".replace(delimiter, b"")
-    escaped = re.escape(delimiter)
+    blanks, escaped = blanks_beside(delimiter), re.escape(delimiter)
     return re.compile(b'[%s]*"' % blanks), re.compile(rb"[%s\r\n]" % escaped)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from census_rows import CENSUS, EXPECTED, SHARED, columns_module, generate
+from helpers import ROOT, run
 
 from csv_line import BadRows, RowError
 from raw_tables import delimited, text
@@ -569,3 +572,20 @@ def test_raw_rows_give_what_prepare_gives(tmp_path: Path) -> None:
     encoded = b"".join(encode_file(tmp_path / "rows", module.read_columns()))
     want = np.loadtxt(io.BytesIO(encoded), np.float32, delimiter=",")
     np.testing.assert_array_equal(slots(read(tmp_path / "rows", by), by), want)
+
+
+def test_made_up_files_agree_with_the_oracle() -> None:
+    """A sample of ``fuzz/fuzz_tables.py``; ``FUZZ_TABLES=20000`` in the environment runs longer."""
+    runs = os.environ.get("FUZZ_TABLES", "80")
+    script = [sys.executable, str(ROOT / "fuzz" / "fuzz_tables.py"), "--runs", runs, "--jobs", "1"]
+    result = run(script, cwd=ROOT)
+    assert result.status == 0, result.stdout + result.stderr
+    assert re.search(rf"{int(runs):,} cases, .* 0 failed", result.stdout)
+    for kind in (
+        "text, good",
+        "text, bad rows",
+        "gzip, good",
+        "parquet, good",
+        "parquet, bad rows",
+    ):
+        assert re.search(rf"[1-9]\d*  {kind}", result.stdout)
