@@ -152,8 +152,10 @@ def _described(
     features = [d for d in decisions.values() if d.kind in ("number", "category", "id")]
     if not features:
         raise TableError(f"{found.files[0]} has no column left to predict from")
+    nameless = found.form.names.count("")
     warnings = [
         *_bad_rows(found),
+        *["a column without a name is left out"] * bool(nameless),
         *odd_shapes(found.rows, decisions),
         *(said for decision in decisions.values() for said in decision.warnings),
         *leaks(found.sample, features, labels),

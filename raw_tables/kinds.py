@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from raw_tables.profile import Profile
-from raw_tables.tally import MOST_ODD, SURE_MARKS, Tally
+from raw_tables.tally import MOST_ODD, NUMBER, SURE_MARKS, Tally
 from raw_tables.words import quoted
 
 MOST_VALUES = 256  # of a category; more are hashed
@@ -186,8 +186,8 @@ def _category(name: str, tally: Tally, most: float = MOST_VALUES) -> Decision | 
 
 
 def _order(text: str) -> tuple[float, str]:
-    """Whole numbers by their size, then all else as text."""
-    return (int(text) if re.fullmatch(r"-?\d{1,15}", text) else math.inf), text
+    """Numbers by their size, then all else as text."""
+    return (float(text) if re.match(NUMBER, text) else math.inf), text
 
 
 def _id(name: str, tally: Tally) -> Decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from raw_tables.text import Piece, read_pieces, read_row, whole_rows
 from raw_tables.words import quoted
 
 MOST_BAD = 100  # rows that cannot be read; a run skips as many by default
+BATCH_BYTES = 8 << 20
 SAMPLE = 8192  # rows, and up to twice as many
 ROOM = 1 << 20  # values that all columns keep together
 MOST_KEPT, LEAST_KEPT = 1 << 15, 1 << 11  # values that one column keeps
@@ -102,10 +103,10 @@ def profile(
         _check_alike(own, form, file, files[0])
         for tally in found.tallies.values():
             tally.begin_file()
-        for columns in _batches(file, own, found):
+        for batch in _joined(_batches(file, own, found)):
             for name, tally in found.tallies.items():
-                tally.add(columns[name])
-            sampler.add(columns)
+                tally.add(batch.column(name))
+            sampler.add(batch)
     if not found.rows:
         raise TableError(f"{files[0]} holds no rows, only the names of columns")
     found.sample = sampler.table()
@@ -157,7 +158,19 @@ def _check_alike(form: Form, first: Form, file: str, first_file: str) -> None:
         raise TableError(f"{file} has no column {quoted(lacking[0])}, which {first_file} has")
 
 
-def _batches(file: str, form: Form, found: Profile) -> Iterator[Mapping[str, pa.Array]]:
+def _joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Larger batches: of each, every column costs some time whatever its size."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.nbytes for one in held) >= BATCH_BYTES:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held = []
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+
+
+def _batches(file: str, form: Form, found: Profile) -> Iterator[pa.RecordBatch]:
     """The columns of the first file, as text."""
     names = list(found.tallies)
     if form.delimiter:
@@ -169,12 +182,13 @@ def _batches(file: str, form: Form, found: Profile) -> Iterator[Mapping[str, pa.
     usable = [name for name in names if name not in found.types]
     for batch in read_batches(file, usable, usable):
         unread = pa.nulls(len(batch), pa.string())
-        yield {n: as_text(batch.column(n)) if n in usable else unread for n in names}
+        columns = [as_text(batch.column(n)) if n in usable else unread for n in names]
+        yield pa.RecordBatch.from_arrays(columns, names)
 
 
 def _text_batches(
-    file: str, form: Form, names: Sequence[str], found: Profile
-) -> Iterator[Mapping[str, pa.Array]]:
+    file: str, form: Form, names: list[str], found: Profile
+) -> Iterator[pa.RecordBatch]:
     columns = tuple(Column(name, "number") for name in names)  # read as plain text
     cells = Cells.of(Schema(columns, delimiter=form.delimiter, header=form.header))
     layout = Layout(file, cells, form.names, tuple(form.names.index(name) for name in names))
@@ -183,11 +197,11 @@ def _text_batches(
             end = read_row(piece.data, 0, layout.delimiter, 0).end
             line = piece.line + count_lines(piece.data[:end])
             piece = piece._replace(data=piece.data[end:], line=line)
-        for table in _tables(piece, layout, found):
-            yield {name: table[place] for place, name in enumerate(names)}
+        for arrays in _arrays(piece, layout, found):
+            yield pa.RecordBatch.from_arrays(arrays, names)
 
 
-def _tables(piece: Piece, layout: Layout, found: Profile) -> Iterator[list[pa.Array]]:
+def _arrays(piece: Piece, layout: Layout, found: Profile) -> Iterator[list[pa.Array]]:
     """The columns of a piece; where some rows cannot be read, in parts, without these."""
     if piece.problem:
         _note_bad(found, f"{layout.file}:{piece.line}: {piece.problem}")
@@ -204,8 +218,8 @@ def _tables(piece: Piece, layout: Layout, found: Profile) -> Iterator[list[pa.Ar
         yield [pa.array(column, pa.string()) for column in columns]
     else:
         line = piece.line + count_lines(piece.data[:cut])
-        yield from _tables(piece._replace(data=piece.data[:cut]), layout, found)
-        yield from _tables(piece._replace(data=piece.data[cut:], line=line), layout, found)
+        yield from _arrays(piece._replace(data=piece.data[:cut]), layout, found)
+        yield from _arrays(piece._replace(data=piece.data[cut:], line=line), layout, found)
 
 
 def _note_bad(found: Profile, message: str) -> None:
@@ -224,9 +238,8 @@ class _Sampler:
         self._kept: list[pa.RecordBatch] = []
         self._draws: list[np.ndarray] = []
 
-    def add(self, columns: Mapping[str, pa.Array]) -> None:
+    def add(self, batch: pa.RecordBatch) -> None:
         """Take some of the rows of a batch."""
-        batch = pa.RecordBatch.from_pydict({n: c.cast(pa.string()) for n, c in columns.items()})
         self._keep(batch, self._rng.random(batch.num_rows))
         while sum(map(len, self._draws)) > 2 * SAMPLE:
             self._share /= 2

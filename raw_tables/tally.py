@@ -103,7 +103,7 @@ class Tally:
         """Count the cells of some more rows.
 
         Args:
-            cells: text, in a dictionary or not; null is taken for an empty text.
+            cells: text; null is taken for an empty text.
         """
         if not len(cells):
             return
@@ -192,7 +192,7 @@ def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _trimmed(cells: pa.Array) -> pa.Array:
-    return pc.utf8_trim(cells.cast(pa.string()).fill_null(""), BLANKS)
+    return pc.utf8_trim(cells.fill_null(""), BLANKS)
 
 
 def _list(values: pa.Array, where: pa.Array, most: int | None = None) -> list:

@@ -306,6 +306,18 @@ WARNED = {
         'column "x" writes numbers with a decimal comma, which are read as words; write them with '
         "a point",
     ),
+    "no name": (
+        rows(range(5, 45), [1, 0] * 20, [i % 3 for i in range(40)], names="# buy x").replace(
+            "#", ""
+        ),
+        ["--label", "buy"],
+        "a column without a name is left out",
+    ),
+    "same number": (
+        rows([3.5] * 40, [i % 3 for i in range(40)], names="paid x"),
+        ["--label", "paid:regression"],
+        'label "paid" is 3.5 in every row; nothing can be learned',
+    ),
     "short row": (
         rows([1, 0] * 20, [i % 3 for i in range(40)], names="buy x") + "1\n",
         ["--label", "buy"],
@@ -319,8 +331,12 @@ def test_what_people_trip_over_is_said(name: str, home: Path, tool: Tool) -> Non
     text, options, said = WARNED[name]
     (home / "rows.csv").write_text(text)
     result = tool("rows.csv", *options)
-    ok(result)
+    schema = ok(result)
     assert [line for line in result.sentences if line.startswith(f"warning: {said}")]
+    config = {"hyper_parameters.schema": "schema.yaml", "config_abs_dir": str(home)}
+    bad = {"runner.bad_rows": "skip"} if name == "short row" else {}
+    blocks = RecDataset(["rows.csv"], {**config, **bad}).blocks()
+    assert {block["features"].shape[1] for block in blocks} == {schema.feature_size}
     assert all(line.startswith("warning: ") for line in result.sentences)
 
 
@@ -432,6 +448,7 @@ def test_files_that_do_not_go_together_are_refused(home: Path, tool: Tool) -> No
     for files, said in (
         (["a.csv", "b.csv"], 'b.csv has no column "price", which a.csv has'),
         (["a.csv", "--test", "b.csv"], '--test b.csv lacks column "price", which a.csv has'),
+        (["a.csv", "--test", "./a.csv"], "--test a.csv: it is among the rows to train on"),
         (["nested.parquet"], 'nested.parquet: column "price" is of type list<'),
         (["c.csv"], "FILES: c.csv is not a folder, nor a file"),
         (["c*.parquet"], "FILES: no file has a name like c*.parquet"),
