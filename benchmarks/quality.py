@@ -5,7 +5,9 @@
 
 Every network is trained by ``tools/trainer.py`` or ``tools/static_trainer.py`` and scored by
 ``infer.py`` or ``static_infer.py``, as processes; the test AUC is that of the epoch which is best
-on validation. The trees and the logistic regression are scored on the same test rows.
+on validation. The trees and the logistic regression are scored on the same test rows. Recipes of
+raw rows read ``train_raw``, ``valid_raw`` and ``test_raw`` in the same folder, the same rows in the
+same order (``datasets/census/prepare.py --raw``).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -36,6 +39,7 @@ class Recipe(NamedTuple):
     config: str
     overrides: tuple[str, ...] = ()
     to_the_end: bool = False  # no early stopping: its last epoch says something
+    raw: bool = False  # rows as they come
 
 
 RECIPES = {
@@ -68,6 +72,27 @@ RECIPES = {
     "fast": Recipe(
         "config_fast.yaml", "config_fast.yaml", ("runner.patience=null",), to_the_end=True
     ),
+    "raw": Recipe("config_raw.yaml, rows as they come", "config_raw.yaml", raw=True),
+    "raw_without_weight": Recipe(
+        "config_raw.yaml, without instance_weight",
+        "config_raw.yaml",
+        ("hyper_parameters.schema=datasets/census/schema_without_weight.yaml",),
+        raw=True,
+    ),
+    **{
+        f"single_{task}": Recipe(
+            f"config_bigdata.yaml, {task} alone",
+            "config_bigdata.yaml",
+            (
+                "hyper_parameters.task_num=1",
+                f"hyper_parameters.task_names=[{task}]",
+                f"hyper_parameters.label_columns=[{column}]",
+                f"hyper_parameters.ignored_columns=[{1 - column}]",
+                "runner.auc_num=1",
+            ),
+        )
+        for task, column in (("income", 1), ("marital", 0))
+    },
 }
 BASELINES = {
     "logistic": "logistic regression, one per task",
@@ -138,7 +163,8 @@ def _network(
     """Train and score one network."""
     recipe, (trainer, infer) = RECIPES[name], TOOLS[path]
     config = common.ROOT / recipe.config
-    asked = [*data.overrides(), *recipe.overrides, *extra, f"runner.seed={seed}"]
+    rows = common.raw_data(data) if recipe.raw else data
+    asked = [*rows.overrides(), *recipe.overrides, *extra, f"runner.seed={seed}"]
     asked += ["runner.model_save_path=model", "runner.keep_checkpoints=null"]
     asked += ["runner.infer_load_path=model", "runner.infer_start_epoch=0"]
     with tempfile.TemporaryDirectory(prefix="quality-") as folder:
@@ -146,7 +172,7 @@ def _network(
         common.run_tool(infer, config, asked, cwd=Path(folder))
         records = common.read_records(Path(folder) / "model" / "metrics.jsonl")
         scored = common.read_records(Path(folder) / "model" / "infer_metrics.jsonl")
-    valid = [statistics.fmean(_aucs(r)) for r in records if r["phase"] == "valid"]
+    valid = [_mean(_aucs(r)) for r in records if r["phase"] == "valid"]
     # Results of a recipe that was another then are not averaged with these.
     settings = repr([config.read_text(encoding="utf-8"), recipe.overrides, extra])
     return {
@@ -161,12 +187,17 @@ def _network(
     }
 
 
-def _aucs(record: Mapping[str, float]) -> list[float]:
-    return [record[f"auc_{task}"] for task in TASKS]
+def _aucs(record: Mapping[str, float]) -> list[float | None]:
+    """Of each task; None of one that this network does not have."""
+    return [record.get(f"auc_{task}") for task in TASKS]
 
 
-def _scores(aucs: Sequence[float]) -> str:
-    return ", ".join(f"{task} {auc:.4f}" for task, auc in zip(TASKS, aucs))
+def _mean(aucs: Sequence[float | None]) -> float:
+    return statistics.fmean(auc for auc in aucs if auc is not None)
+
+
+def _scores(aucs: Sequence[float | None]) -> str:
+    return ", ".join(f"{task} {auc:.4f}" for task, auc in zip(TASKS, aucs) if auc is not None)
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -212,19 +243,20 @@ def _runs(networks: Mapping[str, Any], recipe: str, path: str) -> list[dict[str,
 
 def _network_cells(runs: Sequence[Mapping[str, Any]], trees: Sequence[float] | None) -> list[str]:
     best = [run["test"][run["best_epoch"]] for run in runs]
-    found = [common.mean_deviation(scores) for scores in zip(*best)]
-    means = [mean for mean, _ in found]
-    cells = [f"{mean:.4f} ± {deviation:.4f}".replace(" ± nan", "") for mean, deviation in found]
+    found = [None if None in s else common.mean_deviation(s) for s in zip(*best)]
+    means = [pair and pair[0] for pair in found]
+    shown = [f"{pair[0]:.4f} ± {pair[1]:.4f}" if pair else "–" for pair in found]
+    cells = [text.replace(" ± nan", "") for text in shown]
     epochs = sorted({run["best_epoch"] for run in runs})
     span = "–".join(dict.fromkeys([str(epochs[0]), str(epochs[-1])]))
     seconds = statistics.median(run["train_seconds"] for run in runs)
     return [*cells, *_gaps(means, trees), span, f"{seconds:.0f}", str(len(runs))]
 
 
-def _gaps(scores: Sequence[float], trees: Sequence[float] | None) -> list[str]:
-    if trees is None:
-        return ["–"] * len(scores)
-    return [f"{score - tree:+.4f}" for score, tree in zip(scores, trees)]
+def _gaps(scores: Sequence[float | None], trees: Sequence[float] | None) -> list[str]:
+    trees = trees or [math.nan] * len(scores)
+    gaps = [math.nan if score is None else score - tree for score, tree in zip(scores, trees)]
+    return ["–" if math.isnan(gap) else f"{gap:+.4f}" for gap in gaps]
 
 
 def _end_note(runs: Sequence[Mapping[str, Any]]) -> str:

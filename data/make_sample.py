@@ -1,6 +1,6 @@
-"""Writes the bundled sample: synthetic Census-Income rows, already one-hot encoded.
+"""Writes the bundled sample: synthetic Census-Income rows, one-hot encoded, and raw as UCI's are.
 
-    python data/make_sample.py [--seed N] [--out-dir DIR]     # write the two sample files
+    python data/make_sample.py [--seed N] [--out-dir DIR]     # write the sample's files
     python data/make_sample.py --measure RAW_DIR              # rewrite frequencies.json
 
 Every row is drawn from `frequencies.json`, none is copied. The labels are drawn first, jointly;
@@ -36,8 +36,8 @@ from typing import Any
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "datasets" / "census"))
+from columns import LABELS, UCI_ROWS, read_columns
 from columns import RAW_FIELDS as FIELDS
-from columns import read_columns
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = read_columns()
@@ -106,6 +106,9 @@ STAGES = (15, 18, 25, 35, 45, 55, 65)
 
 SAMPLE = {"train": 1000, "test": 360}
 """Rows in each file."""
+
+RAW_NAMES = dict(zip(SAMPLE, UCI_ROWS))
+"""Names of the raw files, without the `.gz`."""
 
 INCOME_RATE = 0.15
 """Share of sample rows with an income over 50,000."""
@@ -269,12 +272,36 @@ def encode(row: dict[str, str], fields: dict[str, Any]) -> str:
     return ",".join(columns)
 
 
-def _write(path: Path, text: str) -> None:
+def as_raw(row: dict[str, str], rng: random.Random) -> str:
+    """Writes a row as the 42 fields of UCI's raw files.
+
+    Args:
+        row: A mapping as `draw` returns it.
+        rng: Source of randomness, for the marital status of people who did marry.
+
+    Returns:
+        The fields, separated by a comma and a space; without a line end.
+    """
+    never_married, rich = (label == "1" for label in row["labels"])
+    single, *others = LABELS["marital_stat"]
+    married = others[int(rng.random() * len(others))]
+    labels = {
+        "marital_stat": single if never_married else married,
+        "income_50k": LABELS["income_50k"][0 if rich else 1],
+    }
+    return ", ".join(labels.get(name) or row[name] for name in FIELDS)
+
+
+def _write(path: Path, data: bytes) -> None:
     """Writes a file aside, then moves it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.part")
-    aside.write_bytes(text.encode())
+    aside.write_bytes(data)
     os.replace(aside, path)
+
+
+def _as_text(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _as_json(fields: dict[str, Any]) -> str:
@@ -288,7 +315,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
     parser.add_argument(
-        "--out-dir", type=Path, default=HERE, help="folder for train/ and test/ (default: here)"
+        "--out-dir",
+        type=Path,
+        default=HERE,
+        help="folder for train/, test/ and raw/ (default: here)",
     )
     parser.add_argument(
         "--measure",
@@ -298,16 +328,20 @@ def main() -> int:
     args = parser.parse_args()
     try:
         if args.measure:
-            _write(FREQUENCIES, _as_json(measure(args.measure)))
+            _write(FREQUENCIES, _as_json(measure(args.measure)).encode())
             return 0
         try:
             fields = json.loads(FREQUENCIES.read_bytes())
         except ValueError as error:
             raise ValueError(f"{FREQUENCIES}: not valid JSON: {error}") from error
-        rng = random.Random(args.seed)
+        rng, raw_rng = random.Random(args.seed), random.Random(args.seed)
         for split, rows in SAMPLE.items():
-            lines = [encode(draw(rng, fields), fields) + "\n" for _ in range(rows)]
-            _write(args.out_dir / split / f"{split}_data.txt", "".join(lines))
+            drawn = [draw(rng, fields) for _ in range(rows)]
+            encoded = _as_text([encode(row, fields) for row in drawn])
+            _write(args.out_dir / split / f"{split}_data.txt", encoded)
+            raw = _as_text([as_raw(row, raw_rng) for row in drawn])
+            file = args.out_dir / "raw" / split / f"{RAW_NAMES[split]}.gz"
+            _write(file, gzip.compress(raw, mtime=0))
     except (OSError, ValueError, EOFError) as error:
         print(f"make_sample.py: {error}", file=sys.stderr)
         return 2

@@ -105,7 +105,8 @@ def describe(files: Sequence[str], options: Mapping[str, Any]) -> Description:
         group = decisions[single["group"]]
         group.words["group"] = True
         group.fate += "; its rows are a group"
-    return _described(found, {name: decisions[name] for name in found.tallies}, options)
+    tasks = [decisions[a.name].words.get("task", a.name) for a in asked]
+    return _described(found, {name: decisions[name] for name in found.tallies}, tasks, options)
 
 
 def _named(options: Mapping[str, Any]) -> set[str]:
@@ -146,7 +147,10 @@ def _check_test_file(file: str, found: Profile, named: set[str]) -> None:
 
 
 def _described(
-    found: Profile, decisions: Mapping[str, Decision], options: Mapping[str, Any]
+    found: Profile,
+    decisions: Mapping[str, Decision],
+    tasks: Sequence[str],
+    options: Mapping[str, Any],
 ) -> Description:
     labels = [d for d in decisions.values() if d.kind == "label"]
     features = [d for d in decisions.values() if d.kind in ("number", "category", "id")]
@@ -164,7 +168,7 @@ def _described(
     types = [label.words.get("type", "binary") for label in labels]
     kinds = {d.kind for d in features}
     given = options["config"]
-    schema = _schema_text(found, decisions)
+    schema = _schema_text(found, decisions, tasks)
     parse_schema(schema, f"the schema of {found.files[0]}")
     return Description(
         schema,
@@ -210,11 +214,13 @@ _Dumper.yaml_implicit_resolvers = {
 }
 
 
-def _schema_text(found: Profile, decisions: Mapping[str, Decision]) -> str:
+def _schema_text(found: Profile, decisions: Mapping[str, Decision], tasks: Sequence[str]) -> str:
     lines = [HEAD.format(rows=found.rows) + "columns:"]
     for decision in decisions.values():
         comment = f"  # {decision.fate}" if decision.kind == "ignore" else ""
         lines.append(f"  - {_flow(decision.words)}{comment}")
+    if len(tasks) > 1:
+        lines.append(f"tasks: {_flow(list(tasks))}  # in this order")
     lines.append(f"missing: {_flow(list(all_marks(decisions)))}")
     if found.form.delimiter:
         delimiter = {"\t": "tab"}.get(found.form.delimiter, found.form.delimiter)

@@ -70,12 +70,14 @@ class Schema:
         missing: texts that mean that a value is missing.
         delimiter: what parts the cells of a text file.
         header: the first line of a text file has the names; otherwise columns go by position.
+        tasks: names of the tasks in their order; empty: that of the columns.
     """
 
     columns: tuple[Column, ...]
     missing: tuple[str, ...] = MISSING
     delimiter: str = ","
     header: bool = True
+    tasks: tuple[str, ...] = ()
 
     def of_kind(self, kind: str) -> tuple[Column, ...]:
         """The columns of one kind, in schema order."""
@@ -98,8 +100,10 @@ class Schema:
 
     @property
     def labels(self) -> tuple[Column, ...]:
-        """Columns of kind label, one for each task."""
-        return self.of_kind("label")
+        """Columns of kind label, one for each task, in the order of the tasks."""
+        labels = self.of_kind("label")
+        by_task = {column.task: column for column in labels}
+        return tuple(by_task[task] for task in self.tasks) or labels
 
     @property
     def weight(self) -> Column | None:
@@ -148,6 +152,7 @@ class Schema:
             "missing": list(self.missing),
             "delimiter": self.delimiter,
             "header": self.header,
+            "tasks": list(self.task_names),
         }
 
     @property
@@ -212,10 +217,8 @@ def parse_schema(text: str, what: str) -> Schema:
 
 def _check_together(schema: Schema) -> None:
     """What the columns ask of each other."""
-    for word, names in (
-        ("name", tuple(column.name for column in schema.columns)),
-        ("task", schema.task_names),
-    ):
+    tasks = tuple(column.task for column in schema.of_kind("label"))
+    for word, names in (("name", tuple(c.name for c in schema.columns)), ("task", tasks)):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise Unfit(f": two columns have the {word} {quoted(twice[0])}")
@@ -226,8 +229,11 @@ def _check_together(schema: Schema) -> None:
             raise Unfit(f": column {second}: {word} is column {first} already")
     if not schema.features:
         raise Unfit(f": columns should have a feature, of kind {', '.join(FEATURES)}")
-    if not schema.labels:
+    if not tasks:
         raise Unfit(": columns should have one of kind label")
+    if schema.tasks and sorted(schema.tasks) != sorted(tasks):
+        listed = ", ".join(map(quoted, tasks))
+        raise Unfit(f": tasks should list the tasks of the labels, {listed}, in any order")
 
 
 def difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -260,13 +266,14 @@ def difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     for name, column in after.items():
         if name not in before:
             return f"column {quoted(name)} of kind {column['kind']} was not used before"
-    for kind in WORDS:
+    for kind in FEATURES:
         orders = [[n for n, c in d.items() if c["kind"] == kind] for d in (before, after)]
         for old, new in zip(*orders):
             if old != new:
                 return f"columns {quoted(old)} and {quoted(new)} of kind {kind} changed places"
-    if marks[0] != marks[1]:
-        return _word_difference("missing", {"missing": marks[0]}, {"missing": marks[1]})
+    for word, (old, new) in (("missing", marks), ("tasks", [d.get("tasks") for d in (was, now)])):
+        if old != new:
+            return _word_difference(word, {word: old}, {word: new})
     return None
 
 

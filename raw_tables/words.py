@@ -85,7 +85,7 @@ def parse_words(tree: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """
     if not isinstance(tree, dict):
         raise Unfit(" should be a mapping with columns")
-    _check_words(": ", tree, ("columns", "missing", "delimiter", "header"))
+    _check_words(": ", tree, ("columns", "missing", "delimiter", "header", "tasks"))
     items = tree.get("columns")
     if not isinstance(items, list) or not items:
         raise Unfit(f": columns should be a list of columns, got {_shown(items)}")
@@ -94,6 +94,7 @@ def parse_words(tree: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "missing": _texts(": ", "missing", tree["missing"]) if "missing" in tree else MISSING,
         "delimiter": _choice(": ", "delimiter", tree.get("delimiter", ","), DELIMITERS),
         "header": _truth(": ", "header", tree.get("header", "true")),
+        "tasks": _texts(": ", "tasks", tree["tasks"]) if "tasks" in tree else (),
     }
     return columns, whole
 

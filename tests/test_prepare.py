@@ -154,6 +154,23 @@ def test_rows_are_encoded_by_the_rules(encoded: tuple, train_lines: list[str]) -
     assert "train_all.txt: 300 rows" in run.stdout
 
 
+def test_raw_rows_are_split_alike_and_left_as_they_come(encoded: tuple, raw: Path) -> None:
+    """Row by row what the encoded files hold; fields checked all the same."""
+    _, out = encoded
+    folder = raw.parent / "as_they_come"
+    run = prepare("--raw-dir", raw, "--out-dir", folder, "--raw", "--header")
+    assert run.returncode == 0, run.stderr
+    assert files(folder) == [name.replace("all", "raw") for name in OUTPUTS]
+    for name in OUTPUTS:
+        header, *lines = (folder / name.replace("all", "raw")).read_text().splitlines()
+        assert header.split(",") == list(columns_module().RAW_FIELDS)
+        assert encode_plainly(lines) == numbers_of(out / name)
+    data = raw / "census-income.data"
+    data.write_bytes(data.read_bytes().replace(b"Never married", b"Never maried", 1))
+    run = prepare("--raw-dir", raw, "--out-dir", folder, "--raw")
+    assert "'Never maried' is not one of its 7 categories" in sentence(run, 2)
+
+
 def test_other_row_counts_are_noticed(encoded: tuple) -> None:
     run, _ = encoded
     assert re.search(r"census-income\.data holds 300 rows.*199,523", run.stderr)

@@ -37,6 +37,16 @@ def sample_path(split: str, folder: Path = ROOT / "data") -> Path:
     return folder / split / f"{split}_data.txt"
 
 
+def raw_path(split: str, folder: Path = ROOT / "data") -> Path:
+    """Returns the path of a split's raw file under `folder`."""
+    return folder / "raw" / split / f"{make_sample.RAW_NAMES[split]}.gz"
+
+
+def raw_lines(split: str, folder: Path = ROOT / "data") -> list[str]:
+    """The rows of a split's raw file under `folder`."""
+    return gzip.decompress(raw_path(split, folder).read_bytes()).decode().splitlines()
+
+
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Runs the script in a process of its own."""
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
@@ -74,6 +84,8 @@ def test_committed_files_are_what_the_script_writes(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     for split in SPLITS:
         assert sample_path(split, tmp_path).read_bytes() == sample_path(split).read_bytes()
+        # What zlib makes of the text differs from one version to another.
+        assert raw_lines(split, tmp_path) == raw_lines(split)
 
 
 def test_another_seed_writes_other_rows(tmp_path: Path) -> None:
@@ -86,6 +98,21 @@ def test_another_seed_writes_other_rows(tmp_path: Path) -> None:
 def test_whole_sample_is_small() -> None:
     paths = [Path(make_sample.FREQUENCIES), *map(sample_path, SPLITS)]
     assert sum(path.stat().st_size for path in paths) <= 1_500_000
+    assert sum(raw_path(split).stat().st_size for split in SPLITS) <= 400_000
+
+
+def test_raw_sample_is_the_same_rows(tmp_path: Path) -> None:
+    """As UCI's files come: prepare.py makes the encoded sample of them, the test rows shuffled."""
+    for split in SPLITS:
+        shutil.copy(raw_path(split), tmp_path)
+    arguments = ["--raw-dir", tmp_path, "--out-dir", tmp_path / "out"]
+    subprocess.run([sys.executable, PREPARE, *arguments], check=True, capture_output=True)
+    train, *tests = (
+        (tmp_path / "out" / name / f"{name}.txt").read_text().splitlines()
+        for name in ("train_all", "valid_all", "test_all")
+    )
+    assert train == sample_path("train").read_text().splitlines()
+    assert sorted([*tests[0], *tests[1]]) == sorted(sample_path("test").read_text().splitlines())
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -114,6 +114,7 @@ def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
         "missing": ["", "?", "NA", "null"],
         "delimiter": ",",
         "header": True,
+        "tasks": ["l"],
     }
     assert not schema.blank_labels
     assert schema.weight is schema.group is None
@@ -370,3 +371,22 @@ def test_another_order_of_a_kind_is_a_difference(tmp_path: Path) -> None:
 )
 def test_what_is_no_schema_differs(was: dict[str, Any], tmp_path: Path) -> None:
     assert difference(was, load(tmp_path, SHOP).as_dict()) == "one of the two is no schema"
+
+
+LABELS = "{name: x, kind: number}, {name: a, kind: label, task: one}, {name: b, kind: label}"
+
+
+def test_tasks_are_in_the_order_that_is_written(tmp_path: Path) -> None:
+    columns = f"columns: [{LABELS}]"
+    assert load(tmp_path, columns).task_names == ("one", "b")
+    turned = load(tmp_path, f"{columns}\ntasks: [b, one]")
+    assert turned.task_names == ("b", "one")
+    assert [label.name for label in turned.labels] == ["b", "a"]
+    clause = difference(load(tmp_path, columns).as_dict(), turned.as_dict())
+    assert clause == "tasks has the same texts in another order"
+
+
+@pytest.mark.parametrize("tasks", ["[b]", "[a, b]", "[one, b, c]"])
+def test_tasks_are_those_of_the_labels(tmp_path: Path, tasks: str) -> None:
+    with pytest.raises(SchemaError, match='tasks should list the tasks .*, "one", "b", in any'):
+        load(tmp_path, f"columns: [{LABELS}]\ntasks: {tasks}")

@@ -14,6 +14,7 @@ from sklearn import metrics as sklearn
 
 from rec_runner.loop.monitor import Monitor
 from rec_runner.metrics.auc import probability
+from rec_runner.metrics.regression import RunningErrors
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.report.predictions import write_predictions
 from rec_runner.report.report import Report
@@ -212,6 +213,25 @@ def test_what_cannot_be_told_is_undefined() -> None:
     assert found["mae_paid"] == pytest.approx(0.9) and found["left_out_groups_click"] == 2
     assert "rows_click" not in found
 
+    running = RunningErrors()  # whose spread of rounding is not 0
+    running.add(np.full(3, 7.7), np.ones(3), np.array([0.1, 0.55, 1.0]))
+    assert running.values()["r2"] is None
+
+
+def test_a_row_that_weighs_nothing_does_not_count_however_wrong() -> None:
+    metrics, inf = TaskMetrics(["a"]), np.float32(np.inf)
+    scores = np.array([[-inf], [1], [-1]], np.float32)
+    metrics.update(np.array([[1], [1], [0]], np.float32), scores, np.array([0.0, 1.0, 2.0]))
+    expected = {"auc_a": 1.0, "logloss_a": pytest.approx(np.log1p(np.exp(-1)))}
+    assert metrics.result() == expected
+
+
+def test_weighed_rows_may_come_after_a_checkpoint_without_any() -> None:
+    metrics = TaskMetrics(["a"])
+    metrics.load_state_dict(TaskMetrics(["a"]).state_dict(), rows=0)
+    metrics.update(np.ones((2, 1)), np.ones((2, 1), np.float32), np.ones(2), np.ones(2, np.int64))
+    assert metrics.result()["left_out_groups_a"] == 1
+
 
 def test_running_weighted_auc_is_quick(rng) -> None:
     """Five hundred lines over 200,000 rows take hardly longer than some sorts of all of them."""
@@ -222,6 +242,9 @@ def test_running_weighted_auc_is_quick(rng) -> None:
         metrics.running()
     assert time.process_time() - start < 5  # all again for each line would be 100 times as long
     assert metrics.running()["auc_buy"] == pytest.approx(judged(shop)["auc_buy"], abs=1e-9)
+    assert (
+        len(metrics._running[0]._negatives) < 12
+    )  # else each line would take longer than the last
 
 
 @pytest.mark.parametrize(
@@ -355,8 +378,9 @@ def test_lines_show_metrics_and_what_was_counted(rng, tmp_path: Path, capsys) ->
 def test_predictions_leave_blank_labels_empty(rng, tmp_path: Path) -> None:
     shop = Shop(rng, 200)
     write_predictions(tmp_path / "predictions.csv", shop.metrics(batch=9).predictions())
-    head = (tmp_path / "predictions.csv").read_text().splitlines()[0].replace('"', "")
-    assert head == (
+    head, *lines = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert "nan" not in "".join(lines).lower()
+    assert head.replace('"', "") == (
         "label_click,probability_click,label_buy,probability_buy,label_paid,prediction_paid,"
         "weight,group"
     )

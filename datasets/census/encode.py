@@ -70,12 +70,13 @@ def _text(line: bytes) -> str:
     return line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r").decode(errors="replace")
 
 
-def encode_file(path: Path, columns: Columns) -> Iterator[bytes]:
+def encode_file(path: Path, columns: Columns, as_they_come: bool = False) -> Iterator[bytes]:
     r"""Encodes a raw file.
 
     Args:
         path: raw file, plain or (``.gz``) gzip.
         columns: the encoded columns.
+        as_they_come: give the rows as they are, checked only.
 
     Yields:
         Encoded rows in file order; each is text that ends in ``\n``.
@@ -95,7 +96,7 @@ def encode_file(path: Path, columns: Columns) -> Iterator[bytes]:
             row = ",".join([code[value] for code, value in zip(picked, pick(values))])
         except KeyError:
             raise InputError(f"{path.name}, line {number}, {_fault(values, codes)}") from None
-        yield row.encode() + b"\n"
+        yield (line if as_they_come else row).encode() + b"\n"
 
 
 def _codes(columns: Columns) -> dict[str, Mapping[str, str]]:
