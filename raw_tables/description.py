@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from raw_tables.kinds import (
@@ -26,7 +27,7 @@ from raw_tables.label_kinds import (
     read_labels,
 )
 from raw_tables.profile import Profile, TableError, look_at, profile
-from raw_tables.recipe import ready_config
+from raw_tables.recipe import Table, ready_config
 from raw_tables.schema import parse_schema
 from raw_tables.suspects import leaks, odd_shapes
 from raw_tables.words import quoted
@@ -89,6 +90,9 @@ def describe(files: Sequence[str], options: Mapping[str, Any]) -> Description:
     others = [name for kind, name in single.items() if not (kind == "group" and feature_group)]
     _check_once([a.name for a in asked], others, *kinds.values())
     found = profile(files, named, form.delimiter or None, form.header)
+    _check_types(
+        found, {a.name for a in asked}.union(others, kinds["category"], kinds["id"]), kinds
+    )
     for file in options["test_files"]:
         _check_test_file(file, found, named)
     decisions = {a.name: decide_label(a, found.tallies[a.name]) for a in asked}
@@ -124,6 +128,16 @@ def _check_once(*lists: Sequence[str]) -> None:
         seen.add(name)
 
 
+def _check_types(found: Profile, used: set[str], kinds: Mapping[str, Sequence[str]]) -> None:
+    """Whether the columns of Parquet files are of types that rows can be made of."""
+    for name, type_ in found.types.items():
+        what = f"column {quoted(name)} is of type {type_}, expected numbers, text or true and false"
+        if name in used:
+            raise TableError(f"{found.files[0]}: {what}")
+        if pa.types.is_nested(type_) and name not in kinds["ignore"]:
+            raise TableError(f"{found.files[0]}: {what}; --ignore {name} leaves it out")
+
+
 def _check_test_file(file: str, found: Profile, named: set[str]) -> None:
     own = look_at(file, named, found.form.delimiter or None, found.form.header)
     lacking = [name for name in found.form.names if name not in own.names]
@@ -142,8 +156,10 @@ def _described(
     features = [d for d in decisions.values() if d.kind in ("number", "category", "id")]
     if not features:
         raise TableError(f"{found.files[0]} has no column left to predict from")
+    nameless = found.form.names.count("")
     warnings = [
         *_bad_rows(found),
+        *["a column without a name is left out"] * bool(nameless),
         *odd_shapes(found.rows, decisions),
         *(said for decision in decisions.values() for said in decision.warnings),
         *leaks(found.sample, features, labels),
@@ -156,7 +172,7 @@ def _described(
     parse_schema(schema, f"the schema of {found.files[0]}")
     return Description(
         schema,
-        ready_config(found.rows, inputs, kinds, types, given, bool(found.bad_rows)),
+        ready_config(Table(found.rows, inputs, kinds, types, bool(found.bad_rows)), given),
         [TITLES, *(_line(name, d, found) for name, d in decisions.items())],
         warnings,
     )
@@ -164,8 +180,8 @@ def _described(
 
 def _bad_rows(found: Profile) -> list[str]:
     count = found.bad_rows
-    rows = "1 row has" if count == 1 else f"{count} rows have"
-    return [f"{rows} a wrong shape and will be skipped: {found.bad[0]}"] if count else []
+    rows = "1 row" if count == 1 else f"{count} rows"
+    return [f"{rows} cannot be read and will be skipped: {found.bad}"] if count else []
 
 
 def _inputs(decision: Decision) -> int:

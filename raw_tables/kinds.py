@@ -8,8 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from raw_tables.profile import Profile
-from raw_tables.tally import MOST_ODD, SURE_MARKS, Tally
+from raw_tables.tally import MOST_ODD, NUMBER, SURE_MARKS, Tally
 from raw_tables.words import quoted
 
 MOST_VALUES = 256  # of a category; more are hashed
@@ -78,7 +80,7 @@ def decide_features(
         elif kind == "category":
             found[name] = _category(name, tally, math.inf) or _id(name, tally)
         else:
-            found[name] = _of_itself(name, tally, profile.kinds.get(name, "text"))
+            found[name] = _of_itself(name, tally, profile.types.get(name))
     return found
 
 
@@ -87,17 +89,18 @@ def left_out(name: str, why: str, *warnings: str) -> Decision:
     return Decision({"name": name, "kind": "ignore"}, why, (), list(warnings))
 
 
-def _of_itself(name: str, tally: Tally, kind: str) -> Decision:
+def _of_itself(name: str, tally: Tally, unread: pa.DataType | None) -> Decision:
     what = f"column {quoted(name)}"
-    if kind == "bytes":
-        return left_out(name, "left out: bytes, no text")
+    if unread is not None:
+        dated = pa.types.is_temporal(unread)
+        return left_out(name, f"left out: {'dates or times' if dated else unread}")
     if not tally.known:
         return left_out(
             name, "left out: no values", f"{what} is blank in every row; it is left out"
         )
     if tally.distinct == 1 and tally.known == tally.rows:
         return left_out(name, "left out: the same everywhere")
-    if kind == "date" or tally.dates or _is_time(name, tally):
+    if tally.dates or _is_time(name, tally):
         return left_out(name, "left out: dates or times")
     if tally.successive and tally.rows > 2:
         said = f"{what} numbers the rows, which says nothing of other rows; it is left out"
@@ -183,8 +186,8 @@ def _category(name: str, tally: Tally, most: float = MOST_VALUES) -> Decision | 
 
 
 def _order(text: str) -> tuple[float, str]:
-    """Whole numbers by their size, then all else as text."""
-    return (int(text) if re.fullmatch(r"-?\d{1,15}", text) else math.inf), text
+    """Numbers by their size, then all else as text."""
+    return (float(text) if re.match(NUMBER, text) else math.inf), text
 
 
 def _id(name: str, tally: Tally) -> Decision:

@@ -118,12 +118,14 @@ def decide_label(asked: Asked, tally: Tally) -> Decision:
             raise TableError(f"{what} should be numbers for a regression, and has {odd}")
         words["type"] = "regression"
         fate = "a regression task" + ("" if asked.type else ", as it has many numbers")
+        single = tally.distinct == 1
     elif asked.positive or not binary:
-        fate = _positive(what, asked, tally, counts, words)
+        fate, single = _positive(what, asked, tally, counts, words), False
     else:
         fate = "a task: 1 or 0"
-        if len({t.lower() in ("1", "true", "1.0") for t in counts}) == 1:
-            warnings.append(f"{what} is {next(iter(counts))} in every row; nothing can be learned")
+        single = tally.low == tally.high if tally.is_number else len(counts) == 1
+    if single:
+        warnings.append(f"{what} is {next(iter(counts))} in every row; nothing can be learned")
     if marks:
         words["missing"] = True
         known = 1 - missing_share(tally, marks)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Callable
+from typing import Any, Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,17 +39,48 @@ def read_parquet(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Pars
             damaged.
         OSError: it cannot be read.
     """
+    with told(file), open_parquet(file) as opened:
+        names, rows = _check(opened, file, cells), 0
+    texts = [c.name for c in cells.columns if not cells.reads_numbers(c)]
+    for batch in read_batches(file, names, texts):
+        yield partial(_parse, batch, file, rows, cells)
+        rows += len(batch)
+
+
+def read_batches(
+    file: str, names: Sequence[str], texts: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of a file, a few megabytes at a time.
+
+    Args:
+        file: its path.
+        names: the columns.
+        texts: those that are wanted as dictionaries, where they are text.
+
+    Raises:
+        RowError: the file is damaged.
+        OSError: it cannot be read.
+    """
+    with told(file), open_parquet(file, read_dictionary=list(texts)) as opened:
+        size = _batch_rows(opened)
+        yield from opened.iter_batches(size, columns=list(names), use_threads=False)
+
+
+def open_parquet(file: str, **options: Any) -> pq.ParquetFile:
+    """A file whose columns are read a little at a time."""
+    return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False, **options)
+
+
+@contextmanager
+def told(file: str) -> Iterator[None]:
+    """Errors of Arrow, told as what is wrong with a file.
+
+    Raises:
+        RowError: the file is damaged.
+        OSError: it cannot be read.
+    """
     try:
-        with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as opened:
-            names, rows = _check(opened, file, cells), 0
-        texts = [c.name for c in cells.columns if not cells.reads_numbers(c)]
-        with pq.ParquetFile(
-            file, buffer_size=1 << 20, pre_buffer=False, read_dictionary=texts
-        ) as opened:
-            size = _batch_rows(opened)
-            for batch in opened.iter_batches(size, columns=names, use_threads=False):
-                yield partial(_parse, batch, file, rows, cells)
-                rows += len(batch)
+        yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or file

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
+from csv_text import count_lines
+from raw_tables.cells import Cells, as_text, is_supported
+from raw_tables.delimited import MOST_COLUMNS, SLOW_BYTES, Layout, part_rows, read_table
 from raw_tables.guess import guess_delimiter, guess_header, split_lines
+from raw_tables.parquet import is_parquet, open_parquet, read_batches, told
+from raw_tables.schema import Column, Schema
 from raw_tables.tally import Tally
+from raw_tables.text import Piece, read_pieces, read_row, whole_rows
 from raw_tables.words import quoted
 
-HEAD_BYTES = 1 << 18
-BLOCK_BYTES = 4 << 20
-BLOCK_ROWS = 1 << 15
+MOST_BAD = 100  # rows that cannot be read; a run skips as many by default
+BATCH_BYTES = 8 << 20
 SAMPLE = 8192  # rows, and up to twice as many
 ROOM = 1 << 20  # values that all columns keep together
 MOST_KEPT, LEAST_KEPT = 1 << 15, 1 << 11  # values that one column keeps
@@ -54,18 +55,18 @@ class Profile:
         files: their paths.
         form: how the first is written.
         tallies: of each column, by name.
-        kinds: of each column, ``text``, or what Parquet files have instead: ``date``, ``bytes``.
+        types: of columns of Parquet files that no text can be made of, by name.
         sample: some of the rows, evenly from all of them, as text.
-        bad: the first lines that have another number of cells.
-        bad_rows: how many there were.
+        bad: what is wrong with the first row that cannot be read.
+        bad_rows: how many such rows there are.
     """
 
     files: Sequence[str]
     form: Form
     tallies: dict[str, Tally]
-    kinds: dict[str, str]
+    types: dict[str, pa.DataType]
     sample: pa.Table
-    bad: list[str] = field(default_factory=list)
+    bad: str = ""
     bad_rows: int = 0
 
     @property
@@ -95,14 +96,14 @@ def profile(
     """
     form = look_at(files[0], named, delimiter, header)
     room = min(max(ROOM // len(form.names), LEAST_KEPT), MOST_KEPT)
-    found = Profile(files, form, {n: Tally(room) for n in form.names}, {}, pa.table({}))
+    found = Profile(files, form, {n: Tally(room) for n in form.names if n}, {}, pa.table({}))
     sampler = _Sampler()
     for file in files:
         own = look_at(file, named, form.delimiter or delimiter, form.header)
         _check_alike(own, form, file, files[0])
         for tally in found.tallies.values():
             tally.begin_file()
-        for batch in _batches(file, own, found):
+        for batch in _joined(_batches(file, own, found)):
             for name, tally in found.tallies.items():
                 tally.add(batch.column(name))
             sampler.add(batch)
@@ -116,119 +117,116 @@ def look_at(file: str, named: Collection[str], delimiter: str | None, header: bo
     """How a file is written.
 
     Raises:
-        TableError: see :func:`profile`.
+        TableError: it is empty, or two columns have one name.
+        RowError: it is damaged, or is neither text nor Parquet.
     """
-    start = _start(file)
-    if start[:4] == b"PAR1":
-        form = Form(tuple(pq.read_schema(file).names))
+    if is_parquet(file):
+        with told(file), open_parquet(file) as opened:
+            form = Form(tuple(opened.schema_arrow.names))
     else:
-        text = _decoded(start, file)
-        delimiter = delimiter or guess_delimiter(text)
-        lines = split_lines(text, delimiter)
-        if not lines:
-            raise TableError(f"{file} is empty")
-        if header is None:
-            header = guess_header(lines, named)
-        names = lines[0] if header else [f"c{i}" for i in range(1, len(lines[0]) + 1)]
-        form = Form(tuple(names), delimiter, header)
-    twice = [name for name, count in Counter(form.names).items() if count > 1]
-    if twice:
-        raise TableError(f"{file} has two columns of the name {quoted(twice[0])}")
+        form = _look_at_text(file, named, delimiter, header)
+    for name, count in Counter(form.names).items():
+        if count > 1 and name:
+            raise TableError(f"{file} has two columns of the name {quoted(name)}")
     return form
 
 
-def _start(file: str) -> bytes:
-    """The first whole lines of a file, unpacked."""
-    with open(file, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    with gzip.open(file) if packed else open(file, "rb") as stream:
-        try:
-            start = stream.read(HEAD_BYTES)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise TableError(f"{file}: damaged gzip: {error}") from error
-    cut = max(start.rfind(b"\n"), start.rfind(b"\r")) + 1
-    return start[:cut] if cut and len(start) == HEAD_BYTES else start
-
-
-def _decoded(start: bytes, file: str) -> str:
-    try:
-        return start.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = start.count(b"\n", 0, error.start) + 1
-        advice = "save the file as UTF-8"
-        raise TableError(f"{file}, line {line}: not UTF-8 text; {advice}") from error
+def _look_at_text(
+    file: str, named: Collection[str], delimiter: str | None, header: bool | None
+) -> Form:
+    # In lines, and not yet in rows: what would part these is not known.
+    start = next((piece.data for piece in read_pieces(file, delimiter or "\n")), b"")
+    text = start.decode("utf-8", "backslashreplace")
+    delimiter = delimiter or guess_delimiter(text)
+    lines = split_lines(text, delimiter)
+    if not lines:
+        raise TableError(f"{file} is empty")
+    header = guess_header(lines, named) if header is None else header
+    row = read_row(start, 0, delimiter.encode(), MOST_COLUMNS)
+    names = [cell.strip(b" \t").decode("utf-8", "backslashreplace") for cell in row.cells]
+    if not header:
+        names = [f"c{place}" for place in range(1, len(names) + 1)]
+    return Form(tuple(names), delimiter, header)
 
 
 def _check_alike(form: Form, first: Form, file: str, first_file: str) -> None:
     lacking = [name for name in first.names if name not in form.names]
-    if lacking and not form.header:
+    if len(form.names) != len(first.names) and not form.header:
         counts = f"{len(form.names)} columns, {first_file} has {len(first.names)}"
         raise TableError(f"{file} has {counts}")
     if lacking:
         raise TableError(f"{file} has no column {quoted(lacking[0])}, which {first_file} has")
 
 
+def _joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Larger batches: of each, every column costs some time whatever its size."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.nbytes for one in held) >= BATCH_BYTES:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held = []
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+
+
 def _batches(file: str, form: Form, found: Profile) -> Iterator[pa.RecordBatch]:
-    """The columns of the first file as text."""
-    names = found.form.names
+    """The columns of the first file, as text."""
+    names = list(found.tallies)
     if form.delimiter:
-        yield from _text_batches(file, form, found)
+        yield from _text_batches(file, form, names, found)
         return
-    parquet = pq.ParquetFile(file)
-    for name in names:
-        kind = _kind(parquet.schema_arrow.field(name).type, name, file)
-        found.kinds.setdefault(name, kind)
-    text = [name for name in names if found.kinds[name] != "bytes"]
-    for batch in parquet.iter_batches(BLOCK_ROWS, columns=text):
-        columns = [_as_text(batch.column(name)) if name in text else _none(batch) for name in names]
-        yield pa.RecordBatch.from_arrays(columns, names=list(names))
+    with told(file), open_parquet(file) as opened:
+        types = {name: opened.schema_arrow.field(name).type for name in names}
+    found.types.update({n: t for n, t in types.items() if not is_supported(t)})
+    usable = [name for name in names if name not in found.types]
+    for batch in read_batches(file, usable, usable):
+        unread = pa.nulls(len(batch), pa.string())
+        columns = [as_text(batch.column(n)) if n in usable else unread for n in names]
+        yield pa.RecordBatch.from_arrays(columns, names)
 
 
-def _kind(type_: pa.DataType, name: str, file: str) -> str:
-    if pa.types.is_nested(type_):
-        raise TableError(
-            f"{file}: column {quoted(name)} is nested ({type_}), expected plain values"
-        )
-    if pa.types.is_temporal(type_):
-        return "date"
-    binary = pa.types.is_binary(type_) or pa.types.is_large_binary(type_)
-    return "bytes" if binary or pa.types.is_fixed_size_binary(type_) else "text"
+def _text_batches(
+    file: str, form: Form, names: list[str], found: Profile
+) -> Iterator[pa.RecordBatch]:
+    columns = tuple(Column(name, "number") for name in names)  # read as plain text
+    cells = Cells.of(Schema(columns, delimiter=form.delimiter, header=form.header))
+    layout = Layout(file, cells, form.names, tuple(form.names.index(name) for name in names))
+    for number, piece in enumerate(read_pieces(file, form.delimiter)):
+        if number == 0 and form.header:
+            end = read_row(piece.data, 0, layout.delimiter, 0).end
+            line = piece.line + count_lines(piece.data[:end])
+            piece = piece._replace(data=piece.data[end:], line=line)
+        for arrays in _arrays(piece, layout, found):
+            yield pa.RecordBatch.from_arrays(arrays, names)
 
 
-def _as_text(cells: pa.Array) -> pa.Array:
-    return cells.cast(pa.string())
+def _arrays(piece: Piece, layout: Layout, found: Profile) -> Iterator[list[pa.Array]]:
+    """The columns of a piece; where some rows cannot be read, in parts, without these."""
+    if piece.problem:
+        _note_bad(found, f"{layout.file}:{piece.line}: {piece.problem}")
+        return
+    table = read_table(piece, layout, direct=False)
+    cut = whole_rows(piece.data[: len(piece.data) // 2], layout.delimiter)
+    if table is not None:
+        for batch in table.combine_chunks().to_batches():
+            yield [batch.column(str(place)) for place in layout.places]
+    elif len(piece.data) <= SLOW_BYTES or piece.wild or not cut:
+        _, columns, bad = part_rows(piece, layout)
+        for line, said in bad:
+            _note_bad(found, f"{layout.file}:{line}: {said}")
+        yield [pa.array(column, pa.string()) for column in columns]
+    else:
+        line = piece.line + count_lines(piece.data[:cut])
+        yield from _arrays(piece._replace(data=piece.data[:cut]), layout, found)
+        yield from _arrays(piece._replace(data=piece.data[cut:], line=line), layout, found)
 
 
-def _none(batch: pa.RecordBatch) -> pa.Array:
-    return pa.nulls(batch.num_rows, pa.string())
-
-
-def _text_batches(file: str, form: Form, found: Profile) -> Iterator[pa.RecordBatch]:
-    def bad(row: pa.csv.InvalidRow) -> str:
-        found.bad_rows += 1
-        if len(found.bad) < 3:
-            cells = f"{row.actual_columns} cells, expected {row.expected_columns}"
-            found.bad.append(f"{file}: {row.text[:40]!r} has {cells}")
-        return "skip"
-
-    names = list(form.names)
-    with open(file, "rb") as plain:
-        packed = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
-        stream = gzip.GzipFile(fileobj=plain) if packed else plain
-        reader = pa.csv.open_csv(
-            stream,
-            pa.csv.ReadOptions(
-                column_names=names, skip_rows=int(form.header), block_size=BLOCK_BYTES
-            ),
-            pa.csv.ParseOptions(delimiter=form.delimiter, invalid_row_handler=bad),
-            pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                include_columns=list(found.form.names),
-                strings_can_be_null=False,
-            ),
-        )
-        yield from reader
+def _note_bad(found: Profile, message: str) -> None:
+    found.bad_rows += 1
+    found.bad = found.bad or message
+    if found.bad_rows > MOST_BAD:
+        raise TableError(f"more than {MOST_BAD} rows cannot be read, the first is {found.bad}")
 
 
 class _Sampler:
@@ -241,15 +239,14 @@ class _Sampler:
         self._draws: list[np.ndarray] = []
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take some of a batch's rows."""
-        draws = self._rng.random(batch.num_rows)
-        self._keep(batch, draws)
+        """Take some of the rows of a batch."""
+        self._keep(batch, self._rng.random(batch.num_rows))
         while sum(map(len, self._draws)) > 2 * SAMPLE:
             self._share /= 2
             batches, all_draws = self._kept, self._draws
             self._kept, self._draws = [], []
-            for one, its_draws in zip(batches, all_draws):
-                self._keep(one, its_draws)
+            for one, draws in zip(batches, all_draws):
+                self._keep(one, draws)
 
     def _keep(self, batch: pa.RecordBatch, draws: np.ndarray) -> None:
         places = np.flatnonzero(draws < self._share)

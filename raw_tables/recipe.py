@@ -5,88 +5,103 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import NamedTuple
 
 # Learning rate and decay of config_bigdata.yaml and config_fast.yaml, at their batches and steps.
 RATE, RATE_BATCH = 0.001, 32
-DECAY = 7.5  # learning rate times decay times steps
+DECAY, MOST_DECAY = 7.5, 0.5  # learning rate times decay times steps
+SMALL, LARGE = 5_000, 2_000_000  # rows
+EPOCHS = ((SMALL, 40), (50_000, 20), (LARGE, 10))
 
 
-def ready_config(
-    rows: int,
-    inputs: int,
-    kinds: Collection[str],
-    types: Collection[str],
-    given: Mapping[str, Any],
-    skips: bool = False,
-) -> str:
+class Table(NamedTuple):
+    """What a config depends on.
+
+    Attributes:
+        rows: of all training files.
+        inputs: of the network.
+        kinds: the kinds that its features are of.
+        types: the types of its tasks.
+        skips: some rows cannot be read, and are to be left out.
+    """
+
+    rows: int
+    inputs: int
+    kinds: Collection[str]
+    types: Collection[str]
+    skips: bool
+
+
+def ready_config(table: Table, given: Mapping[str, str]) -> str:
     """The text of a config.
 
     Args:
-        rows: of all training files.
-        inputs: of the network.
-        kinds: the kinds of column that there are.
-        types: the types of the tasks.
-        given: ``train_data_dir``, perhaps ``test_data_dir``, ``model_save_path`` and ``schema``, as
-            they are to stand in it.
-        skips: some rows cannot be read, and are to be left out.
+        table: what the rows are.
+        given: what is to stand in it: ``train_data_dir``, perhaps ``test_data_dir``,
+            ``model_save_path`` and ``schema``.
     """
-    batch = batch_size(rows)
-    steps = max(1, round(0.8 * rows / batch))
-    epochs = next(
-        n for most, n in ((5_000, 40), (50_000, 20), (2_000_000, 10), (rows, 5)) if rows <= most
-    )
-    rate = float(f"{RATE * math.sqrt(batch / RATE_BATCH):.1g}")
-    decay = float(f"{min(0.5, DECAY / (rate * steps * epochs)):.1g}")
-    small = rows < 5_000
-    bottom = 32 if small else 64 if inputs < 64 else 128
-    name = given["model_save_path"]
+    batch = batch_size(table.rows)
+    steps = max(1, round(0.8 * table.rows / batch))
+    epochs = next((number for most, number in EPOCHS if table.rows <= most), 5)
+    about = f"# {table.rows:,} rows, {table.inputs} inputs; written by tools/schema.py"
+    lines = [f"{about}, yours to change.", "runner:", *_runner(table, given, batch, steps, epochs)]
+    lines += ["", "hyper_parameters:", f"  schema: {_quoted(given['schema'])}"]
+    return "\n".join([*lines, *_network(table, batch, steps * epochs)]) + "\n"
+
+
+def _runner(
+    table: Table, given: Mapping[str, str], batch: int, steps: int, epochs: int
+) -> list[str]:
     lines = [
-        f"# {rows:,} rows, {inputs} inputs; written by tools/schema.py, yours to change.",
-        "runner:",
-        f"  train_data_dir: {_quoted(given['train_data_dir'])}",
-        '  train_reader_path: "table_reader"',
-        '  infer_reader_path: "table_reader"',
-        f"  train_batch_size: {batch}",
-        f"  infer_batch_size: {max(batch, 1024)}",
-        "  shuffle: true",
-        f"  epochs: {epochs}",
-        f"  patience: {max(3, epochs // 8)}",
-        f"  print_interval: {max(1, steps // 4)}",
-        "  valid_share: 0.1",
-        f"  monitor: {_quoted('auc' if 'binary' in types else 'mse')}",
+        f"train_data_dir: {_quoted(given['train_data_dir'])}",
+        'train_reader_path: "table_reader"',
+        f"train_batch_size: {batch}",
+        "shuffle: true",
+        f"epochs: {epochs}",
+        f"print_interval: {max(1, steps // 4)}",
+        f"model_save_path: {_quoted(given['model_save_path'])}",
+        "keep_checkpoints: 3",
+        "",
+        "valid_share: 0.1  # of the rows, to choose the best epoch by",
+        f"monitor: {_quoted('auc' if 'binary' in table.types else 'mse')}",
+        f"patience: {max(3, epochs // 8)}",
+        "",
     ]
     if "test_data_dir" in given:
-        lines += [f"  test_data_dir: {_quoted(given['test_data_dir'])}"]
+        lines += [f"test_data_dir: {_quoted(given['test_data_dir'])}"]
     else:
-        lines += ["  test_share: 0.1  # of the rows, trained on by no one; or name other files:"]
-        lines += ['  # test_data_dir: "..."']
-    lines += ["  test_at_end: true"]
-    if skips:
-        lines += ["  bad_rows: skip"]
+        lines += ["test_share: 0.1  # of the rows; or, of other files, test_data_dir"]
     lines += [
-        f"  model_save_path: {_quoted(name)}",
-        f"  infer_load_path: {_quoted(name)}",
-        "  keep_checkpoints: 3",
-        "  seed: 12345",
+        "test_at_end: true",
+        'infer_reader_path: "table_reader"',
+        f"infer_batch_size: {max(batch, 1024)}",
+        f"infer_load_path: {_quoted(given['model_save_path'])}  # infer takes the best epoch",
         "",
-        "hyper_parameters:",
-        f"  schema: {_quoted(given['schema'])}",
-        f"  bottom_size: {bottom}",
-        f"  tower_size: {8 if small else 16}",
-        f"  bottom_dropout: {0.1 if rows > 2_000_000 else 0.3}",
+        *(["bad_rows: skip"] if table.skips else []),
+        "seed: 12345",
     ]
-    if "number" in kinds:
-        encoding = "piecewise_linear" if rows >= 1_000 else "standard"
-        lines += [f"  numeric_encoding: {_quoted(encoding)}"]
+    return [f"  {line}".rstrip() for line in lines]
+
+
+def _network(table: Table, batch: int, steps: int) -> list[str]:
+    rate = float(f"{RATE * math.sqrt(batch / RATE_BATCH):.1g}")
+    small, large = table.rows < SMALL, table.rows > LARGE
+    lines = [
+        f"bottom_size: {32 if small else 64 if table.inputs < 64 else 128}",
+        f"tower_size: {8 if small else 16}",
+        f"bottom_dropout: {0.1 if large else 0.3}",
+    ]
+    if "number" in table.kinds:
+        bins = table.rows >= 1_000
+        lines += [f"numeric_encoding: {_quoted('piecewise_linear' if bins else 'standard')}"]
     lines += [
-        "  optimizer:",
-        '    class: "adamw"',
-        f"    learning_rate: {rate}",
-        f"    weight_decay: {decay}",
-        '    schedule: "cosine"',
+        "optimizer:",
+        '  class: "adamw"',
+        f"  learning_rate: {rate}",
+        f"  weight_decay: {float(f'{min(MOST_DECAY, DECAY / (rate * steps)):.1g}')}",
+        '  schedule: "cosine"',
     ]
-    return "\n".join(lines) + "\n"
+    return [f"  {line}" for line in lines]
 
 
 def batch_size(rows: int) -> int:

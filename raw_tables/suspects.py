@@ -13,7 +13,7 @@ from raw_tables.kinds import Decision
 from raw_tables.tally import BLANKS
 from raw_tables.words import quoted
 
-TELLS = 0.99  # AUC, or correlation, from which on a feature is suspect
+TELLS, FOLLOWS = 0.99, 0.999  # AUC and correlation from which on a feature is suspect
 FEWEST = 50  # rows of each class
 
 
@@ -74,7 +74,7 @@ def _told_by(
         if len(x) < FEWEST or not (x.std() and y.std()):
             return ""
         same = "equals" if np.array_equal(x, y) else "follows"
-        return same if abs(np.corrcoef(x, y)[0, 1]) > TELLS else ""
+        return same if abs(np.corrcoef(x, y)[0, 1]) > FOLLOWS else ""
     positive = target[known] == 1
     if min(positive.sum(), (~positive).sum()) < FEWEST:
         return ""
@@ -129,12 +129,11 @@ def _target(cells: pa.ChunkedArray, label: Decision) -> np.ndarray:
 
 
 def _alike(feature: str, label: str) -> bool:
-    """Whether the words of one name begin or end with those of the other."""
-    words, others = _words(feature), _words(label)
-    short, long = sorted((words, others), key=len)
-    if not short:
+    """Whether a feature's name begins or ends with the words of a label's."""
+    words, of_label = _words(feature), _words(label)
+    if not of_label:
         return False
-    return long[: len(short)] == short or long[-len(short) :] == short
+    return of_label in (words[: len(of_label)], words[-len(of_label) :])
 
 
 def _words(name: str) -> list[str]:

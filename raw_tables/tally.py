@@ -105,12 +105,13 @@ class Tally:
         Args:
             cells: text; null is taken for an empty text.
         """
+        if not len(cells):
+            return
         self.rows += len(cells)
-        cells = pc.utf8_trim(cells.fill_null(""), BLANKS)
         if self.successive:
-            self.successive = self._goes_on(cells)
+            self.successive = self._goes_on(_trimmed(cells))
         counted = pc.value_counts(cells)
-        texts, counts = counted.field(0), counted.field(1)
+        texts, counts = _trimmed(counted.field(0)), counted.field(1)
         marks = pc.is_in(texts, value_set=pa.array(MARKS, texts.type))
         for text, count in zip(*(_list(a, marks) for a in (texts, counts))):
             self.marks[text] += count
@@ -188,6 +189,10 @@ def _checksums(texts: pa.Array) -> np.ndarray:
 def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
     powers, inverse = (np.cumprod(np.full(length, b, np.uint64)) for b in (_BASE, _INVERSE))
     return powers, inverse
+
+
+def _trimmed(cells: pa.Array) -> pa.Array:
+    return pc.utf8_trim(cells.fill_null(""), BLANKS)
 
 
 def _list(values: pa.Array, where: pa.Array, most: int | None = None) -> list:

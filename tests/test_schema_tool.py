@@ -6,7 +6,8 @@ import csv
 import gzip
 import io
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from raw_tables.tally import Tally
 from rec_runner import describe
 from rec_runner.config import load_config
 from rec_runner.keys import BY_NAME
+from table_reader import RecDataset
 
 Tool = Callable[..., Result]
 ROWS = 2400
@@ -66,11 +68,16 @@ def text_of(table: dict[str, list[Any]], delimiter: str = ",", header: bool = Tr
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty model directory, and the working folder."""
     shutil.copy(ROOT / "table_reader.py", tmp_path)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    own = sys.modules.get("table_reader")
+    yield tmp_path
+    sys.modules.pop("table_reader", None)
+    if own:
+        sys.modules["table_reader"] = own
 
 
 @pytest.fixture
@@ -172,6 +179,35 @@ def test_the_same_table_gives_the_same_schema_however_it_is_written(
     assert found.delimiter == ({";gz": ";"}.get(form, form) if form in (";gz", "\t", "|") else ",")
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_the_reader_takes_every_row_that_was_described(form: str, home: Path, tool: Tool) -> None:
+    table = shop()
+    table["age"][:2] = ["unknown", "n.a."]
+    columns = {n: pa.array(None if v is None else str(v) for v in c) for n, c in table.items()}
+    pq.write_table(pa.table(columns), "shop.parquet")
+    (home / "shop.csv").write_text(text_of(table), encoding="utf-8")
+    options = [*SHOP_LABELS, "--weight", "w", "--group", "user_id", "--id", "user_id"]
+    schema = ok(tool(f"shop.{form}", *options))
+    config = {"hyper_parameters.schema": "schema.yaml", "config_abs_dir": str(home)}
+    blocks = list(RecDataset([f"shop.{form}"], config).blocks())
+    features, labels, weights = (
+        np.concatenate([block[name] for block in blocks])
+        for name in ("features", "labels", "weights")
+    )
+    assert len(features) == ROWS
+    np.testing.assert_array_equal(weights, table["w"])
+    wanted = [
+        [np.nan if v is None else v for v in table[n]] for n in ("click", "buy", "price_paid")
+    ]
+    np.testing.assert_array_equal(labels, np.array(wanted, np.float32).T)
+    blank = {n: sum(v is None for v in table[n]) for n in ("age", "city")}
+    place = {name: features[:, i] for i, name in enumerate(schema.feature_names)}
+    assert np.isnan(place["age"]).sum() == blank["age"] + 2  # those written in words
+    city = next(c for c in schema.categories if c.name == "city")
+    assert (place["city"] == len(city.values)).sum() == 3
+    assert (place["city"] == len(city.values) + 1).sum() == blank["city"]
+
+
 def test_rows_without_a_header_go_by_number(home: Path, tool: Tool) -> None:
     rng = np.random.default_rng(3)
     words = rng.choice(["Not in universe", "No", "?"], 300)
@@ -270,10 +306,22 @@ WARNED = {
         'column "x" writes numbers with a decimal comma, which are read as words; write them with '
         "a point",
     ),
+    "no name": (
+        rows(range(5, 45), [1, 0] * 20, [i % 3 for i in range(40)], names="# buy x").replace(
+            "#", ""
+        ),
+        ["--label", "buy"],
+        "a column without a name is left out",
+    ),
+    "same number": (
+        rows([3.5] * 40, [i % 3 for i in range(40)], names="paid x"),
+        ["--label", "paid:regression"],
+        'label "paid" is 3.5 in every row; nothing can be learned',
+    ),
     "short row": (
         rows([1, 0] * 20, [i % 3 for i in range(40)], names="buy x") + "1\n",
         ["--label", "buy"],
-        "1 row has a wrong shape and will be skipped: ",
+        "1 row cannot be read and will be skipped: rows.csv:42: row has 1 columns, expected 2",
     ),
 }
 
@@ -283,8 +331,12 @@ def test_what_people_trip_over_is_said(name: str, home: Path, tool: Tool) -> Non
     text, options, said = WARNED[name]
     (home / "rows.csv").write_text(text)
     result = tool("rows.csv", *options)
-    ok(result)
+    schema = ok(result)
     assert [line for line in result.sentences if line.startswith(f"warning: {said}")]
+    config = {"hyper_parameters.schema": "schema.yaml", "config_abs_dir": str(home)}
+    bad = {"runner.bad_rows": "skip"} if name == "short row" else {}
+    blocks = RecDataset(["rows.csv"], {**config, **bad}).blocks()
+    assert {block["features"].shape[1] for block in blocks} == {schema.feature_size}
     assert all(line.startswith("warning: ") for line in result.sentences)
 
 
@@ -316,7 +368,8 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
     "many values": (
         rows(["red", "blue", "green"] * 20, range(0, 120, 2), names="colour x"),
         ["--label", "colour"],
-        'label "colour" has 3 values ("red", "blue", "green"); say which mean 1, such as --label "colour=green"',
+        'label "colour" has 3 values ("red", "blue", "green"); say which mean 1, such as --label '
+        '"colour=green"',
     ),
     "no such value": (
         rows(["red", "blue"] * 20, range(0, 80, 2), names="colour x"),
@@ -359,9 +412,10 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
         "rows.csv has no column left to predict from",
     ),
     "not UTF-8": (
-        "click,ort\n1,M\xfcnchen\n".encode("latin-1"),
+        ("click,ort\n" + "1,M\xfcnchen\n" * 101).encode("latin-1"),
         ["--label", "click"],
-        "rows.csv, line 2: not UTF-8 text",
+        'more than 100 rows cannot be read, the first is rows.csv:2: column "ort": '
+        "'M\\\\xfcnchen' is not UTF-8 text",
     ),
     "a workbook": (
         b"PK\x03\x04" + bytes(40),
@@ -394,7 +448,8 @@ def test_files_that_do_not_go_together_are_refused(home: Path, tool: Tool) -> No
     for files, said in (
         (["a.csv", "b.csv"], 'b.csv has no column "price", which a.csv has'),
         (["a.csv", "--test", "b.csv"], '--test b.csv lacks column "price", which a.csv has'),
-        (["nested.parquet"], 'nested.parquet: column "price" is nested (list<'),
+        (["a.csv", "--test", "./a.csv"], "--test a.csv: it is among the rows to train on"),
+        (["nested.parquet"], 'nested.parquet: column "price" is of type list<'),
         (["c.csv"], "FILES: c.csv is not a folder, nor a file"),
         (["c*.parquet"], "FILES: no file has a name like c*.parquet"),
     ):

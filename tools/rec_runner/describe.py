@@ -107,6 +107,10 @@ def describe(options: Namespace) -> None:
     folder = Path(os.path.abspath(config.parent))
     files, test_files = (_listed(names, what) for names, what in _named(options))
     _check_targets(config, schema, [*files, *test_files], options.force)
+    known = {os.path.realpath(file) for file in files}
+    for file in test_files:
+        if os.path.realpath(file) in known:
+            raise UserError(f"--test {file}: it is among the rows to train on")
     if not (folder / f"{READER}.py").is_file():
         raise UserError(
             f"-o {config}: a config's folder is its model directory, and {folder} has no "
