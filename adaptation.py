@@ -13,6 +13,7 @@ import numpy as np
 from column_statistics import ColumnStatistics, NumericColumn
 from hyper_parameters import HyperParameters
 from input_encoding import learnt_state
+from leaks import warn_of_leaks
 from loss import neutral_target
 from table_encoding import encode_rows, encoded_names, learnt_table
 from table_settings import feature_names
@@ -60,8 +61,8 @@ def learn(blocks: Blocks, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     how = settings.numeric_encoding, settings.piecewise_bins
     state = learnt_state(inputs, *how) if table is None else learnt_table(inputs, table, *how)
     if first:
-        found = (np.concatenate(arrays) for arrays in zip(*first))
-        _warn_of_leaks(*found, state, settings, config)
+        features, labels = (np.concatenate(arrays) for arrays in zip(*first))
+        _warn_of_leaks(features, labels, state, settings, config)
     if targets:
         state.update(_target_state(targets, settings.task_num))
     return state
@@ -83,19 +84,14 @@ def _warn_of_leaks(
     config: Mapping[str, Any],
 ) -> None:
     """Look at the first rows for features that tell a label; of ids only the codes are known."""
-    try:
-        from leaks import warn_of_leaks
-    except ModuleNotFoundError:
-        return
     table = settings.table
     if table is None:
-        names = feature_names(config) or [f"feature {i}" for i in range(features.shape[1])]
+        places = settings.feature_places
+        names = feature_names(config) or [f"column {place}" for place in places]
     else:
         names = encoded_names(table)
         features = encode_rows(features, len(table.ids), state)[:, : len(names)]
-    binary = ~np.asarray(settings.regression)
-    tasks = [name for name, is_binary in zip(settings.task_names, binary) if is_binary]
-    warn_of_leaks(features, names, labels[:, binary], tasks)
+    warn_of_leaks(features, names, labels, settings.task_names)
 
 
 def training_blocks(config: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:

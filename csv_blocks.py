@@ -11,20 +11,22 @@ one (:mod:`csv_line`) to name the file, line, column and value.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
-from itertools import islice
+from functools import lru_cache, partial
+from itertools import islice, repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from csv_digits import split_digits
-from csv_line import BadRows, Layout, RowError, parse_row
+from csv_layout import Layout, RowError
+from csv_line import BadRows, parse_row
 from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
 
 SLOW_BYTES = 64 << 10
@@ -38,13 +40,33 @@ class Block(NamedTuple):
 
     Attributes:
         features: float32 ``[n, feature_size]``, row-major.
-        labels: float32 ``[n, task_num]``, each 0 or 1, in the order of ``label_columns``.
+        labels: float32 ``[n, task_num]``, in the order of ``label_columns``: each 0 or 1; where the
+            layout allows it, NaN for a blank, or any number.
         file: path of the file.
     """
 
     features: np.ndarray
     labels: np.ndarray
     file: str
+
+
+class WeighedBlock(NamedTuple):
+    """A :class:`Block` whose rows have weights.
+
+    Attributes:
+        features: as in a block.
+        labels: as in a block.
+        file: as in a block.
+        weights: float32 ``[n]``, none of them negative.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    file: str
+    weights: np.ndarray
+
+
+AnyBlock = Union[Block, WeighedBlock]
 
 
 class _Parsed(NamedTuple):
@@ -57,7 +79,7 @@ class _Parsed(NamedTuple):
         split: all rows ended in a run of single digits and were read by :func:`_parse_split`.
     """
 
-    blocks: list[Block]
+    blocks: list[AnyBlock]
     bad: list[str]
     not_digits: bool = False
     split: bool = False
@@ -65,7 +87,7 @@ class _Parsed(NamedTuple):
 
 def read_blocks(
     files: Sequence[str | Path], layout: Layout, bad_rows: BadRows | None = None, threads: int = 2
-) -> Iterator[Block]:
+) -> Iterator[AnyBlock]:
     """Parse files one after another, in the order given.
 
     Args:
@@ -73,7 +95,8 @@ def read_blocks(
             header line (a first line with a name, not a number, for every column, of which at
             least one begins with a letter). Names and numbers may be quoted, but no quoted one
             goes on in the next line.
-        layout: the columns expected.
+        layout: the columns expected; where it knows their names, each file's header says where
+            they are, and one without a header has them where they are expected.
         bad_rows: a tally to skip bad rows into; None raises at the first.
         threads: parser threads.
 
@@ -82,19 +105,23 @@ def read_blocks(
 
     Raises:
         RowError: a row with the wrong number of columns, a value that is not a number or not
-            finite as float32, a label that is not 0 or 1 as float32, a line of more than about
-            ``MAX_LINE_BYTES``, a gzip file cut short, a file that is no text.
+            finite as float32, a label that is not 0 or 1 as float32, a negative weight, a line of
+            more than about ``MAX_LINE_BYTES``, a gzip file cut short, a file that is no text, a
+            header that lacks a name or has one twice.
         OSError: a file cannot be read.
     """
     bad_rows = bad_rows or BadRows()
     texts = (text for file in files for text in read_texts(str(file), layout))
     ahead: deque[Future[_Parsed]] = deque()
-    digits: frozenset[int] | None = None
-    misses = 0
+    binary: frozenset[int] | None = None
+    misses, all_decimal = 0, False
     with ThreadPoolExecutor(threads, thread_name_prefix="csv") as pool:
         while True:
             for text in islice(texts, threads + 1 - len(ahead)):
-                job = (text, layout, bad_rows.cap, digits or frozenset(), misses < MISSES)
+                own = text.layout or layout
+                known = binary is not None and not all_decimal
+                digits = _digits(own, binary or frozenset()) if known else frozenset()
+                job = (text, own, bad_rows.cap, digits, misses < MISSES)
                 ahead.append(pool.submit(_parse, *job))
             if not ahead:
                 return
@@ -103,21 +130,28 @@ def read_blocks(
                 bad_rows.add(message)
             misses = 0 if parsed.split else misses + 1
             if parsed.not_digits:
-                digits = frozenset()
-            elif digits is None and parsed.blocks:
-                digits = _binary_columns(parsed.blocks, layout)
+                all_decimal = True
+            elif binary is None and parsed.blocks:
+                binary = _binary_features(parsed.blocks)
             yield from parsed.blocks
 
 
-def _binary_columns(blocks: Sequence[Block], layout: Layout) -> frozenset[int]:
-    """Columns that hold only 0 and 1 here, and so probably in the whole file.
+def _binary_features(blocks: Sequence[AnyBlock]) -> frozenset[int]:
+    """Features that hold only 0 and 1 here, and so probably in all files.
 
     Read as small integers they are parsed a quarter faster; a text where that fails is read as
     decimal numbers, like every other.
     """
     binary = [((block.features == 0) | (block.features == 1)).all(axis=0) for block in blocks]
-    columns = np.compress(np.all(binary, axis=0), layout.feature_columns)
-    return frozenset([*columns.tolist(), *layout.label_columns])
+    return frozenset(np.flatnonzero(np.all(binary, axis=0)).tolist())
+
+
+def _digits(layout: Layout, binary: frozenset[int]) -> frozenset[int]:
+    """Columns of binary features and labels."""
+    free = layout.regression or repeat(False)
+    labels = [column for column, any_number in zip(layout.label_columns, free) if not any_number]
+    columns = layout.feature_columns
+    return frozenset([*labels, *(columns[feature] for feature in binary)])
 
 
 def _parse(
@@ -147,21 +181,29 @@ def _parse(
 
 
 @lru_cache(maxsize=8)
-def _columns(number: int, digits: frozenset[int]) -> tuple[list[str], pa.csv.ConvertOptions]:
+def _conversion(
+    number: int, digits: frozenset[int], ignored: frozenset[int], blanks: bool
+) -> tuple[list[str], pa.csv.ConvertOptions]:
     """Names that stand for the columns, and how to convert them; the same for every text."""
+    names = [str(column) for column in range(number)]
     types = {str(c): pa.int8() if c in digits else pa.float32() for c in range(number)}
-    return list(types), pa.csv.ConvertOptions(column_types=types, null_values=[])
+    used = [str(column) for column in range(number) if column not in ignored] if ignored else None
+    nulls = ["", " "] if blanks else []
+    return names, pa.csv.ConvertOptions(column_types=types, null_values=nulls, include_columns=used)
 
 
-def _read(data: bytes, number: int, digits: frozenset[int]) -> list[pa.RecordBatch] | None:
+def _read(
+    data: bytes, number: int, digits: frozenset[int], layout: Layout
+) -> list[pa.RecordBatch] | None:
     """All rows of whole lines: one batch, or none where all lines are blank.
 
     None where a row cannot be used or read this way.
 
     Args:
         data: the lines.
-        number: columns of a row.
+        number: columns of a row, the first of the layout's.
         digits: columns to read as small integers.
+        layout: which columns to leave out, and whether labels may be blank.
     """
     quoted = b'"' in data
     # A config may claim more columns than could be named, where no row has so many.
@@ -176,7 +218,8 @@ def _read(data: bytes, number: int, digits: frozenset[int]) -> list[pa.RecordBat
         ends = sum(data.count(b'"' + end) for end in (b",", b"\n", b"\r")) + data.endswith(b'"')
         if 2 * ends != data.count(b'"'):
             return None
-    names, convert = _columns(number, digits)
+    ignored = frozenset(layout.ignored_columns)
+    names, convert = _conversion(number, digits, ignored, layout.blank_labels)
     read = pa.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names)
     split = pa.csv.ParseOptions(quote_char='"' if quoted else False)
     try:
@@ -186,7 +229,7 @@ def _read(data: bytes, number: int, digits: frozenset[int]) -> list[pa.RecordBat
     return table.combine_chunks().to_batches()
 
 
-def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> list[Block] | None:
+def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> list[AnyBlock] | None:
     """All rows of a text, or None where any of them cannot be used or read this way.
 
     Args:
@@ -194,53 +237,87 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> list[Bloc
         layout: the columns expected.
         digits: columns to read as small integers.
     """
-    batches = _read(text.data, layout.column_num, digits)
+    batches = _read(text.data, layout.column_num, digits, layout)
     if batches is None:
         return None
-    blocks = []
+    blocks: list[AnyBlock] = []
     for rows in batches:
-        features, labels = (
-            _matrix(rows, columns)
-            for columns in (layout.feature_columns, list(layout.label_columns))
-        )
-        if not (_binary(labels) and np.isfinite(features).all()):
+        matrix = partial(_matrix, rows, layout)
+        features = matrix(layout.feature_columns)
+        block = _block(text.file, layout, features, matrix)
+        if block is None or not np.isfinite(features).all():
             return None
-        blocks.append(Block(features, labels, text.file))
+        blocks.append(block)
     return blocks
 
 
-def _parse_split(text: Text, layout: Layout, digits: frozenset[int]) -> list[Block] | None:
+def _parse_split(text: Text, layout: Layout, digits: frozenset[int]) -> list[AnyBlock] | None:
     """As :func:`_parse_fast`, where all rows end in a run of single digits; otherwise None."""
     parts = split_digits(text.data, layout.column_num)
     if parts is None:
         return None
     heads, tails = parts
     number = layout.column_num - tails.shape[1]
-    batches = _read(heads, number, digits.difference(range(number, layout.column_num)))
+    digits = digits.difference(range(number, layout.column_num))
+    batches = _read(heads, number, digits, layout)
     if not batches or len(batches[0]) != len(tails):  # a head may be blank
         return None
-    head = _matrix(batches[0], range(number))
-    labels = np.empty((len(tails), len(layout.label_columns)), np.float32)
-    for task, column in enumerate(layout.label_columns):
-        labels[:, task] = head[:, column] if column < number else tails[:, column - number]
-    if not (_binary(labels) and np.isfinite(head).all()):
+
+    def matrix(columns: Sequence[int]) -> np.ndarray:
+        values = np.empty((len(tails), len(columns)), np.float32)
+        at = np.asarray(columns, np.intp)
+        in_head, in_tail = np.flatnonzero(at < number), np.flatnonzero(at >= number)
+        values[:, in_head] = _matrix(batches[0], layout, at[in_head].tolist())
+        values[:, in_tail] = tails[:, at[in_tail] - number]
+        return values
+
+    columns = layout.feature_columns
+    if layout.features:
+        features = head = matrix(columns)
+    else:  # they are in the file's order
+        size = bisect_left(columns, number)
+        head = _matrix(batches[0], layout, columns[:size])
+        others = np.setdiff1d(range(number, layout.column_num), columns[size:]) - number
+        features = np.empty((len(tails), layout.feature_size), np.float32)
+        features[:, :size] = head
+        features[:, size:] = np.delete(tails, others, axis=1) if len(others) else tails
+    block = _block(text.file, layout, features, matrix)
+    return [block] if block is not None and np.isfinite(head).all() else None
+
+
+def _block(
+    file: str, layout: Layout, features: np.ndarray, matrix: Callable[[Sequence[int]], np.ndarray]
+) -> AnyBlock | None:
+    """Rows with the labels and weights that ``matrix`` gives; None where any of them is not one."""
+    labels = matrix(layout.label_columns)
+    fit = (labels == 0) | (labels == 1)
+    if layout.regression:
+        fit |= np.isfinite(labels) & np.array(layout.regression)
+    if layout.blank_labels:
+        fit |= np.isnan(labels)
+    if not fit.all():
         return None
-    head = np.delete(head, [c for c in layout.label_columns if c < number], axis=1)
-    more = [c - number for c in layout.label_columns if c >= number]
-    features = np.empty((len(tails), layout.feature_size), np.float32)
-    features[:, : head.shape[1]] = head
-    features[:, head.shape[1] :] = np.delete(tails, more, axis=1) if more else tails
-    return [Block(features, labels, text.file)]
+    if layout.weight_column is None:
+        return Block(features, labels, file)
+    weights = matrix([layout.weight_column])[:, 0]
+    fits = (weights >= 0).all() and np.isfinite(weights).all()
+    return WeighedBlock(features, labels, file, weights) if fits else None
 
 
-def _matrix(rows: pa.RecordBatch, columns: Sequence[int]) -> np.ndarray:
-    """Columns of a batch, float32, row-major."""
-    matrix = rows.select(list(columns)).to_tensor(row_major=True).to_numpy()
-    return matrix.astype(np.float32, copy=False)
-
-
-def _binary(labels: np.ndarray) -> bool:
-    return bool(((labels == 0) | (labels == 1)).all())
+def _matrix(rows: pa.RecordBatch, layout: Layout, columns: Sequence[int]) -> np.ndarray:
+    """Columns of a batch, float32, row-major; a blank is NaN, the text "nan" then infinite."""
+    if not columns:
+        return np.empty((len(rows), 0), np.float32)
+    blanks = layout.blank_labels
+    names: list[Any] = [*map(str, columns)] if layout.ignored_columns else [*columns]
+    chosen = rows.select(names)
+    matrix = chosen.to_tensor(null_to_nan=blanks, row_major=True).to_numpy()
+    matrix = matrix.astype(np.float32, copy=False)
+    if blanks:
+        nan = np.isnan(matrix)
+        if nan.sum() != sum(column.null_count for column in chosen.columns):
+            matrix = np.where(nan, np.float32(np.inf), matrix)
+    return matrix
 
 
 def _parse_lines(text: Text, layout: Layout, cap: int) -> _Parsed:
@@ -258,5 +335,8 @@ def _parse_lines(text: Text, layout: Layout, cap: int) -> _Parsed:
     if not rows:
         return _Parsed([], bad)
     matrix = np.array(rows)
-    features, labels = (matrix.take(c, 1) for c in (layout.feature_columns, layout.label_columns))
-    return _Parsed([Block(features, labels, text.file)], bad)
+    block = _block(
+        text.file, layout, matrix.take(layout.feature_columns, 1), lambda c: matrix.take(c, 1)
+    )
+    assert block is not None
+    return _Parsed([block], bad)

@@ -1,6 +1,6 @@
 """Text files, plain or gzip, cut at line ends into pieces of a megabyte.
 
-What a cell of a line holds, :mod:`csv_line` says; here are bytes, line ends and line numbers.
+What a cell of a line holds, :mod:`csv_layout` says; here are bytes, line ends and line numbers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csv_line import Layout, RowError, is_header
+from csv_layout import Layout, RowError, count_cells, header_names
 
 BLOCK_BYTES = 1 << 20
+HEAD_BYTES = 64 << 10
 MAX_LINE_BYTES = 16 << 20
 BOM = b"\xef\xbb\xbf"
 LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -39,29 +40,59 @@ class Text(NamedTuple):
         line: number of the first line, counted from 1.
         data: the lines.
         problem: what is wrong, or empty.
+        layout: where the file has its columns; None: where they were expected.
     """
 
     file: str
     line: int
     data: bytes
     problem: str = ""
+    layout: Layout | None = None
 
 
-def read_texts(file: str, layout: Layout) -> Iterator[Text]:
-    """Cut a file at line ends into pieces of about ``BLOCK_BYTES``.
+class Head(NamedTuple):
+    """What the first line of a file tells.
+
+    Attributes:
+        names: of the columns; empty where the file has no header.
+        column_num: columns of the first line; 0 where the file has none that can be read.
+    """
+
+    names: tuple[str, ...]
+    column_num: int
+
+
+def read_head(file: str) -> Head:
+    """Look at the first line of a file.
+
+    Raises:
+        RowError, OSError: as :func:`read_texts`.
+    """
+    text = next(read_texts(file, Layout(0, ()), HEAD_BYTES), Text(file, 1, b""))
+    lines = LINE_END.split(text.data)
+    names = header_names(lines[0], 0) if text.line == 1 else ()
+    first = next((line for line in lines if line.strip()), b"")
+    return Head(names, len(names) or (count_cells(first) if first else 0))
+
+
+def read_texts(file: str, layout: Layout, block_bytes: int = 0) -> Iterator[Text]:
+    """Cut a file at line ends into pieces of about a megabyte.
 
     Args:
         file: plain or gzip, told by its content, with or without a byte-order mark.
-        layout: tells a first line that names the columns, which is left out.
+        layout: the columns expected. Where it knows their names, a first line that names columns
+            says where each of them is, otherwise only that there are as many; it is left out.
+        block_bytes: how much is read at once, ``BLOCK_BYTES`` by default.
 
     Yields:
         pieces of at least one line each.
 
     Raises:
-        RowError: a gzip file is damaged, or the file is no text.
+        RowError: a gzip file is damaged, the file is no text, or its header names a column twice
+            or lacks one.
         OSError: it cannot be read.
     """
-    line = 1
+    line, block_bytes = 1, block_bytes or BLOCK_BYTES
     try:
         with open(file, "rb") as plain:
             stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
@@ -69,22 +100,24 @@ def read_texts(file: str, layout: Layout) -> Iterator[Text]:
             refuse_other_formats(file, read)
             tail = read.removeprefix(BOM)
             while read:
-                read = stream.read(BLOCK_BYTES)
+                read = stream.read(block_bytes)
                 data = tail + read
                 cut = last_line_end(data) if read else len(data)
                 whole, tail = data[:cut], data[cut:]
                 if whole and line == 1:
                     header, *rest = LINE_END.split(whole, 1)
-                    if is_header(header, layout):
+                    names = header_names(header, layout.column_num)
+                    if names and (layout.names or len(names) == layout.column_num):
+                        layout = _matched(file, layout, names)
                         whole, line = b"".join(rest), 2
                 if whole:
-                    yield Text(file, line, whole)
+                    yield Text(file, line, whole, layout=layout)
                     line += count_lines(whole)
                 if len(tail) > MAX_LINE_BYTES:
                     problem = f"line is longer than {MAX_LINE_BYTES >> 20} MB"
-                    yield Text(file, line, b"", problem)
+                    yield Text(file, line, b"", problem, layout)
                     while read and not last_line_end(tail):
-                        read = stream.read(BLOCK_BYTES)
+                        read = stream.read(block_bytes)
                         tail = tail[-1:] + read
                     tail = b"".join(LINE_END.split(tail, 1)[1:])
                     line += 1
@@ -94,6 +127,13 @@ def read_texts(file: str, layout: Layout) -> Iterator[Text]:
     except OSError as error:
         error.filename = error.filename or file
         raise
+
+
+def _matched(file: str, layout: Layout, names: tuple[str, ...]) -> Layout:
+    try:
+        return layout.of(names)
+    except RowError as error:
+        raise RowError(f"{file}:1: {error}") from error
 
 
 def refuse_other_formats(file: str, start: bytes, text: str = "comma-separated text") -> None:

@@ -7,21 +7,14 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Union
+from typing import Any
 
+from column_names import SECTION, ConfigError, settle_columns
+from column_names import bad_setting as _bad
 from raw_tables.schema import Schema
-from table_settings import by_name, decided_by, feature_names, meaning_of, table_of
+from table_settings import by_name, decided_by, meaning_of, table_of
 
-SECTION = "hyper_parameters."
-ColumnName = Union[int, str]  # a column's place, counted from 0, or its name
-TYPES: dict[str, Any] = {
-    "int": int,
-    "float": (int, float),
-    "str": str,
-    "bool": bool,
-    "ColumnName": (int, str),
-}
-TYPE_WORDS = {"ColumnName": "int or str"}
+TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
 INITIALIZERS = ("xavier", "kaiming", "constant")
 ENCODINGS = ("none", "standard", "piecewise_linear")
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "adagrad")
@@ -39,14 +32,12 @@ NEEDS = {
 }
 
 
-class ConfigError(ValueError):
-    """A hyper-parameter of the wrong type or value; the message names key, value and need."""
-
-    user_error = True  # one sentence for the user, not a traceback
-
-
-def _key(name: str, default: Any, need: str = "", choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"key": name, "need": need, "choices": choices})
+def _key(
+    name: str, default: Any, need: str = "", choices: tuple[str, ...] = (), names: bool = False
+) -> Any:
+    """A setting; with ``names``, a column may be named in place of its number."""
+    metadata = {"key": name, "need": need, "choices": choices, "names": names}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -59,11 +50,11 @@ class HyperParameters:
         feature_size: number of feature columns.
         task_names: name of each task, used in log lines.
         task_types: binary or regression, for each task; empty: all are binary.
-        label_columns: column of each task's label, counted from 0, or its name.
+        label_columns: column of each task's label, counted from 0; of a table, its name.
         blank_labels: a blank label is not known, and masked.
         weight_column: column of each row's weight, or None.
-        ignored_columns: columns that are neither label nor feature.
-        feature_columns: columns that are features; empty: all that are nothing else.
+        ignored_columns: columns that are not looked at.
+        feature_columns: columns of the features, in this order; empty: all that are nothing else.
         loss_weights: weight of each task's loss; empty weighs all tasks 1.
         positive_weight: factor of the loss of positive rows, for each task; empty: 1 for all.
         bottom_size: units of each layer of the shared bottom.
@@ -89,7 +80,7 @@ class HyperParameters:
 
     feature_size: int = _key("feature_size", 499, "be at least 1")
     task_names: tuple[str, ...] = _key("task_names", ("income", "marital"))
-    label_columns: tuple[ColumnName, ...] = _key("label_columns", (1, 0))
+    label_columns: tuple[int, ...] = _key("label_columns", (1, 0), names=True)
     loss_weights: tuple[float, ...] = _key("loss_weights", (), "not be negative")
     bottom_size: tuple[int, ...] = _key("bottom_size", (117,), "be at least 1")
     tower_size: tuple[int, ...] = _key("tower_size", (8,), "be at least 1")
@@ -110,9 +101,9 @@ class HyperParameters:
     schema: str = _key("schema", "")
     task_types: tuple[str, ...] = _key("task_types", (), choices=TASK_TYPES)
     blank_labels: bool = _key("blank_labels", False)
-    weight_column: ColumnName | None = _key("weight_column", None, "not be negative")
-    ignored_columns: tuple[ColumnName, ...] = _key("ignored_columns", (), "not be negative")
-    feature_columns: tuple[ColumnName, ...] = _key("feature_columns", (), "not be negative")
+    weight_column: int | None = _key("weight_column", None, names=True)
+    ignored_columns: tuple[int, ...] = _key("ignored_columns", (), names=True)
+    feature_columns: tuple[int, ...] = _key("feature_columns", (), names=True)
     positive_weight: tuple[float, ...] = _key("positive_weight", (), "be positive")
     id_dropout: float = _key("id_dropout", 0.0, "lie in [0, 1)")
     table: Schema | None = None
@@ -137,6 +128,13 @@ class HyperParameters:
         """Whether rows have weights."""
         return self.weight_column is not None
 
+    @property
+    def feature_places(self) -> list[int]:
+        """Column of each feature of a row of numbers."""
+        others = {*self.label_columns, self.weight_column, *self.ignored_columns}
+        places = range(self.feature_size + len(others - {None}))
+        return list(self.feature_columns) or [place for place in places if place not in others]
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> HyperParameters:
         """Read the flat keys ``hyper_parameters.*`` of a config, and the schema that they name.
@@ -144,10 +142,12 @@ class HyperParameters:
         Where neither tasks nor columns are named, ``hyper_parameters.task_num`` alone is enough:
         2, as nothing at all, means Census's ``income`` and ``marital`` in columns 1 and 0, and any
         other number ``task_0``, ``task_1`` and so on in the first columns. Tasks whose columns are
-        given by name are called by these. Without a feature_size it is what the reader counted.
+        given by name are called by these. Which columns have the names that are given, and a
+        ``feature_size`` that is not, the training files say, see ``column_names``.
 
         Raises:
-            ConfigError: a value of the wrong type, out of range or at odds with another.
+            ConfigError: a value of the wrong type, out of range or at odds with another; a column
+                that is none or is named twice.
             SchemaError: the schema is none.
         """
         given = {k[len(SECTION) :]: v for k, v in config.items() if k.startswith(SECTION)}
@@ -163,9 +163,8 @@ class HyperParameters:
             _take_table(values, task_num, table_of(config))
         else:
             _complete_tasks(values, task_num)
-            counted = feature_names(config)
-            if counted:
-                values.setdefault("feature_size", len(counted))
+            values.setdefault("label_columns", cls.label_columns)
+            settle_columns(values, config, cls.feature_size)
         settings = cls(**values)
         settings._check()
         return settings
@@ -189,18 +188,12 @@ class HyperParameters:
         """What one setting asks of another, and of a list as a whole."""
         tasks, columns, weights = self.task_num, self.label_columns, self.loss_weights
         types, positives = self.task_types, self.positive_weight
-        others = len(self.ignored_columns) + self.weighs_rows
-        # Where features are chosen there may be any columns beside them.
-        last = MOST if self.feature_columns else self.feature_size + tasks + others - 1
-        places = [column for column in columns if isinstance(column, int)]
         binary = all(w == 1 or not r for w, r in zip(positives, self.regression))
         spaced = self.schedule != "step" or self.decay_epochs > 0
         for key, met, need in (
             ("task_names", tasks >= 1, "name at least one task"),
             ("task_names", len(set(self.task_names)) == tasks, "not repeat a name"),
             ("label_columns", len(columns) == tasks, f"have one column per task ({tasks})"),
-            ("label_columns", len(set(columns)) == tasks, "not repeat a column"),
-            ("label_columns", all(0 <= c <= last for c in places), f"lie in 0..{last}"),
             ("task_types", len(types) in (0, tasks), f"have one type per task ({tasks})"),
             ("loss_weights", len(weights) in (0, tasks), f"have one weight per task ({tasks})"),
             ("loss_weights", not weights or any(weights), "have one above 0"),
@@ -214,11 +207,6 @@ class HyperParameters:
                 raise _bad(key, need, self.as_config()[f"{SECTION}{key}"])
 
 
-def _bad(key: str, need: str, value: Any) -> ConfigError:
-    value = list(value) if isinstance(value, tuple) else value
-    return ConfigError(f"{SECTION}{key} should {need}, got {value!r}")
-
-
 def _keys() -> list[Field[Any]]:
     """The fields that are keys of a config."""
     return [item for item in fields(HyperParameters) if "key" in item.metadata]
@@ -230,17 +218,18 @@ def _convert(item: Any, value: Any) -> Any:
     is_list = item.type.startswith("tuple[")
     kind = item.type[len("tuple[") :].split(",")[0] if is_list else item.type.split(" ")[0]
     values = value if is_list and isinstance(value, (list, tuple)) else [value]
+    named = item.metadata["names"]
+    numbers = [v for v in values if not (named and isinstance(v, str))]
     if any(
-        isinstance(v, bool) != (kind == "bool") or not isinstance(v, TYPES[kind]) for v in values
+        isinstance(v, bool) != (kind == "bool") or not isinstance(v, TYPES[kind]) for v in numbers
     ):
-        words = TYPE_WORDS.get(kind, kind)
-        raise _bad(key, f"be {'a list of' if is_list else 'of type'} {words}", value)
+        what = f"{kind} or of names of columns" if named else kind
+        raise _bad(key, f"be {'a list of' if is_list else 'of type'} {what}", value)
     if kind == "float" and not all(abs(number) <= sys.float_info.max for number in values):
         raise _bad(key, "be a finite number", value)
-    numbers = [number for number in values if not isinstance(number, str)]
     if not all(map(NEEDS[need], numbers)):
         raise _bad(key, need, value)
-    if kind in ("int", "ColumnName") and max(numbers, default=0) > MOST:
+    if kind == "int" and max(numbers, default=0) > MOST:
         raise _bad(key, f"be at most {MOST}", value)
     if choices:
         values = [text.lower() for text in values]

@@ -20,7 +20,9 @@ import atheris
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-with atheris.instrument_imports(include=["csv_blocks", "csv_digits", "csv_line", "csv_text"]):
+with atheris.instrument_imports(
+    include=["csv_blocks", "csv_digits", "csv_layout", "csv_line", "csv_text"]
+):
     from row_oracle import check
 
 SEEDS = (

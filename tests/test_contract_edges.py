@@ -487,8 +487,8 @@ def test_what_a_hook_returns_is_checked(block_runs: Runs, hook: str) -> None:
 
 
 def test_a_reader_is_made_for_a_pass_only(block_runs: Runs) -> None:
-    """Rows stay in memory: one pass over the files, which begins while the network is built."""
-    assert block_runs.ok("counted").stdout.count("a reader is made") == 1
+    """And to say what its columns are. Rows stay in memory: one pass over the files."""
+    assert block_runs.ok("counted").stdout.count("a reader is made") == 2
 
 
 def test_data_files_are_read_after_all_cheap_checks(block_runs: Runs) -> None:

@@ -399,10 +399,10 @@ def test_targets_are_learnt_from_known_labels(rng, tmp_path: Path) -> None:
 def test_rows_of_numbers_may_have_such_labels_too(rng) -> None:
     config = {
         "hyper_parameters.feature_size": 3,
-        "hyper_parameters.label_columns": ["click", "paid"],
+        "hyper_parameters.task_names": ["click", "paid"],
         "hyper_parameters.task_types": ["binary", "regression"],
         "hyper_parameters.blank_labels": True,
-        "hyper_parameters.weight_column": "w",
+        "hyper_parameters.weight_column": 2,
         "hyper_parameters.positive_weight": [4, 1],
     }
     rows = {
@@ -475,8 +475,6 @@ def test_what_the_schema_decides_is_not_decided_twice(
         ({"schema": 7}, "schema should be of type str, got 7"),
         ({"blank_labels": "yes"}, "blank_labels should be of type bool, got 'yes'"),
         ({"task_types": ["binary", "ranking"]}, "task_types should list only binary, regression"),
-        ({"weight_column": 1.5}, "weight_column should be of type int or str, got 1.5"),
-        ({"ignored_columns": [-1]}, "ignored_columns should not be negative"),
     ],
 )
 def test_a_setting_that_cannot_be(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:
@@ -520,13 +518,6 @@ def test_the_schema_that_a_run_has_kept_stands_for_its_file(tmp_path: Path) -> N
     for broken in ({}, [], None, {"columns": [{"name": "a"}]}, {"columns": 7}):
         with pytest.raises(NoSchemaError):
             schema_from(broken)
-
-
-def test_names_of_columns_say_how_many_features_there_are() -> None:
-    config = {"columns": {"features": ["a", "b", "c"], "labels": ["y", "z"]}}
-    assert HyperParameters.from_config(config).feature_size == 3
-    given = {**config, "hyper_parameters.feature_size": 5}
-    assert HyperParameters.from_config(given).feature_size == 5
 
 
 def test_paddlerec_weights_do_not_fit_a_table(rng, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rec_runner.config import Config
 from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import call_hook, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
+from rec_runner.data.columns import COLUMNS, settle_columns
 from rec_runner.data.sources import list_files, test_folder
 from rec_runner.engine.base import Engine
 from rec_runner.keys import BOTH, BY_NAME
@@ -56,20 +57,24 @@ def build_engine(
         from rec_runner.engine.static.contract import StaticEngine
 
         kind = model_dir.load("static_model", "StaticModel", scores)
-        with foreign(kind):
-            model = kind(config)
+        arguments = [config]
         blocks, contract = BlockStaticEngine, StaticEngine
     else:
         from rec_runner.engine.dygraph.blocks import BlockDygraphEngine
         from rec_runner.engine.dygraph.contract import DygraphEngine
 
         kind = model_dir.load("dygraph_model", "DygraphModel", scores)
-        with foreign(kind):
-            model = kind()
+        arguments = []
         blocks, contract = BlockDygraphEngine, DygraphEngine
-    if graph == "static" and config.runner("reader_type") == "CustomizeDataLoader":
+    reader = None
+    if graph != "static" or config.runner("reader_type") != "CustomizeDataLoader":
+        reader = load_reader(model_dir, config, phase)
+        if training or COLUMNS in config:
+            settle_columns(config, reader, "train_data_dir" if training else test_folder(config)[0])
+    with foreign(kind):
+        model = kind(*arguments)
+    if reader is None:
         return contract(model_dir, config, model, training), None
-    reader = load_reader(model_dir, config, phase)
     by_blocks = reads_blocks(model, reader)
     if by_blocks:
         read_first = read_first or partial(read_first_block, config, phase)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from rec_runner.build import build_engine, load_weights_into, warn_unused
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
+from rec_runner.contract.hooks import call_hook
+from rec_runner.data.columns import COLUMNS, difference, known_columns
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
 from rec_runner.data.sources import test_folder
@@ -34,6 +38,7 @@ def infer(graph: str, config: Config) -> None:
     """
     checkpoints = Checkpoints(config.runner("infer_load_path"))
     epochs = _epochs_to_score(config, checkpoints)
+    config.update(_columns_of(epochs, checkpoints))
     engine, reader = build_engine(graph, config, "infer", scores=True)
     warn_unused(graph, "infer", config, engine, reader)
     epochs = _within_range(epochs, config, engine)
@@ -58,7 +63,7 @@ def infer(graph: str, config: Config) -> None:
             warn(f"checkpoint {scored.folder} {GONE}, and is left out")
             continue
         fingerprint = checkpoints.fingerprint(epoch)
-        _warn_of_other_tasks(fingerprint, config, scored.folder)
+        _warn_of_other_tasks(fingerprint, config, engine, scored.folder)
         _warn_of_another_share(fingerprint, config, scored.folder)
         score_checkpoint(engine, source, scored, epoch, config, report)
     if not report.records:
@@ -113,11 +118,42 @@ def _epochs_to_score(config: Config, checkpoints: Checkpoints) -> list[int]:
     return list(epochs)
 
 
-def _warn_of_other_tasks(fingerprint: Mapping[str, Any], config: Config, folder: Path) -> None:
+def _columns_of(epochs: Sequence[int], checkpoints: Checkpoints) -> dict[str, Any]:
+    """What these checkpoints know of the columns of rows, for the config.
+
+    Raises:
+        UserError: they do not know the same.
+    """
+    found: dict[str, Any] = {}
+    first = 0
+    for epoch in epochs:
+        known = known_columns(checkpoints.fingerprint(epoch))
+        if known and not found:
+            found, first = known, epoch
+        differs = difference(found[COLUMNS], known[COLUMNS]) if known else ""
+        if differs:
+            raise UserError(
+                f"checkpoints {first} and {epoch} in {checkpoints.folder} were trained on other "
+                f"columns ({differs}); score them one at a time, with runner.infer_start_epoch "
+                "and runner.infer_end_epoch"
+            )
+    return found
+
+
+def _warn_of_other_tasks(
+    fingerprint: Mapping[str, Any], config: Config, engine: Engine, folder: Path
+) -> None:
     """Tasks under other names, or of other columns, load and score all the same."""
-    for key in ("hyper_parameters.task_names", "hyper_parameters.label_columns"):
+    resolve = partial(call_hook, engine.model, "resolved_settings", default={})
+    meant: list[Mapping[str, Any]] = [{}, {}]
+    with suppress(Exception):  # settings of an older version perhaps
+        meant = [resolve(fingerprint), resolve(config)]
+    for name in ("task_names", "label_columns"):
+        key = f"hyper_parameters.{name}"
         was, now = fingerprint.get(key), config.get(key)
-        if None not in (was, now) and was != now:
+        if None in (was, now) or was == now:
+            continue
+        if key not in meant[0] or meant[0][key] != meant[1].get(key):
             warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")
 
 

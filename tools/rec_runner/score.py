@@ -12,6 +12,7 @@ from rec_runner.build import load_reader, read_first_block
 from rec_runner.config import Config
 from rec_runner.contract.hooks import has
 from rec_runner.data.block_source import BlockSource
+from rec_runner.data.columns import COLUMNS, settle_columns
 from rec_runner.data.rows import Source
 from rec_runner.data.sources import open_source, share_of, test_folder
 from rec_runner.engine.base import Engine
@@ -94,6 +95,8 @@ def open_rows_after_training(config: Config, engine: Engine) -> Source:
         UserError: it does not read blocks, as the training's reader does.
     """
     reader = load_reader(engine.model_dir, config, "infer")
+    if COLUMNS in config:
+        settle_columns(config, reader, test_folder(config)[0])
     if engine.reads_blocks:
         if not has(reader, "blocks"):
             raise UserError(

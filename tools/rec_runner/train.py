@@ -29,6 +29,7 @@ from rec_runner.config import Config
 from rec_runner.contract.guard import check_returned
 from rec_runner.contract.hooks import call_hook, has
 from rec_runner.data.block_source import BlockSource
+from rec_runner.data.columns import known_columns, settle_columns
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
 from rec_runner.data.sources import open_source, share_of
@@ -152,10 +153,13 @@ class TrainJob:
     def _set_up_model(self, graph: str) -> None:
         config = self.config
         runner = config.runner
+        if self.start is not None:
+            config.update(known_columns(self.start.fingerprint))
         validates = runner("valid_data_dir") is not None or runner("valid_share") > 0
         scores = validates or runner("test_at_end")
         built = build_engine(graph, config, "train", scores, self._begin_reading)
         self.engine, self.reader = built
+        self.settings.update(known_columns(config))
 
     def _begin_reading(self, reader: Any) -> None:
         """Have the reader read the rows while the network is being built."""
@@ -188,6 +192,7 @@ class TrainJob:
             self.source: Source = CustomSource(loader, self.engine.model, drop_last=True)
             return
         if validates:
+            settle_columns(config, reader, "valid_data_dir")
             self.valid_source = open_source(
                 config, reader, "infer", blocks, "valid_data_dir", None, types
             )

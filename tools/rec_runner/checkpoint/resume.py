@@ -18,6 +18,7 @@ import pyarrow
 
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
+from rec_runner.data.columns import COLUMNS
 from rec_runner.data.fingerprint import WatchedFiles, content_fingerprint
 from rec_runner.data.sources import list_files
 from rec_runner.keys import BY_NAME
@@ -187,6 +188,8 @@ def check_fingerprint(
             if was == is_now or all(isinstance(value, (int, float)) for value in meant):
                 was, is_now = meant
         if was == is_now or (key == _EPOCHS and not reads_epochs):
+            continue
+        if key == COLUMNS and was is None:  # by an older version
             continue
         words = ["missing" if value is None else repr(value) for value in (was, is_now)]
         message = f"{key} was {words[0]} in the run in {folder} and is {words[1]} now"

@@ -95,7 +95,9 @@ def share_of(config: Config, part: str) -> Share | None:
     if held >= 1:
         raise UserError(f"{' and '.join(names)} leave nothing to train on: less than 1 is expected")
     if part == "train":
-        return Share(held, 1.0, f"to train on with {' and '.join(names)}", "") if held else None
+        instead = "test_data_dir" if test else "valid_data_dir"
+        why = f"to train on with {' and '.join(names)}"
+        return Share(held, 1.0, why, instead) if held else None
     start, end, use = (0.0, test, "test") if part == "test" else (test, held, "validate")
     why = f"to {use} on with runner.{part}_share {shares[part]}"
     return Share(start, end, why, f"{part}_data_dir")

@@ -52,16 +52,20 @@ def counted_arrays(arrays: Arrays, weighs: bool) -> dict[str, np.ndarray]:
     return found
 
 
-def unknown_tasks(window: Window, weighs: bool) -> list[list[int]]:
+def unknown_tasks(window: Window, weights: np.ndarray | None) -> list[list[int]]:
     """The tasks of which a batch tells nothing: no row has a label, and a weight above 0.
+
+    Args:
+        window: the batches.
+        weights: of its rows, ``[n, 1]``, or None.
 
     Returns:
         indices of tasks for each batch; empty where no batch has any.
     """
     labels = window.arrays["labels"]
     known = ~np.isnan(labels)
-    if weighs:
-        known &= window.arrays["weights"].reshape(-1, 1) > 0
+    if weights is not None:
+        known &= weights > 0
     if known.all():
         return []
     told = np.logical_or.reduceat(known, range(0, window.rows, window.batch_size), axis=0)

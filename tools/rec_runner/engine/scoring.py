@@ -65,7 +65,7 @@ class BlockScoring(Engine):
         """The tasks of which each batch tells nothing; empty where there is no need to know."""
         if not has(self.model, "weights_of_task"):
             return []
-        return unknown_tasks(window, self.weighs_rows)
+        return unknown_tasks(window, self._row_weights(window))
 
     def _keep(self, tasks: Sequence[int]) -> Kept:
         """What :meth:`_put_back` takes, before a step that tells nothing of some tasks."""
