@@ -77,24 +77,24 @@ def encoded_parts(features: Tensor, statistics: Mapping[str, Tensor]) -> list[Te
         statistics: the encoding's parameters, as the network's state dict names them.
     """
     parts = []
-    missing = paddle.isnan(features)
+    known = features == features  # not NaN: Paddle 3.3's isnan refuses the old representation
     if "encoding.fill" in statistics:
         fill = statistics["encoding.fill"]
         count = fill.shape[0]
         numbers = features[:, :count]
-        known = paddle.where(missing[:, :count], paddle.zeros_like(numbers) + fill, numbers)
-        standard = known
+        numbers = paddle.where(known[:, :count], numbers, paddle.zeros_like(numbers) + fill)
+        standard = numbers
         if "encoding.mean" in statistics:
-            standard = (known - statistics["encoding.mean"]) * statistics["encoding.scale"]
+            standard = (numbers - statistics["encoding.mean"]) * statistics["encoding.scale"]
         parts.append(standard)
     if "encoding.slot_code" in statistics:
-        codes = paddle.where(missing, paddle.full_like(features, MISSING), features)
+        codes = paddle.where(known, features, paddle.full_like(features, MISSING))
         column = statistics["encoding.slot_column"].astype("int32")
         found = paddle.index_select(codes, column, axis=1) == statistics["encoding.slot_code"]
         parts.append(found.astype("float32"))
     if BIN_NAMES[0] in statistics:
         column, start, scale = (statistics[name] for name in BIN_NAMES)
-        chosen = paddle.index_select(known, column.astype("int32"), axis=1)
+        chosen = paddle.index_select(numbers, column.astype("int32"), axis=1)
         parts.append(((chosen - start) * scale).clip(0.0, 1.0))
     return parts
 
