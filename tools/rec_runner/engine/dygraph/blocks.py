@@ -16,7 +16,7 @@ from rec_runner.engine.dygraph.base import DygraphBase
 from rec_runner.engine.scoring import BlockScoring
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.paddle_api.device import as_tensor
-from rec_runner.paddle_api.fused_adam import direct_update
+from rec_runner.paddle_api.fused_adam import direct_update, whole_step
 
 
 class BlockDygraphEngine(BlockScoring, DygraphBase):
@@ -53,7 +53,7 @@ class BlockDygraphEngine(BlockScoring, DygraphBase):
     def _apply_gradients(self) -> None:
         if self._update is None:
             # The first step is Paddle's own: it makes the optimizer's slots.
-            self._step_optimizer()
+            self._step_optimizer(whole_step)
             self._update = direct_update(self.optimizer)
         else:
             self._update()
