@@ -193,8 +193,9 @@ def _order(text: str) -> tuple[float, str]:
 def _id(name: str, tally: Tally) -> Decision:
     """A column of many values, hashed into buckets that each learn a vector."""
     buckets = min(_rounded_up(2 * tally.distinct), MOST_BUCKETS)
-    # The fourth root of how many there are, as is often done, as a power of two.
-    embedding = min(2 ** max(2, math.ceil(math.log2(max(tally.distinct, 2)) / 4)), 16)
+    # Half the fourth root of how many there are, as a power of two. Longer vectors learn those rows
+    # by heart of which there are few to a value (measured: benchmarks/shop.py).
+    embedding = min(max(4, 2 ** math.floor(math.log2(tally.distinct) / 4 - 1)), 16)
     words = {"name": name, "kind": "id", "buckets": buckets, "embedding": embedding}
     fate = f"hashed to {buckets:,} buckets, a learned vector of {embedding}"
     return Decision(words, fate, text_marks(tally))

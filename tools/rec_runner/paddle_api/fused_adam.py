@@ -207,7 +207,7 @@ def merge_updates(program: Any, optimizer: Any) -> None:
     dense = all(gradient.is_dense_tensor_type() for gradient in gradients)
     if not dense or any(parameter.dtype != paddle.float32 for parameter in parameters):
         return
-    slots[2] = None  # of amsgrad
+    slots[2] = None  # type: ignore[call-overload]  # of amsgrad
     _update_all(optimizer, parameters, gradients, rates, slots)
     for update in updates:
         block.remove_op(update)
