@@ -70,9 +70,13 @@ def read_texts(file: str, layout: Layout) -> Iterator[Text]:
             tail = read.removeprefix(BOM)
             while read:
                 read = stream.read(BLOCK_BYTES)
-                data = tail + read
-                cut = last_line_end(data) if read else len(data)
-                whole, tail = data[:cut], data[cut:]
+                cut = last_line_end(read)
+                if cut:  # new memory for a megabyte takes longer than to fill it: only once
+                    whole, tail = b"".join((tail, memoryview(read)[:cut])), read[cut:]
+                else:
+                    data = tail + read
+                    cut = last_line_end(data) if read else len(data)
+                    whole, tail = data[:cut], data[cut:]
                 if whole and line == 1:
                     header, *rest = LINE_END.split(whole, 1)
                     if is_header(header, layout):
