@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from model_dirs import make_data
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.data import row_cache
 from rec_runner.data.block_source import BlockSource
-from rec_runner.data.prefetch import Prefetched, prefetch
+from rec_runner.data.prefetch import Prefetched, prefetch, run_ahead
 from rec_runner.data.row_cache import RowCache
 from rec_runner.data.rows import named_block
 from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, step_labels
@@ -195,6 +197,69 @@ def test_as_much_is_made_ahead_as_is_asked_for_and_no_more() -> None:
     assert [next(given) for _ in range(3)] == [5, 1, 20]
     wait_for(6)
     assert list(given) == [1, 1]
+
+
+def test_jobs_are_run_ahead_in_order_and_each_error_is_told_in_its_turn() -> None:
+    drawn, run = [], []
+
+    def job(number: int) -> int:
+        assert threading.current_thread() is not threading.main_thread()
+        run.append(number)
+        if number == 7:
+            raise OSError("gone")
+        return number
+
+    def jobs(last: int = 100, error: Exception | None = None):
+        for number in range(last):
+            assert threading.current_thread() is threading.main_thread()
+            drawn.append(number)
+            yield partial(job, number)
+            time.sleep(0.01)
+        if error is not None:
+            raise error
+
+    given = run_ahead(jobs(), 2)
+    assert not drawn
+    assert next(given) == 0 and len(drawn) == 3
+    assert [next(given) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(OSError, match="gone"):
+        next(given)
+    assert len(drawn) == 10 and run[:8] == drawn[:8]
+    for error in (None, UserError("late")):
+        seen = []
+        with pytest.raises(UserError, match="late") if error else nullcontext():
+            for number in run_ahead(jobs(4, error)):
+                seen.append(number)
+        assert seen == [0, 1, 2, 3]
+    threads = threading.active_count()
+    stopped = run_ahead(jobs())
+    assert next(stopped) == 0
+    stopped.close()
+    assert threading.active_count() == threads and len(drawn) < 30
+
+
+def test_shuffled_rows_are_put_together_in_the_background_and_encoded_by_who_asks() -> None:
+    threads = {}
+
+    def encode(rows: np.ndarray, own: bool) -> np.ndarray:
+        threads["encode"] = threading.current_thread()
+        return rows
+
+    class Watched(np.ndarray):
+        """Rows that note who takes of them."""
+
+        def take(self, *arguments, **named):
+            threads["take"] = threading.current_thread()
+            return super().take(*arguments, **named)
+
+    source = BlockSource(Rows, 32, "rows", 5, 333, cache_bytes=1 << 20)
+    source.count()
+    for number, chunk in enumerate(source._cache):
+        watched = {name: array.view(Watched) for name, array in chunk.arrays.items()}
+        source._cache[number] = chunk._replace(arrays=watched)
+    source.encode_with(encode, keep=True)
+    assert len(epoch(source)) == 1000
+    assert threads["encode"] is threading.main_thread() is not threads["take"]
 
 
 class Broken(Rows):
