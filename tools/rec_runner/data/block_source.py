@@ -117,7 +117,7 @@ class BlockSource(Source):
         for arrays in self.raw_arrays():
             yield arrays["features"]
 
-    def raw_arrays(self) -> Iterator[Arrays]:
+    def raw_arrays(self) -> Iterator[dict[str, np.ndarray]]:
         """See :meth:`Source.raw_arrays`."""
         for chunk in self._reading():
             yield chunk.arrays
