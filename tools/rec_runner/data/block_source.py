@@ -15,6 +15,7 @@ from rec_runner.contract.hooks import call_hook
 from rec_runner.data.prefetch import Prefetched, prefetch, run_ahead
 from rec_runner.data.row_cache import CachedRows, RowCache
 from rec_runner.data.rows import (
+    Arrays,
     Block,
     Index,
     Source,
@@ -117,7 +118,7 @@ class BlockSource(Source):
         for arrays in self.raw_arrays():
             yield arrays["features"]
 
-    def raw_arrays(self) -> Iterator[dict[str, np.ndarray]]:
+    def raw_arrays(self) -> Iterator[Arrays]:
         """See :meth:`Source.raw_arrays`."""
         for chunk in self._reading():
             yield chunk.arrays
