@@ -40,12 +40,7 @@ def read_parquet(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Pars
     """
     try:
         with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as opened:
-            names, rows = _check(opened, file, cells), 0
-        texts = [c.name for c in cells.columns if not cells.reads_numbers(c)]
-        with pq.ParquetFile(
-            file, buffer_size=1 << 20, pre_buffer=False, read_dictionary=texts
-        ) as opened:
-            size = _batch_rows(opened)
+            names, rows, size = _check(opened, file, cells), 0, _batch_rows(opened)
             for batch in opened.iter_batches(size, columns=names, use_threads=False):
                 yield partial(_parse, batch, file, rows, cells)
                 rows += len(batch)
