@@ -88,6 +88,7 @@ def numbers(array: pa.Array, marks: Sequence[str], as_numbers: bool = True) -> V
         as_numbers: no mark is a number, which would have to be looked for as text.
     """
     if pa.types.is_dictionary(array.type):
+        array = _distinct(array)
         return _spread(numbers(array.dictionary, marks, as_numbers), array, np.nan)
     bad = None
     if as_numbers and (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
@@ -116,10 +117,15 @@ def _texts(array: pa.Array) -> list[str | None]:
 
 
 def _distinct(array: pa.Array) -> pa.Array:
-    """As a dictionary array."""
+    """As a dictionary array, of not many more texts than there are cells."""
+    if pa.types.is_dictionary(array.type):
+        # That of a Parquet file is of all its rows.
+        if len(array.dictionary) <= 2 * len(array) + 100:
+            return array
+        array = array.dictionary_decode()
     if pa.types.is_float16(array.type):
         array = array.cast(pa.float32())
-    return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    return array.dictionary_encode()
 
 
 def _spread(distinct: Values, array: pa.Array, missing: float, bad: bool = False) -> Values:

@@ -41,34 +41,30 @@ def read_parquet(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Pars
     """
     with told(file), open_parquet(file) as opened:
         names, rows = _check(opened, file, cells), 0
-    texts = [c.name for c in cells.columns if not cells.reads_numbers(c)]
-    for batch in read_batches(file, names, texts):
+    for batch in read_batches(file, names):
         yield partial(_parse, batch, file, rows, cells)
         rows += len(batch)
 
 
-def read_batches(
-    file: str, names: Sequence[str], texts: Sequence[str] = ()
-) -> Iterator[pa.RecordBatch]:
+def read_batches(file: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Some columns of a file, a few megabytes at a time.
 
     Args:
         file: its path.
         names: the columns.
-        texts: those that are wanted as dictionaries, where they are text.
 
     Raises:
         RowError: the file is damaged.
         OSError: it cannot be read.
     """
-    with told(file), open_parquet(file, read_dictionary=list(texts)) as opened:
+    with told(file), open_parquet(file) as opened:
         size = _batch_rows(opened)
         yield from opened.iter_batches(size, columns=list(names), use_threads=False)
 
 
-def open_parquet(file: str, **options: Any) -> pq.ParquetFile:
+def open_parquet(file: str) -> pq.ParquetFile:
     """A file whose columns are read a little at a time."""
-    return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False, **options)
+    return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
 
 
 @contextmanager
