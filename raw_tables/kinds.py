@@ -142,9 +142,15 @@ def _as_number(name: str, tally: Tally) -> Decision | None:
     if marks:
         words["missing"] = True
     fate = "a number" + (", and whether it is there" if marks else "")
-    if tally.whole and not odd and 2 < tally.distinct <= FEW_CODES:
+    if not odd and _like_codes(tally):
         fate += f"; are these codes? --category {name}"
     return Decision(words, fate, marks, warnings)
+
+
+def _like_codes(tally: Tally) -> bool:
+    """Whether numbers are nearly all of 0, 1, 2 and so on, up to some number that is not large."""
+    counted = tally.low in (0, 1) and tally.distinct >= 0.9 * (tally.high - tally.low + 1)
+    return tally.whole and counted and 2 < tally.distinct <= FEW_CODES
 
 
 def text_marks(tally: Tally) -> tuple[str, ...]:

@@ -19,11 +19,12 @@ NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 PADDED = r"^0\d+$"  # a code: as a number, it would lose its zeros
 DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?"
+_MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _DATE = "|".join(
     (
         r"\d{4}([-/.])\d{1,2}[-/.]\d{1,2}",
         r"\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})",
-        r"(\d{1,2}[- ])?[A-Za-z]{3,9}[- ](\d{1,2},? )?\d{4}",
+        rf"(\d{{1,2}}[- ])?({_MONTH})[a-z]*[- ](\d{{1,2}},? )?\d{{4}}",
         r"\d{4}年\d{1,2}月(\d{1,2}日)?",
         r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])",
     )
@@ -71,7 +72,8 @@ class Tally:
         self.halved = self._bytes = 0
         self.numbers = self.odd_rows = 0
         self.odd: Counter[str] = Counter()
-        self.low, self.high, self.whole, self.padded = np.inf, -np.inf, True, False
+        self.low, self.high = np.inf, -np.inf
+        self.whole, self.padded = True, False
         self.dates = self.commas = self.successive = True
         self._last: int | None = None
 

@@ -514,6 +514,67 @@ def test_the_config_is_one_that_the_trainer_takes(home: Path, tool: Tool) -> Non
     assert HyperParameters.from_config(config).bottom_size == (32,)
 
 
+@pytest.mark.parametrize(
+    "name, values, kind, said",
+    [
+        ("day", ["2024-01-05", "2023-12-31"], "ignore", "dates or times"),
+        ("day", ["5.1.2024 12:30", "31.12.2023 08:00"], "ignore", "dates or times"),
+        ("day", ["Jan 5, 2024", "Dec 31, 2023"], "ignore", "dates or times"),
+        ("day", ["2024年1月5日", "2023年12月31日"], "ignore", "dates or times"),
+        ("day", ["20240105", "20231231"], "ignore", "dates or times"),
+        ("created_at", ["1700000000", "1700000301"], "ignore", "dates or times"),
+        ("clock", ["12:30", "08:15:59"], "ignore", "dates or times"),
+        ("ware", ["shoes 2024", "books 1999"], "category", "2 inputs"),
+        ("user_id", ["7", "9", "11"], "category", "3 inputs"),
+        ("userId", [str(7 * n) for n in range(300)], "id", "hashed to 1,000 buckets"),
+        ("paid", [str(7 * n) for n in range(300)], "number", "a number"),
+        ("plz", ["01067", "10115"], "category", "2 inputs"),
+        ("zip", ["10115", "20095"], "category", "2 inputs"),
+        ("age", ["17", "NA", "-", "19"], "number", "and whether it is there"),
+        ("land", ["NA", "DE", "none"], "category", "3 inputs"),
+        ("land", ["?", "DE", "FR"], "category", "2 inputs of 0 or 1, one for missing"),
+        ("plan", ["0", "1", "2"], "number", "are these codes? --category plan"),
+        ("text", [f"word {n}" for n in range(300)], "id", "a learned vector of 8"),
+        ("flag", ["true", "false"], "category", "2 inputs"),
+        ("size", ["1e400", *map(str, range(100))], "number", "and whether it is there"),
+    ],
+)
+def test_kinds_are_told_from_values_and_names(
+    name: str, values: list[str], kind: str, said: str, home: Path, tool: Tool
+) -> None:
+    rng = np.random.default_rng(0)
+    cells = [values[i % len(values)] for i in rng.permutation(1200)]
+    x, y = rng.integers(0, 2, 1200), rng.normal(size=1200).round(3)
+    table = {name: cells, "y": y.tolist(), "buy": x.tolist()}
+    (home / "rows.csv").write_text(text_of(table), encoding="utf-8")
+    result = tool("rows.csv", "--label", "buy")
+    column = ok(result).columns[0]
+    assert (column.name, column.kind) == (name, kind)
+    assert said in result.stdout.splitlines()[1]
+    config = {"hyper_parameters.schema": "schema.yaml", "config_abs_dir": str(home)}
+    assert sum(len(b["labels"]) for b in RecDataset(["rows.csv"], config).blocks()) == 1200
+
+
+@pytest.mark.parametrize(
+    "values, positive",
+    [
+        (["no", "yes"], ("yes",)),
+        (["2", "1"], ("2",)),
+        (["-1", "1"], ("1",)),
+        (["left", "left", "stayed"], ("stayed",)),
+        (["1.0", "0.0"], ()),
+        (["TRUE", "False"], ()),
+    ],
+)
+def test_the_value_that_means_yes_is_told(
+    values: list[str], positive: tuple[str, ...], home: Path, tool: Tool
+) -> None:
+    (home / "rows.csv").write_text(rows(values * 20, range(0, 40 * len(values), 2), names="a x"))
+    schema = ok(tool("rows.csv", "--label", "a"))
+    assert schema.labels[0].positive == positive
+    assert schema.labels[0].negative == tuple({*values} - {*positive} if positive else ())
+
+
 def test_many_values_are_counted_in_little_memory() -> None:
     tally = Tally(1000)
     numbers = np.random.default_rng(1).integers(0, 100_000, 300_000)
