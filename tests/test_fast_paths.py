@@ -27,7 +27,12 @@ from rec_runner.data.block_source import BlockSource
 from rec_runner.data.prefetch import Prefetched, prefetch, run_ahead
 from rec_runner.data.row_cache import RowCache
 from rec_runner.data.rows import named_block
-from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, step_labels
+from rec_runner.engine.arrays import (
+    encode_by_columns,
+    encode_in_pieces,
+    joined_log_odds,
+    step_labels,
+)
 from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
 from rec_runner.system.errors import UserError
@@ -513,6 +518,31 @@ def test_batches_are_cut_without_mixing_rows_or_tasks() -> None:
     array = np.random.default_rng(1).random((700, 999), np.float32)
     assert np.array_equal(encode_in_pieces(array, lambda rows: rows * 2), array * 2)
     assert np.array_equal(as_tensor(array[100:200]).numpy(), array[100:200])
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    "columns",
+    [[], [3], [0, 1, 2, 7], [998, 5, 6, 4], [5, 5], [2, 3, 999, 1000], [1003, 0], [*range(999)]],
+)
+def test_columns_are_encoded_wherever_they_are(columns: list[int], own: bool) -> None:
+    rows = np.random.default_rng(0).random((700, 999), np.float32)
+    expected = np.zeros((700, max([998, *columns]) + 1), np.float32)
+    expected[:, :999] = rows
+    values = rows[:, :1] + np.arange(len(columns), dtype=np.float32)
+    for place, column in enumerate(columns):
+        expected[:, column] = values[:, place]
+    given, done = rows.copy(), 0
+
+    def encode(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal done
+        done += len(piece)
+        return np.array(columns, np.int64), values[done - len(piece) : done]
+
+    encoded = encode_by_columns(given, encode, own)
+    assert np.array_equal(encoded, expected)
+    assert (encoded is given) == (own and expected.shape == rows.shape)
+    assert own or np.array_equal(given, rows)
 
 
 def test_weights_are_bit_for_bit_the_same_with_every_kind_of_cache(tmp_path: Path) -> None:
