@@ -46,25 +46,29 @@ def read_parquet(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Pars
         rows += len(batch)
 
 
-def read_batches(file: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    file: str, names: Sequence[str], texts: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
     """Some columns of a file, a few megabytes at a time.
 
     Args:
         file: its path.
         names: the columns.
+        texts: those that are wanted as dictionaries, where they are text; each batch has then that
+            of all rows so far.
 
     Raises:
         RowError: the file is damaged.
         OSError: it cannot be read.
     """
-    with told(file), open_parquet(file) as opened:
+    with told(file), open_parquet(file, read_dictionary=list(texts)) as opened:
         size = _batch_rows(opened)
         yield from opened.iter_batches(size, columns=list(names), use_threads=False)
 
 
-def open_parquet(file: str) -> pq.ParquetFile:
+def open_parquet(file: str, **options: Any) -> pq.ParquetFile:
     """A file whose columns are read a little at a time."""
-    return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+    return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False, **options)
 
 
 @contextmanager
