@@ -191,16 +191,13 @@ def whole_rows(data: bytes, delimiter: bytes, last: bool = False) -> int | None:
             return None
     if last:
         return len(data) if len(openers) == len(closers) else None
-    stop = int(openers[-1]) if len(openers) > len(closers) else len(data)
-    for index in range(len(closers) - 1, -2, -1):
-        start = int(closers[index]) + 1 if index >= 0 else 0
-        feed = data.rfind(b"\n", start, stop)
-        # At the very end it may be half of a line end.
-        found = max(feed, data.rfind(b"\r", start, min(stop, len(data) - 1)))
-        if found >= 0:
-            return found + 1
-        stop = int(openers[index]) if index >= 0 else 0
-    return 0
+    # The last line end with an even number of quotes before it; a carriage return at the very end
+    # may be half of one.
+    feeds = np.flatnonzero((text == ord("\n")) | (text == ord("\r")))
+    if len(feeds) and data.endswith(b"\r"):
+        feeds = feeds[:-1]
+    feeds = feeds[np.searchsorted(quotes, feeds) % 2 == 0]
+    return int(feeds[-1]) + 1 if len(feeds) else 0
 
 
 def read_row(data: bytes, start: int, delimiter: bytes, most: int) -> Row:
