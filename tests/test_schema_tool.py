@@ -125,7 +125,7 @@ def test_a_shop_is_described_as_a_person_would(home: Path, tool: Tool) -> None:
     assert (city.other, city.missing) == (True, True)  # the three that were there once; blanks
     assert by_name["zip_code"].values == tuple(f"0{z}" for z in range(1000, 1005))
     user = by_name["user_id"]
-    assert (user.kind, user.buckets, user.embedding, user.group) == ("id", 1000, 8, True)
+    assert (user.kind, user.buckets, user.embedding, user.group) == ("id", 1000, 4, True)
     assert [(c.task, c.type, c.missing) for c in schema.labels] == [
         ("click", "binary", False),
         ("buy", "binary", True),
@@ -534,7 +534,7 @@ def test_the_config_is_one_that_the_trainer_takes(home: Path, tool: Tool) -> Non
         ("land", ["NA", "DE", "none"], "category", "3 inputs"),
         ("land", ["?", "DE", "FR"], "category", "2 inputs of 0 or 1, one for missing"),
         ("plan", ["0", "1", "2"], "number", "are these codes? --category plan"),
-        ("text", [f"word {n}" for n in range(300)], "id", "a learned vector of 8"),
+        ("text", [f"word {n}" for n in range(300)], "id", "a learned vector of 4"),
         ("flag", ["true", "false"], "category", "2 inputs"),
         ("size", ["1e400", *map(str, range(100))], "number", "and whether it is there"),
     ],
