@@ -24,11 +24,12 @@ from paddle import Tensor, nn
 
 from dropout import relu_dropout
 from hyper_parameters import ConfigError, HyperParameters
-from id_embedding import IdEmbedding, embedded
+from id_embedding import IdEmbedding
 from input_encoding import InputEncoding, Statistics, encoded_product, split_product
 from loss import RegressionTarget
 from raw_tables.schema import Schema
-from table_encoding import TableEncoding, encoded_parts, encoded_size, is_table
+from table_encoding import TableEncoding, encoded_size, is_table
+from table_scoring import is_split_table, split_table, table_product
 
 MOST_WEIGHTS = (1 << 31) - 1  # 8 GB, and to train them four times that
 
@@ -203,12 +204,8 @@ def scoring_weights(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     first, tower, out = "bottom.0.weight", "tower.0.weight", "out.weight"
     layers = ("bottom.", "tower.", "out.", "target.")
     weights = {name: value for name, value in state.items() if name.startswith(layers)}
-    if is_table(state):
-        weights.update(
-            {n: v for n, v in state.items() if n.startswith(("encoding.", "embedding."))}
-        )
-    else:
-        weights.update(split_product(state, weights.pop(first)))
+    split = split_table if is_table(state) else split_product
+    weights.update(split(state, weights.pop(first)))
     # One product for all tasks: [T, in, out] to [in, T * out].
     weights[tower] = np.concatenate(list(state[tower]), axis=1)
     weights["tower.0.bias"] = state["tower.0.bias"].reshape(-1)
@@ -234,12 +231,8 @@ def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         float32 ``[N, T]``; NaN in a row whose encoding is not finite.
     """
     bias = weights["bottom.0.bias"]
-    if is_table(weights):
-        vectors = [weights[name] for name in weights if name.startswith("embedding.")]
-        encoded = [*encoded_parts(features, weights), *embedded(features, vectors)]
-        hidden = paddle.addmm(bias, paddle.concat(encoded, axis=1), weights["bottom.0.weight"])
-    else:
-        hidden = encoded_product(features, weights, bias)
+    product = table_product if is_split_table(weights) else encoded_product
+    hidden = product(features, weights, bias)
     # A ReLU makes 0 of -inf, and of NaN; times zero, either is NaN.
     check = hidden @ weights["check"]
     hidden = F.relu(hidden)
