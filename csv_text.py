@@ -97,7 +97,7 @@ def read_texts(file: str, layout: Layout, block_bytes: int = 0) -> Iterator[Text
         with open(file, "rb") as plain:
             stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
             read = stream.read(64)
-            _refuse_other_formats(file, read)
+            refuse_other_formats(file, read)
             tail = read.removeprefix(BOM)
             while read:
                 read = stream.read(block_bytes)
@@ -136,10 +136,15 @@ def _matched(file: str, layout: Layout, names: tuple[str, ...]) -> Layout:
         raise RowError(f"{file}:1: {error}") from error
 
 
-def _refuse_other_formats(file: str, start: bytes) -> None:
+def refuse_other_formats(file: str, start: bytes, text: str = "comma-separated text") -> None:
+    """Refuse a file that begins as those of formats do that are no text.
+
+    Raises:
+        RowError: it does; the message says that ``text`` was expected.
+    """
     for pattern, what in _FORMATS.items():
         if re.match(pattern, start):
-            raise RowError(f"{file}: is {what}, expected comma-separated text, plain or gzip")
+            raise RowError(f"{file}: is {what}, expected {text}, plain or gzip")
 
 
 def last_line_end(data: bytes) -> int:

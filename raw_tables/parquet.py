@@ -1,0 +1,85 @@
+"""Parquet files to rows, a batch at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Callable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from csv_line import RowError
+from raw_tables.cells import Cells, is_supported
+from raw_tables.rows import Parsed, parse_cells, places_by_name
+from raw_tables.words import quoted
+
+BATCH_BYTES = 4 << 20
+MOST_ROWS = 1 << 16
+_PARQUET = re.compile(rb"PAR1(?![^\0-\x1f]*[,;\t|])")
+
+
+def is_parquet(file: str) -> bool:
+    """Whether a file begins as Parquet does, and as no text does.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(file, "rb") as stream:
+        return _PARQUET.match(stream.read(64)) is not None
+
+
+def read_parquet(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Parsed]]:
+    """What parses each batch of a file, given a cap of bad rows; the second argument is not used.
+
+    Raises:
+        RowError: a column is not there, there twice or of a type without a text; the file is
+            damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as opened:
+            names, rows = _check(opened, file, cells), 0
+        texts = [c.name for c in cells.columns if not cells.reads_numbers(c)]
+        with pq.ParquetFile(
+            file, buffer_size=1 << 20, pre_buffer=False, read_dictionary=texts
+        ) as opened:
+            size = _batch_rows(opened)
+            for batch in opened.iter_batches(size, columns=names, use_threads=False):
+                yield partial(_parse, batch, file, rows, cells)
+                rows += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = error.filename or file
+            raise
+        said = " ".join(str(error).split())
+        raise RowError(f"{file}: damaged Parquet: {said[:300]}") from error
+
+
+def _check(opened: pq.ParquetFile, file: str, cells: Cells) -> list[str]:
+    """Names of the columns that are read."""
+    schema = opened.schema_arrow
+    places = places_by_name(schema.names, cells, file)
+    for place in places:
+        field = schema.field(place)
+        if not is_supported(field.type):
+            expected = "numbers, text or true and false"
+            kind = f"of type {' '.join(str(field.type).split())[:60]}"
+            raise RowError(f"{file}: column {quoted(field.name)} is {kind}, expected {expected}")
+    return [column.name for column in cells.columns]
+
+
+def _batch_rows(opened: pq.ParquetFile) -> int:
+    """Rows of a batch, fewer where they are long."""
+    groups = (opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups))
+    longest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=1)
+    return min(max(BATCH_BYTES // max(longest, 1), 1), MOST_ROWS)
+
+
+def _parse(batch: pa.RecordBatch, file: str, start: int, cells: Cells, cap: int, _: bool) -> Parsed:
+    if not len(batch):
+        return Parsed([], [])
+    given = [batch.column(column.name) for column in cells.columns]
+    blocks, bad = parse_cells(cells, given, file, cap)
+    return Parsed(blocks, [f"{file}: row {start + row + 1}: {said}" for row, said in bad])
