@@ -412,7 +412,11 @@ def expected_parameters() -> dict[str, tuple[str, str]]:
         keys[f"runner.{key.name}"] = (key.type, key.default)
     keys[f"{SECTION}task_num"] = ("int", None)  # not a setting of its own: see from_config
     for item in fields(HyperParameters):
-        kind = re.sub(r"^tuple\[(\w+), \.\.\.\]$", r"list[\1]", item.type)
+        if "key" not in item.metadata:
+            continue
+        kind = re.sub(r"^tuple\[(\w+), \.\.\.\]$", r"list[\1]", item.type.split(" | ")[0])
+        if item.metadata["names"]:
+            kind = kind.replace("int", "int/str")
         keys[SECTION + item.metadata["key"]] = (kind, item.default)
     return {key: (kind, as_yaml(default)) for key, (kind, default) in keys.items()}
 
