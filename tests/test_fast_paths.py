@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -265,6 +266,28 @@ def test_shuffled_rows_are_put_together_in_the_background_and_encoded_by_who_ask
     source.encode_with(encode, keep=True)
     assert len(epoch(source)) == 1000
     assert threads["encode"] is threading.main_thread() is not threads["take"]
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_of_rows_that_are_not_kept_no_more_are_in_memory_than_have_to_be(seed: int | None) -> None:
+    raw, encoded = [], []
+
+    def alive(made: list[weakref.ref]) -> int:
+        return sum(array() is not None for array in made)
+
+    def encode(rows: np.ndarray, own: bool) -> np.ndarray:
+        assert alive(raw) == 0 and alive(encoded) <= (seed is None)  # of which a window is a view
+        out = rows + 1
+        raw.append(weakref.ref(rows.base if rows.base is not None else rows))
+        encoded.append(weakref.ref(out))
+        return out
+
+    source = BlockSource(Rows, 10, "rows", seed, 100)
+    source.encode_with(encode, keep=True)
+    windows = source.windows(0, 0, [(1, 0)])
+    for window in windows:
+        assert window.rows == 10 and alive(raw) == 0 and alive(encoded) == 1
+    assert len(encoded) == 10
 
 
 class Broken(Rows):

@@ -39,7 +39,8 @@ class ModelDir:
         self.path = path
         for old in [entry for entry in sys.path if isinstance(entry, _ModelPath)]:
             sys.path.remove(old)
-            for name in [n for n, module in sys.modules.items() if _lies_in(module, Path(old))]:
+            folder = Path(old)
+            for name in [n for n, module in sys.modules.items() if _lies_in(module, folder)]:
                 del sys.modules[name]
         own = _listed(path)
         for name in [name for name in sys.modules if self._hides(name, own)]:
@@ -133,13 +134,13 @@ class _ModelPath(str):
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
     """Whether a plain module or a package lies directly in ``folder``."""
-    return any(_parent(place) == folder for place in _places(module))
+    return any(_lies_directly_in(place, folder) for place in _places(module))
 
 
 @cache
-def _parent(place: str) -> Path:
+def _lies_directly_in(place: str, folder: Path) -> bool:
     # Every module of Paddle asks, and they lie in few folders.
-    return Path(place).parent
+    return Path(place).parent == folder
 
 
 def _is_installed(module: ModuleType) -> bool:

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, Callable
 
 import numpy as np
 
 from rec_runner.contract.guard import iterate
 from rec_runner.contract.hooks import call_hook
-from rec_runner.data.prefetch import Prefetched, prefetch, run_ahead
+from rec_runner.data.prefetch import Prefetched, prefetch, run_ahead, run_now
 from rec_runner.data.row_cache import CachedRows, RowCache
 from rec_runner.data.rows import (
     Arrays,
@@ -132,8 +133,9 @@ class BlockSource(Source):
     ) -> Iterator[Window]:
         """See :meth:`Source.windows`; shuffled rows are put together in the background."""
         planned = self._planned_windows(epoch, first_batch, stops)
-        if self.shuffle_seed is None:  # they are views, made in no time
-            return (make() for make in planned)
+        # Others are views, made in no time; and where memory is short, none is taken for speed.
+        if self.shuffle_seed is None or self._cache is None:
+            return run_now(planned)
         return run_ahead(planned)
 
     def _planned_windows(
@@ -142,16 +144,16 @@ class BlockSource(Source):
         """What makes each window, of rows that are there."""
         parts: list[tuple[Block, Index]] = []
         files: dict[str, None] = {}
-        have, batch = 0, first_batch
+        have, batch, number = 0, first_batch, 0
         skip = first_batch * self.batch_size
-        for number, chunk in enumerate(self._encoded_chunks()):
+        for chunk in self._encoded_chunks():
             rows = chunk.rows
             start = min(skip, rows)
             skip -= start
             order = self._order(epoch, number, rows)
+            number += 1
             while start < rows:
-                features = chunk.arrays["features"]
-                want = self._window_batches(batch, stops, features) * self.batch_size
+                want = self._window_batches(batch, stops, chunk) * self.batch_size
                 end = min(rows, start + want - have)
                 index = slice(start, end) if order is None else order[start:end]
                 parts.append((chunk, index))
@@ -165,23 +167,29 @@ class BlockSource(Source):
                     yield partial(self._window, batch, parts, have, tuple(files))
                     batch += have // self.batch_size
                     parts, files, have = [], {}, 0
+            del chunk  # the next one is made without this one in memory
         if have:
             yield partial(self._window, batch, parts, have, tuple(files))
 
     def _encoded_chunks(self) -> Iterator[Block]:
-        cache = self._cache
         # The first pass may be filling the cache, with raw rows.
         own = self._keep_encoded and self.known_rows is not None
-        for number, chunk in enumerate(self._chunks_ahead()):
-            if self._encode is not None and not chunk.encoded:
-                raw = chunk.arrays["features"]
-                encoded = self._encode(raw, own)
-                check_encoded(raw, encoded, chunk.files)
-                chunk = chunk._replace(arrays={**chunk.arrays, "features": encoded}, encoded=True)
-                fits = cache is not None and encoded.nbytes * len(cache) <= self.cache_bytes
-                if cache is not None and self._keep_encoded and (fits or encoded is raw):
-                    cache[number] = chunk
-            yield chunk
+        encoded = partial(self._encoded_chunk, self._cache, own)
+        return map(encoded, count(), self._chunks_ahead())  # holds on to none of them
+
+    def _encoded_chunk(
+        self, cache: list[Block | None] | None, own: bool, number: int, chunk: Block
+    ) -> Block:
+        if self._encode is None or chunk.encoded:
+            return chunk
+        raw = chunk.arrays["features"]
+        encoded = self._encode(raw, own)
+        check_encoded(raw, encoded, chunk.files)
+        chunk = chunk._replace(arrays={**chunk.arrays, "features": encoded}, encoded=True)
+        fits = cache is not None and encoded.nbytes * len(cache) <= self.cache_bytes
+        if cache is not None and self._keep_encoded and (fits or encoded is raw):
+            cache[number] = chunk
+        return chunk
 
     def _chunks_ahead(self) -> Iterator[Block]:
         """All rows; what has to be read is read in the background."""
@@ -199,10 +207,9 @@ class BlockSource(Source):
             return None
         return np.random.default_rng([self.shuffle_seed, epoch, number]).permutation(rows)
 
-    def _window_batches(
-        self, batch: int, stops: Sequence[tuple[int, int]], features: np.ndarray
-    ) -> int:
-        room = max(1, MAX_WINDOW_BYTES // (features[:1].nbytes * self.batch_size))
+    def _window_batches(self, batch: int, stops: Sequence[tuple[int, int]], chunk: Block) -> int:
+        row_bytes = chunk.arrays["features"][:1].nbytes
+        room = max(1, MAX_WINDOW_BYTES // (row_bytes * self.batch_size))
         return min([room, *(every - (batch - after) % every for every, after in stops)])
 
     def _window(

@@ -90,6 +90,14 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
     yield from Prefetched(items, depth)
 
 
+def run_now(jobs: Iterator[Callable[[], Item]]) -> Iterator[Item]:
+    """What jobs give, each run when it is asked for; neither it nor what it gave is held on to."""
+    for job in jobs:
+        given = [job()]
+        del job
+        yield given.pop()
+
+
 def run_ahead(jobs: Iterator[Callable[[], Item]], depth: int = 1) -> Iterator[Item]:
     """What jobs give, which a background thread runs at most ``depth`` ahead of the consumer.
 

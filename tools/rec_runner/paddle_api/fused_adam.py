@@ -203,11 +203,11 @@ def merge_updates(program: Any, optimizer: Any) -> None:
     if not updates:
         return
     operands = list(zip(*([update.operand_source(i) for i in range(8)] for update in updates)))
-    parameters, gradients, rates, *slots = (list(column) for column in operands)
+    parameters, gradients, rates = (list(column) for column in operands[:3])
+    slots = [kind and list(column) for kind, column in zip(_SLOTS, operands[3:])]
     dense = all(gradient.is_dense_tensor_type() for gradient in gradients)
     if not dense or any(parameter.dtype != paddle.float32 for parameter in parameters):
         return
-    slots[2] = None  # type: ignore[call-overload]  # of amsgrad
     _update_all(optimizer, parameters, gradients, rates, slots)
     for update in updates:
         block.remove_op(update)
