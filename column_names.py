@@ -47,7 +47,11 @@ def known_head(config: Mapping[str, Any]) -> Head | None:
 
 
 def training_head(config: Mapping[str, Any]) -> Head | None:
-    """What the first training file begins with; None where it cannot be found or read."""
+    """What the first training file begins with; None where it cannot be found or read.
+
+    Raises:
+        RowError: it is no text, or two of its columns have one name.
+    """
     folder, name = config.get("config_abs_dir"), config.get("runner.train_data_dir")
     if not (isinstance(folder, str) and isinstance(name, str)):
         return None
@@ -56,7 +60,7 @@ def training_head(config: Mapping[str, Any]) -> Head | None:
         found = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path)))
         files = sorted(f for f in found if f.is_file() and not f.name.startswith("."))
         return head_of(str(files[0])) if files else None
-    except (OSError, RowError):  # the reader tells
+    except OSError:  # the reader tells
         return None
 
 

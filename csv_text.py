@@ -101,9 +101,13 @@ def read_texts(file: str, layout: Layout, block_bytes: int = 0) -> Iterator[Text
             tail = read.removeprefix(BOM)
             while read:
                 read = stream.read(block_bytes)
-                data = tail + read
-                cut = last_line_end(data) if read else len(data)
-                whole, tail = data[:cut], data[cut:]
+                cut = last_line_end(read)
+                if cut:  # new memory for a megabyte takes longer than to fill it: only once
+                    whole, tail = b"".join((tail, memoryview(read)[:cut])), read[cut:]
+                else:
+                    data = tail + read
+                    cut = last_line_end(data) if read else len(data)
+                    whole, tail = data[:cut], data[cut:]
                 if whole and line == 1:
                     header, *rest = LINE_END.split(whole, 1)
                     names = header_names(header, layout.column_num)

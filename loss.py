@@ -82,7 +82,7 @@ def multi_task_loss(
     task_num = log_odds.shape[0]
     if masked or rows is not None or positive_weight or target is not None:
         each = _mean_losses(log_odds, labels, masked, rows, positive_weight, target)
-        return (each * _per_task(weights)).sum() if weights else each.sum()
+        return (each * _per_task(weights) if weights else each).mean() * task_num
     if not weights:
         return F.binary_cross_entropy_with_logits(log_odds, labels) * task_num
     entropy = F.binary_cross_entropy_with_logits(log_odds, labels, reduction="none")
@@ -103,23 +103,25 @@ def _mean_losses(
 ) -> Tensor:
     """Loss of each task ``[T, 1, 1]``.
 
-    What is not known is replaced before any arithmetic: 0 times NaN is NaN, in a gradient too.
+    What is not known is replaced before any arithmetic: 0 times NaN is NaN, in a gradient too. A
+    quotient of means is that of sums, which Paddle 3.3 refuses in its old program representation,
+    as it does ``isnan``.
     """
     counts = paddle.ones_like(labels) if rows is None else paddle.ones_like(labels) * rows
     zeros = paddle.zeros_like(labels)
-    number = None if target is None else paddle.to_tensor(target.is_regression).expand_as(labels)
+    known = labels == labels if masked else None
+    number = None if target is None else paddle.to_tensor(target.is_regression)
     truth = labels if number is None else paddle.where(number, zeros, labels)
-    if masked:
-        known = paddle.logical_not(paddle.isnan(labels))
+    if known is not None:
         truth = paddle.where(known, truth, zeros)
         counts = counts * known.astype(labels.dtype)
     loss = F.binary_cross_entropy_with_logits(log_odds, truth, reduction="none")
     if positive_weight:
         loss = loss * (1.0 + truth * (_per_task(positive_weight) - 1.0))
     if target is not None:
-        seen = paddle.logical_and(number, known) if masked else number
+        seen = number if known is None else known & number
         distance = paddle.where(seen, log_odds - target.standard(labels), zeros)
         loss = paddle.where(number, distance * distance, loss)
-    total = counts.sum(axis=1, keepdim=True)
+    total = counts.mean(axis=1, keepdim=True)
     total = paddle.where(total > 0, total, paddle.ones_like(total))
-    return (loss * counts).sum(axis=1, keepdim=True) / total
+    return (loss * counts).mean(axis=1, keepdim=True) / total

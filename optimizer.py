@@ -33,7 +33,9 @@ def make_optimizer(
     common: dict[str, Any] = {"learning_rate": rate, "parameters": parameters, "grad_clip": clip}
     decay = settings.weight_decay
     if settings.optimizer == "adamw":
-        return paddle.optimizer.AdamW(weight_decay=decay, **common)
+        adamw = paddle.optimizer.AdamW(weight_decay=decay, **common)
+        adamw.use_multi_tensor = True  # Paddle has the option of Adam only; our tools heed it
+        return adamw
     common["weight_decay"] = decay or None
     if settings.optimizer == "adam":
         # One operator for all weights: on a CPU three times as fast as one for each.

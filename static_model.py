@@ -78,12 +78,18 @@ class StaticModel(ModelHooks):
         return fetches
 
     def _auc(self, probabilities: Variable, label: Variable) -> Variable:
-        """AUC of the rows whose label is known."""
-        if self._labels_may_be_other():
-            known = paddle.nonzero(paddle.logical_not(paddle.isnan(label[:, 0])))[:, 0]
-            probabilities = paddle.gather(probabilities, known)
-            label = paddle.gather(label, known).astype("int64")
-        return paddle.static.auc(probabilities, label)[0]
+        """AUC of the rows whose label is known.
+
+        The operator takes no empty batch: of one without a known label it gets all, to be left out.
+        """
+        if not self._labels_may_be_other():
+            return paddle.static.auc(probabilities, label)[0]
+        known = label == label
+        some = known.astype("float32").max().reshape([1, 1])
+        rows = paddle.nonzero(known.astype("float32")[:, 0] >= some[0])[:, 0]
+        label = paddle.where(known, label, paddle.zeros_like(label))
+        label = paddle.gather(label, rows).astype("int64")
+        return paddle.static.auc(paddle.gather(probabilities, rows), label, ins_tag_weight=some)[0]
 
     def infer_net(self, inputs: Sequence[Variable]) -> dict[str, Variable]:
         """As :meth:`net`, for inference."""

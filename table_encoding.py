@@ -27,6 +27,7 @@ from input_encoding import neutral_state as neutral_numbers
 from raw_tables.schema import Schema
 
 MISSING = float(np.finfo(np.float32).min)
+PIECE_ROWS = 512  # few enough to stay in the processor's cache
 
 
 class TableEncoding(nn.Layer):
@@ -77,24 +78,24 @@ def encoded_parts(features: Tensor, statistics: Mapping[str, Tensor]) -> list[Te
         statistics: the encoding's parameters, as the network's state dict names them.
     """
     parts = []
-    missing = paddle.isnan(features)
+    known = features == features  # not NaN: Paddle 3.3's isnan refuses the old representation
     if "encoding.fill" in statistics:
         fill = statistics["encoding.fill"]
         count = fill.shape[0]
         numbers = features[:, :count]
-        known = paddle.where(missing[:, :count], paddle.zeros_like(numbers) + fill, numbers)
-        standard = known
+        numbers = paddle.where(known[:, :count], numbers, paddle.zeros_like(numbers) + fill)
+        standard = numbers
         if "encoding.mean" in statistics:
-            standard = (known - statistics["encoding.mean"]) * statistics["encoding.scale"]
+            standard = (numbers - statistics["encoding.mean"]) * statistics["encoding.scale"]
         parts.append(standard)
     if "encoding.slot_code" in statistics:
-        codes = paddle.where(missing, paddle.full_like(features, MISSING), features)
+        codes = paddle.where(known, features, paddle.full_like(features, MISSING))
         column = statistics["encoding.slot_column"].astype("int32")
         found = paddle.index_select(codes, column, axis=1) == statistics["encoding.slot_code"]
         parts.append(found.astype("float32"))
     if BIN_NAMES[0] in statistics:
         column, start, scale = (statistics[name] for name in BIN_NAMES)
-        chosen = paddle.index_select(known, column.astype("int32"), axis=1)
+        chosen = paddle.index_select(numbers, column.astype("int32"), axis=1)
         parts.append(((chosen - start) * scale).clip(0.0, 1.0))
     return parts
 
@@ -183,24 +184,26 @@ def encode_rows(features: np.ndarray, ids: int, state: Statistics) -> np.ndarray
     Returns:
         float32 ``[n, E]``.
     """
-    parts = []
-    missing = np.isnan(features)
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at what came out
-        if "encoding.fill" in state:
-            fill = state["encoding.fill"]
-            known = np.where(missing[:, : len(fill)], fill, features[:, : len(fill)])
-            standard = known
+    fill, code = state.get("encoding.fill", ()), state.get("encoding.slot_code", ())
+    places, numbers = len(state.get(BIN_NAMES[0], ())), len(fill)
+    first_bin = numbers + len(code)
+    out = np.empty((len(features), first_bin + places + ids), np.float32)
+    for start in range(0, len(features), PIECE_ROWS):
+        rows, encoded = features[start : start + PIECE_ROWS], out[start : start + PIECE_ROWS]
+        known = ~np.isnan(rows)
+        filled = np.where(known[:, :numbers], rows[:, :numbers], fill)
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at what came out
+            encoded[:, :numbers] = filled
             if "encoding.mean" in state:
-                standard = (known - state["encoding.mean"]) * state["encoding.scale"]
-            parts.append(standard)
-        if "encoding.slot_code" in state:
-            codes = np.where(missing, np.float32(MISSING), features)
-            column = state["encoding.slot_column"].astype(np.int32)
-            parts.append(codes.take(column, axis=1) == state["encoding.slot_code"])
-        if BIN_NAMES[0] in state:
-            column, start, scale = (state[name] for name in BIN_NAMES)
-            chosen = known.take(column.astype(np.int32), axis=1)
-            parts.append(((chosen - start) * scale).clip(0.0, 1.0))
-    if ids:
-        parts.append(features[:, -ids:])
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+                standard = (filled - state["encoding.mean"]) * state["encoding.scale"]
+                encoded[:, :numbers] = standard
+            if len(code):
+                column = state["encoding.slot_column"].astype(np.int32)
+                codes = np.where(known, rows, np.float32(MISSING))
+                encoded[:, numbers:first_bin] = codes.take(column, axis=1) == code
+            if places:
+                column, begin, scale = (state[name] for name in BIN_NAMES)
+                position = (filled.take(column.astype(np.int32), axis=1) - begin) * scale
+                encoded[:, first_bin : first_bin + places] = position.clip(0.0, 1.0)
+        encoded[:, first_bin + places :] = rows[:, rows.shape[1] - ids :]
+    return out

@@ -22,8 +22,8 @@ class RecDataset(IterableDataset):
 
     Iterating gives one row at a time, as PaddleRec's tools want it:
     ``[features float32 [feature_size], label [1] of each task]``, labels int64 where all are 0 or
-    1, float32 where one is a number or may be missing (NaN). :meth:`blocks` gives the same rows as
-    large arrays, many times faster.
+    1, float32 where one is a number or may be missing (NaN); and last, where the schema has it,
+    ``weight float32 [1]``. :meth:`blocks` gives the same rows as large arrays, many times faster.
 
     Args:
         file_list: paths of files, delimited text (plain or gzip) or Parquet; read in sorted order.
@@ -80,9 +80,10 @@ class RecDataset(IterableDataset):
         for block in self.blocks():
             features = block["features"]
             labels = block["labels"].astype(np.int64 if whole else np.float32)
+            columns = [*labels.T, block["weights"]] if "weights" in block else [*labels.T]
             # Each DataLoader worker takes every num_workers-th row of the whole stream.
             for row in range((start - first) % step, len(labels), step):
-                yield [features[row], *labels[row, :, np.newaxis]]
+                yield [features[row], *(column[row : row + 1] for column in columns)]
             first += len(labels)
 
 

@@ -78,15 +78,14 @@ def _as_text(value: Any, inside: bool = False) -> Any:
 
 def decided_by(table: Schema) -> dict[str, Any]:
     """Keys of ``hyper_parameters`` that a schema decides, with their values."""
-    names = {kind: tuple(c.name for c in table.of_kind(kind)) for kind in ("label", "ignore")}
     return {
         "feature_size": table.feature_size,
         "task_num": len(table.labels),
         "task_names": table.task_names,
         "task_types": table.task_types,
-        "label_columns": names["label"],
+        "label_columns": tuple(column.name for column in table.labels),
         "weight_column": table.weight.name if table.weight else None,
-        "ignored_columns": names["ignore"],
+        "ignored_columns": tuple(column.name for column in table.of_kind("ignore")),
         "feature_columns": table.feature_names,
         "blank_labels": table.blank_labels,
     }

@@ -87,21 +87,6 @@ def find_data(root: Path | None) -> Data:
     return Data(*folders, f"{label}: {', '.join(counts)}")
 
 
-def raw_data(data: Data) -> Data:
-    """The folders of the same rows as they came, beside those of encoded ones.
-
-    Raises:
-        BenchmarkError: they are not there.
-    """
-    folders = [path.parent / f"{path.name.removesuffix('_all')}_raw" for path in data[:3]]
-    for folder in folders:
-        if not folder.is_dir():
-            raise BenchmarkError(
-                f"{folder} is not there; datasets/census/prepare.py --raw makes it"
-            )
-    return Data(*folders, data.label)
-
-
 def data_files(folder: Path) -> list[Path]:
     """Files of a folder that the tools would read, in their order."""
     return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))

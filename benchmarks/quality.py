@@ -163,7 +163,7 @@ def _network(
     """Train and score one network."""
     recipe, (trainer, infer) = RECIPES[name], TOOLS[path]
     config = common.ROOT / recipe.config
-    rows = common.raw_data(data) if recipe.raw else data
+    rows = _raw(data) if recipe.raw else data
     asked = [*rows.overrides(), *recipe.overrides, *extra, f"runner.seed={seed}"]
     asked += ["runner.model_save_path=model", "runner.keep_checkpoints=null"]
     asked += ["runner.infer_load_path=model", "runner.infer_start_epoch=0"]
@@ -185,6 +185,21 @@ def _network(
         "test": [_aucs(record) for record in scored],
         "train_seconds": trained.seconds,
     }
+
+
+def _raw(data: common.Data) -> common.Data:
+    """The folders of the same rows as they came, beside those of encoded ones.
+
+    Raises:
+        BenchmarkError: they are not there.
+    """
+    folders = [path.parent / f"{path.name.removesuffix('_all')}_raw" for path in data[:3]]
+    for folder in folders:
+        if not folder.is_dir():
+            raise common.BenchmarkError(
+                f"{folder} is not there; datasets/census/prepare.py --raw makes it"
+            )
+    return common.Data(*folders, data.label)
 
 
 def _aucs(record: Mapping[str, float]) -> list[float | None]:

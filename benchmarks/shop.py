@@ -99,7 +99,7 @@ def main() -> None:
     found: dict[str, Any] = {"machine": machine(), "rows": options.rows, "runs": {}}
     with tempfile.TemporaryDirectory(prefix="shop-") as name:
         folder = Path(name)
-        write_shop(folder, options.rows, users=options.rows * 2 // 5)
+        write_shop(folder, options.rows)
         tables = {part: _read(folder / f"{part}.csv") for part in ("train", "test")}
         for seed, graph, variant in product(
             range(1, options.seeds + 1), options.paths, options.only

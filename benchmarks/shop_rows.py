@@ -97,16 +97,16 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-x))
 
 
-def write_shop(folder: Path, rows: int = 50_000, users: int = 20_000, seed: int = 0) -> None:
+def write_shop(folder: Path, rows: int = 50_000, seed: int = 0, users: int | None = None) -> None:
     """Writes ``train.csv``, ``rows`` of them, and ``test.csv``, a fifth as many.
 
     Args:
         folder: an existing folder.
         rows: number of training rows.
-        users: number of users.
         seed: of all that is drawn.
+        users: number of users; by default two for five training rows.
     """
-    shop = Shop(users, seed)
+    shop = Shop(rows * 2 // 5 if users is None else users, seed)
     for name, number, draw in (("train", rows, 1), ("test", rows // 5, 2)):
         with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

@@ -300,10 +300,6 @@ def _write(path: Path, data: bytes) -> None:
     os.replace(aside, path)
 
 
-def _as_text(lines: list[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
 def _as_json(fields: dict[str, Any]) -> str:
     """Formats the tables as JSON, one table a line."""
     text = json.dumps(fields, indent=1)
@@ -337,9 +333,9 @@ def main() -> int:
         rng, raw_rng = random.Random(args.seed), random.Random(args.seed)
         for split, rows in SAMPLE.items():
             drawn = [draw(rng, fields) for _ in range(rows)]
-            encoded = _as_text([encode(row, fields) for row in drawn])
+            encoded = "".join(f"{encode(row, fields)}\n" for row in drawn).encode()
             _write(args.out_dir / split / f"{split}_data.txt", encoded)
-            raw = _as_text([as_raw(row, raw_rng) for row in drawn])
+            raw = "".join(f"{as_raw(row, raw_rng)}\n" for row in drawn).encode()
             file = args.out_dir / "raw" / split / f"{RAW_NAMES[split]}.gz"
             _write(file, gzip.compress(raw, mtime=0))
     except (OSError, ValueError, EOFError) as error:

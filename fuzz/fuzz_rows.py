@@ -20,10 +20,9 @@ import atheris
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-with atheris.instrument_imports(
-    include=["csv_blocks", "csv_digits", "csv_layout", "csv_line", "csv_text"]
-):
-    from row_oracle import check
+PARSER = ["csv_blocks", "csv_digits", "csv_layout", "csv_line", "csv_text"]
+with atheris.instrument_imports(include=PARSER):
+    from row_oracle import LAYOUTS, check
 
 SEEDS = (
     b"0,1,1,0\n1,2.5e-3,0,-7\r\n",
@@ -32,6 +31,8 @@ SEEDS = (
     b"\xef\xbb\xbfa,b,c,d\r0,1,1,0\r\r1,1,1\n",
     b" 0 ,+.5,1., 3.4028235e38\n0,nan,1,1e39\n0,\0,1,0",
     b'"a","b, ""c""",c, "d"\n"0","1.5" ,1,0\n"1"2,"3,0,1\n',
+    b'b,y,w,note,"z",a,extra\n1.5,,2,Oslo,1,-3,\n0,1,0.5,"a, b",,7,x\n',
+    b"1,2,x,0.5,3,1\n,2,,,3,1\n",
 )
 
 
@@ -41,14 +42,17 @@ def main() -> None:
     if folders:
         Path(folders[0]).mkdir(parents=True, exist_ok=True)
         for number, seed in enumerate(SEEDS):
-            (Path(folders[0]) / f"seed-{number}").write_bytes(bytes([number]) + seed)
+            start = bytes([number + 17 * max(0, number - 5)])
+            (Path(folders[0]) / f"seed-{number}").write_bytes(start + seed)
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         file = Path(folder) / "rows.txt"
 
         def test_one(data: bytes) -> None:
-            # The first byte says how long the parser's blocks are: 1, 2, 4 ... 64 kB.
-            check(file, data[1:], 1 << (data[0] % 17 if data else 0))
+            # The first byte says how long the parser's blocks are, 1, 2, 4 ... 64 kB, and which
+            # columns are expected.
+            layout, size = divmod(data[0] if data else 0, 17)
+            check(file, data[1:], 1 << size, layout=LAYOUTS[layout % len(LAYOUTS)])
 
         atheris.Setup(sys.argv, test_one)
         atheris.Fuzz()

@@ -32,11 +32,11 @@ class Values(NamedTuple):
 
     Attributes:
         values: ``[n]``; NaN where a number or label is missing.
-        bad: which cells cannot be used, bool ``[n]``.
+        bad: which cells cannot be used, bool ``[n]``; None: all can.
     """
 
     values: np.ndarray
-    bad: np.ndarray
+    bad: np.ndarray | None = None
 
 
 class Arrays(NamedTuple):
@@ -75,33 +75,33 @@ def as_text(array: pa.Array) -> pa.Array:
     """Values as text without blanks around it; null where there is none."""
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
-    return pc.utf8_trim(array.cast(pa.string()), characters=BLANKS)
+    text = array if pa.types.is_string(array.type) else array.cast(pa.string())
+    return pc.utf8_trim(text, characters=BLANKS)
 
 
-def numbers(array: pa.Array, marks: Sequence[str]) -> Values:
+def numbers(array: pa.Array, marks: Sequence[str], as_numbers: bool = True) -> Values:
     """Numbers as the float32 nearest to them; NaN where one is missing.
 
     Args:
         array: numbers, or text; of the type of a column that :func:`is_supported`.
         marks: texts that mean that one is missing.
+        as_numbers: no mark is a number, which would have to be looked for as text.
     """
     if pa.types.is_dictionary(array.type):
-        return _spread(numbers(array.dictionary, marks), array, np.nan)
-    plain = pa.types.is_integer(array.type) or pa.types.is_floating(array.type)
-    # A mark such as -1 is looked for as text, as in a file of text.
-    if plain and not any(map(is_number, marks)):
-        missing = array.is_null(nan_is_null=True)
-        values = array.cast(pa.float32(), safe=False)
+        array = _distinct(array)
+        return _spread(numbers(array.dictionary, marks, as_numbers), array, np.nan)
+    bad = None
+    if as_numbers and (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
+        single = array.cast(pa.float32(), safe=False)
     else:
         text = as_text(array)
         missing = pc.or_(text.is_null(), pc.is_in(text, pa.array(marks, pa.string())))
-        good = pc.match_substring_regex(text, _NUMBER)
-        good = pc.fill_null(pc.and_not(good, missing), False)
-        values = pc.if_else(good, text, pa.scalar("nan")).cast(pa.float32())
-    values = np.array(values.to_numpy(zero_copy_only=False), np.float32)
-    missing = np.asarray(missing)
-    values[missing] = np.nan
-    return Values(values, ~np.isfinite(values) & ~missing)
+        good = pc.and_not(pc.fill_null(pc.match_substring_regex(text, _NUMBER), False), missing)
+        single = pc.if_else(good, text, pa.scalar("nan")).cast(pa.float32())
+        bad = ~np.asarray(pc.or_(good, missing))
+    values = single.to_numpy(zero_copy_only=False)  # null is NaN
+    large = np.isinf(values)
+    return Values(values, large if bad is None else large | bad)
 
 
 def is_number(text: str) -> bool:
@@ -109,18 +109,38 @@ def is_number(text: str) -> bool:
     return re.fullmatch(_NUMBER.replace(r"\z", r"\Z"), text) is not None
 
 
+def _texts(array: pa.Array) -> list[str | None]:
+    """As :func:`as_text`; of few values faster."""
+    if not pa.types.is_string(array.type):
+        return as_text(array).to_pylist()
+    return [text and text.strip(BLANKS) for text in array.to_pylist()]
+
+
 def _distinct(array: pa.Array) -> pa.Array:
-    """As a dictionary array."""
+    """As a dictionary array, of not many more texts than there are cells."""
+    if pa.types.is_dictionary(array.type):
+        # That of a Parquet file is of all its rows.
+        if len(array.dictionary) <= 2 * len(array) + 100:
+            return array
+        array = array.dictionary_decode()
     if pa.types.is_float16(array.type):
         array = array.cast(pa.float32())
-    return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    return array.dictionary_encode()
 
 
 def _spread(distinct: Values, array: pa.Array, missing: float, bad: bool = False) -> Values:
     """Values of the distinct cells to all cells of a dictionary array; null is ``missing``."""
-    places = array.indices.fill_null(len(distinct.values)).to_numpy()
-    values = np.append(distinct.values, np.array([missing], distinct.values.dtype))
-    return Values(values[places], np.append(distinct.bad, bad)[places])
+    values, wrong, places = distinct.values, distinct.bad, array.indices
+    if places.null_count:
+        places = places.fill_null(len(values))
+        values = np.append(values, np.array([missing], values.dtype))
+        wrong = None if wrong is None and not bad else np.append(_mask(distinct), bad)
+    places = places.to_numpy()
+    return Values(values[places], None if wrong is None else wrong[places])
+
+
+def _mask(values: Values) -> np.ndarray:
+    return np.zeros(len(values.values), bool) if values.bad is None else values.bad
 
 
 def hashes(texts: Sequence[str | None]) -> np.ndarray:
@@ -137,11 +157,13 @@ class Cells:
         schema: the schema.
         columns: the columns that are used, in schema order.
         codes: of each category column, the code of each text that is listed or a mark.
+        as_numbers: no mark is a number.
     """
 
     schema: Schema
     columns: tuple[Column, ...]
     codes: Mapping[str, Mapping[str | None, int]]
+    as_numbers: bool
 
     @classmethod
     def of(cls, schema: Schema) -> Cells:
@@ -150,7 +172,8 @@ class Cells:
         for column in schema.categories:
             missing = dict.fromkeys((None, *schema.missing), len(column.values) + 1)
             codes[column.name] = {**missing, **{v: code for code, v in enumerate(column.values)}}
-        return cls(schema, tuple(c for c in schema.columns if c.kind != "ignore"), codes)
+        used = tuple(column for column in schema.columns if column.kind != "ignore")
+        return cls(schema, used, codes, not any(map(is_number, schema.missing)))
 
     def reads_numbers(self, column: Column) -> bool:
         """Whether the cells of a column are read as numbers, not looked up as text."""
@@ -168,7 +191,7 @@ class Cells:
                 read[column.name] = _distinct(read[column.name])
             values = self._values(column, read[column.name])
             columns[column.name] = values.values
-            if values.bad.any():
+            if values.bad is not None and values.bad.any():
                 bad[place] = values.bad
         rows = len(given[0])
         features = np.empty((rows, self.schema.feature_size), np.float32)
@@ -186,13 +209,14 @@ class Cells:
     def _values(self, column: Column, array: pa.Array) -> Values:
         marks = self.schema.missing
         if self.reads_numbers(column):
-            values = numbers(array, marks)
+            found = numbers(array, marks, self.as_numbers)
+            values, bad = found.values, _mask(found)
             if column.kind == "weight":
-                values.bad[:] |= ~(values.values >= 0)
+                bad = bad | ~(values >= 0)
             elif column.kind == "label" and not column.missing:
-                values.bad[:] |= np.isnan(values.values)
-            return values
-        texts: list[str | None] = as_text(array.dictionary).to_pylist()
+                bad = bad | np.isnan(values)
+            return Values(values, bad)
+        texts = _texts(array.dictionary)
         if column.kind == "label":
             return _spread(self._labels(column, texts), array, np.nan, bad=not column.missing)
         if column.kind == "category":
@@ -203,32 +227,31 @@ class Cells:
             missing = column.buckets
             distinct = (hashes(texts) % np.uint64(missing)).astype(np.float32)
             distinct[[text is None or text in marks for text in texts]] = missing
-        return _spread(Values(distinct, np.zeros(len(texts), bool)), array, missing)
+        return _spread(Values(distinct), array, missing)
 
     def _labels(self, column: Column, texts: list[str | None]) -> Values:
         """Distinct texts of a binary label."""
         if column.positive:
             known: dict[str | None, float] = dict.fromkeys((None, *self.schema.missing), np.nan)
-            known.update(
-                {**dict.fromkeys(column.negative, 0.0), **dict.fromkeys(column.positive, 1.0)}
-            )
+            known.update(dict.fromkeys(column.negative, 0.0))
+            known.update(dict.fromkeys(column.positive, 1.0))
             other = np.inf if column.negative else 0.0
             values = np.array([known.get(text, other) for text in texts], np.float32)
             bad = np.isinf(values)
         else:
             truths = {"true": "1", "false": "0"}
             read = [text and truths.get(text.lower(), text) for text in texts]
-            values, bad = numbers(pa.array(read, pa.string()), self.schema.missing)
-            bad |= ~np.isin(values, (0, 1)) & ~np.isnan(values)
+            found = numbers(pa.array(read, pa.string()), self.schema.missing)
+            values = found.values
+            bad = _mask(found) | (~np.isin(values, (0, 1)) & ~np.isnan(values))
         return Values(values, bad if column.missing else bad | np.isnan(values))
 
     def _groups(self, array: pa.Array) -> np.ndarray:
         array = _distinct(array)
-        texts = as_text(array.dictionary).to_pylist()
+        texts, marks = _texts(array.dictionary), (None, *self.schema.missing)
         values = hashes(texts).view(np.int64)
-        missing = (None, *self.schema.missing)
-        values = np.where([text in missing for text in texts], MISSING_GROUP, values)
-        return _spread(Values(values, np.zeros(len(texts), bool)), array, MISSING_GROUP).values
+        values = np.where([text in marks for text in texts], MISSING_GROUP, values)
+        return _spread(Values(values), array, MISSING_GROUP).values
 
     def fault(self, column: Column, text: str | None) -> str:
         """Why a cell cannot be used, and what was expected.

@@ -19,7 +19,7 @@ import pyarrow.csv
 
 from csv_line import RowError
 from csv_text import BOM, count_lines
-from raw_tables.cells import Cells, is_number, show
+from raw_tables.cells import Cells, show
 from raw_tables.rows import Parsed, block, parse_cells, places_by_name
 from raw_tables.text import Piece, blank_lines, blanks_beside, read_pieces, read_row, whole_rows
 from raw_tables.words import quoted
@@ -120,11 +120,10 @@ def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
         known = 0 <= piece.cell < len(layout.names)
         column = f"column {quoted(layout.names[piece.cell])}: " if known else ""
         return Parsed([], [f"{layout.file}:{piece.line}: {column}{piece.problem}"])
-    marks = layout.cells.schema.missing
     # Arrow would not know a mark that is a number, where blanks stand around it.
-    direct = direct and not any(map(is_number, marks))
+    direct = direct and layout.cells.as_numbers
     for at_once in (True, False) if direct else (False,):
-        blocks = _parse_fast(piece, layout, at_once)
+        blocks = parse_fast(piece, layout, at_once)
         if blocks is not None:
             return Parsed(blocks, [], direct and not at_once)
     cut = whole_rows(piece.data[: len(piece.data) // 2], layout.delimiter)
@@ -136,7 +135,7 @@ def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
     return Parsed(first.blocks + second.blocks, first.bad + second.bad)
 
 
-def _parse_fast(piece: Piece, layout: Layout, direct: bool) -> list[dict[str, Any]] | None:
+def parse_fast(piece: Piece, layout: Layout, direct: bool) -> list[dict[str, Any]] | None:
     """All rows of a piece, or None where one cannot be used or read this way."""
     table = read_table(piece, layout, direct)
     if table is None:
@@ -189,6 +188,8 @@ def _without_blanks(piece: Piece, delimiter: bytes) -> bytes | None:
 
     None where it is not known which quotes these are.
     """
+    if b'"' not in piece.data:  # which is found faster than two characters are
+        return piece.data
     if b' "' not in piece.data and (delimiter == b"\t" or b'\t"' not in piece.data):
         return piece.data
     if piece.wild:

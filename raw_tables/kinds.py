@@ -18,7 +18,6 @@ MOST_VALUES = 256  # of a category; more are hashed
 LEAST_ROWS = 10  # of a value that gets a slot of its own, fewer in small tables
 COVERED = 0.8  # of the rows, by values that are not rare: else the column is hashed
 MOST_BUCKETS = 1_000_000
-ID_SIZES = ((10, 4), (100, 8), (math.inf, 16))  # rows to a value: below, the longest vector
 ALL_BUT_UNIQUE = 0.95  # values by rows from which on a text says nothing of another row
 FEW_VALUES = 20
 FEW_CODES = 64
@@ -200,11 +199,9 @@ def _order(text: str) -> tuple[float, str]:
 def _id(name: str, tally: Tally) -> Decision:
     """A column of many values, hashed into buckets that each learn a vector."""
     buckets = min(_rounded_up(2 * tally.distinct), MOST_BUCKETS)
-    # As long as there are rows to learn it from, and, as is often done, no longer than the fourth
-    # root of how many there are.
-    of_rows = next(size for rows, size in ID_SIZES if tally.known < rows * tally.distinct)
-    of_values = 2 ** max(2, math.ceil(math.log2(max(tally.distinct, 2)) / 4))
-    embedding = min(of_rows, of_values)
+    # Half the fourth root of how many there are, as a power of two. Longer vectors learn those rows
+    # by heart of which there are few to a value (measured: benchmarks/shop.py).
+    embedding = min(max(4, 2 ** math.floor(math.log2(tally.distinct) / 4 - 1)), 16)
     words = {"name": name, "kind": "id", "buckets": buckets, "embedding": embedding}
     fate = f"hashed to {buckets:,} buckets, a learned vector of {embedding}"
     return Decision(words, fate, text_marks(tally))

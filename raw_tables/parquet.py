@@ -41,8 +41,7 @@ def read_parquet(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Pars
     """
     with told(file), open_parquet(file) as opened:
         names, rows = _check(opened, file, cells), 0
-    texts = [c.name for c in cells.columns if not cells.reads_numbers(c)]
-    for batch in read_batches(file, names, texts):
+    for batch in read_batches(file, names):
         yield partial(_parse, batch, file, rows, cells)
         rows += len(batch)
 
@@ -55,7 +54,8 @@ def read_batches(
     Args:
         file: its path.
         names: the columns.
-        texts: those that are wanted as dictionaries, where they are text.
+        texts: those that are wanted as dictionaries, where they are text; each batch has then that
+            of all rows so far.
 
     Raises:
         RowError: the file is damaged.

@@ -6,6 +6,7 @@ by test_fuzz_rows.py and by fuzz/fuzz_rows.py.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import unicodedata
 import zlib
@@ -19,10 +20,24 @@ import numpy as np
 
 import csv_blocks
 import csv_digits
+import csv_layout
 import csv_line
 import csv_text
 
-LAYOUT = csv_line.Layout(feature_size=2, label_columns=(2, 0))
+LAYOUT = csv_layout.Layout(feature_size=2, label_columns=(2, 0))
+# A label that may be blank, another that may be any number, a weight, a column that is for nothing.
+NAMED = csv_layout.Layout(
+    feature_size=2,
+    label_columns=(3, 0),
+    weight_column=5,
+    ignored_columns=(2,),
+    names=("y", "a", "note", "z", "b", "w"),
+    blank_labels=True,
+    regression=(True, False),
+)
+UNNAMED = dataclasses.replace(NAMED, names=())
+CHOSEN = dataclasses.replace(NAMED, features=(4, 1), blank_labels=False, regression=())
+LAYOUTS = (LAYOUT, NAMED, UNNAMED, CHOSEN)
 INFINITY = float("inf")
 _DIGITS = b"0123456789"
 # Signatures of other formats; that of Parquet is letters, which a name may begin with.
@@ -36,12 +51,14 @@ class Expected(NamedTuple):
     """What a file holds.
 
     Attributes:
-        rows: values of all columns of each usable row.
+        rows: of each usable row the features, the labels and, where rows have one, the weight;
+            an unknown label is None.
         bad: numbers of the lines that cannot be used, counted from 1.
-        damaged: it is compressed and cannot be decompressed, or it is no text.
+        damaged: it is compressed and cannot be decompressed, or it is no text, or its header
+            cannot be matched.
     """
 
-    rows: list[list[float]]
+    rows: list[list[float | None]]
     bad: list[int]
     damaged: bool = False
 
@@ -72,6 +89,7 @@ class Parsed(NamedTuple):
 
     features: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray
     count: int
     first: list[str]
 
@@ -194,16 +212,62 @@ def is_text(data: bytes) -> bool:
     return not data.startswith(_BINARY)
 
 
-def is_header(line: bytes) -> bool:
-    """Whether each column has a name that is not a number, and one begins with a letter."""
+def header(line: bytes, layout: csv_layout.Layout) -> list[str]:
+    """The names of the columns: none is a number, and one begins with a letter; none otherwise."""
     names = [cell.strip() for cell in cells(line)]
     signed = [name[name[:1] in (b"+", b"-") :].lower() for name in names]
-    return (
-        len(names) == LAYOUT.column_num
+    named = (
+        (layout.names or len(names) == layout.column_num)
         and all(name and number(name) is None for name in names)
         and not {b"nan", b"inf", b"infinity"} & set(signed)
         and any(_first_is_letter(name) for name in names)
     )
+    return [*map(_text, names)] if named else []
+
+
+def _text(name: bytes) -> str:
+    try:
+        return str(name, "utf-8")
+    except UnicodeDecodeError:
+        return "".join(map(chr, name))
+
+
+def _values(line: bytes, layout: csv_layout.Layout, names: list[str]) -> list[float | None] | None:
+    """What is used of a row, or None where it cannot be."""
+    row = cells(line)
+    if len(row) != (len(names) if layout.names and names else layout.column_num):
+        return None
+    if line.count(b'"') % 2:
+        return None
+
+    def cell(column: int) -> bytes:
+        return row[names.index(layout.names[column]) if layout.names and names else column]
+
+    values: list[float | None] = []
+    chosen = layout.features or [
+        column
+        for column in range(layout.column_num)
+        if column not in (*layout.label_columns, layout.weight_column, *layout.ignored_columns)
+    ]
+    for column in chosen:
+        values.append(number(cell(column)))
+        if values[-1] is None or abs(values[-1]) == INFINITY:
+            return None
+    for task, column in enumerate(layout.label_columns):
+        if layout.blank_labels and not cell(column).strip(b" \t"):
+            values.append(None)
+            continue
+        values.append(number(cell(column)))
+        any_number = layout.regression and layout.regression[task]
+        if values[-1] is None or abs(values[-1]) == INFINITY:
+            return None
+        if not any_number and values[-1] not in (0, 1):
+            return None
+    if layout.weight_column is not None:
+        values.append(number(cell(layout.weight_column)))
+        if values[-1] is None or not 0 <= values[-1] < INFINITY:
+            return None
+    return values
 
 
 def _first_is_letter(name: bytes) -> bool:
@@ -219,7 +283,9 @@ def _first_is_letter(name: bytes) -> bool:
     return False
 
 
-def expected(data: bytes, longest: int | None = None) -> Expected:
+def expected(
+    data: bytes, longest: int | None = None, layout: csv_layout.Layout = LAYOUT
+) -> Expected:
     """What a file of these bytes holds; lines longer than ``longest`` bytes are bad."""
     if data[:2] == b"\x1f\x8b":
         try:
@@ -229,41 +295,55 @@ def expected(data: bytes, longest: int | None = None) -> Expected:
     if not is_text(data):
         return Expected([], [], damaged=True)
     data = data[3:] if data[:3] == b"\xef\xbb\xbf" else data
-    rows: list[list[float]] = []
+    rows: list[list[float | None]] = []
     bad: list[int] = []
+    names: list[str] = []
     for line_number, line in enumerate(lines(data), start=1):
-        values = [number(cell) for cell in cells(line)]
-        if line_number == 1 and is_header(line):
-            continue
+        if line_number == 1:
+            names = header(line, layout)
+            if names and layout.names:
+                used = {*layout.names} - {layout.names[c] for c in layout.ignored_columns}
+                twice = len(set(names)) != len(names)
+                if tuple(names) != layout.names and (twice or used - {*names}):
+                    return Expected([], [], damaged=True)
+            if names:
+                continue
         if longest is not None and len(line) > longest:
             bad.append(line_number)
         elif line.strip():
-            usable = len(values) == LAYOUT.column_num and all(
-                value is not None and abs(value) != INFINITY for value in values
-            )
-            usable = usable and all(values[column] in (0, 1) for column in LAYOUT.label_columns)
-            if usable:
-                rows.append(values)  # type: ignore[arg-type]
+            values = _values(line, layout, names)
+            if values is not None:
+                rows.append(values)
             else:
                 bad.append(line_number)
     return Expected(rows, bad)
 
 
-def parse(file: Path, cap: int) -> Parsed:
+def parse(file: Path, cap: int, layout: csv_layout.Layout = LAYOUT) -> Parsed:
     """Read a file with the parser.
 
     Raises:
         RowError: as the parser does.
     """
     bad_rows = csv_line.BadRows(cap)
-    blocks = list(csv_blocks.read_blocks([file], LAYOUT, bad_rows))
+    blocks = list(csv_blocks.read_blocks([file], layout, bad_rows))
     empty = [np.empty((0, 2), np.float32)]
     features = np.concatenate([*empty, *(block.features for block in blocks)])
     labels = np.concatenate([*empty, *(block.labels for block in blocks)])
-    return Parsed(features, labels, bad_rows.count, bad_rows.first)
+    weighed = layout.weight_column is not None
+    assert all(isinstance(block, csv_blocks.WeighedBlock) == weighed for block in blocks)
+    weights = [block.weights for block in blocks if weighed]
+    weights = np.concatenate([np.empty(0, np.float32), *weights])
+    return Parsed(features, labels, weights, bad_rows.count, bad_rows.first)
 
 
-def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None) -> Expected:
+def check(
+    file: Path,
+    data: bytes,
+    block_bytes: int,
+    longest: int | None = None,
+    layout: csv_layout.Layout = LAYOUT,
+) -> Expected:
     """Compare parser and oracle on these bytes, both stopping at and skipping bad rows.
 
     Rows that end in single digits, be they few, are read as such; and then again the usual way.
@@ -273,6 +353,7 @@ def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None)
         data: the bytes.
         block_bytes: the parser's blocks are this long; errors are searched for as finely.
         longest: the parser's limit to a line.
+        layout: the columns expected.
 
     Returns:
         what the oracle says.
@@ -281,7 +362,7 @@ def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None)
         AssertionError: the two differ.
     """
     file.write_bytes(data)
-    want = expected(data, longest)
+    want = expected(data, longest, layout)
     limits = {"BLOCK_BYTES": block_bytes}
     if longest is not None:
         limits["MAX_LINE_BYTES"] = longest
@@ -291,24 +372,25 @@ def check(file: Path, data: bytes, block_bytes: int, longest: int | None = None)
         patch.multiple(csv_blocks, **parser),
         patch.object(csv_digits, "LEAST_DIGITS", 1),
     ):
-        _check_error_mode(file, want)
-        _check_skip_mode(file, want)
+        _check_error_mode(file, want, layout)
+        _check_skip_mode(file, want, layout)
     return want
 
 
-def _check_both_ways(got: Parsed, file: Path, cap: int) -> None:
+def _check_both_ways(got: Parsed, file: Path, cap: int, layout: csv_layout.Layout) -> None:
     """Without the way for single digits rows are the same, signs of zeros too."""
     with patch.object(csv_blocks, "MISSES", 0):
-        usual = parse(file, cap)
+        usual = parse(file, cap, layout)
     assert got.features.tobytes() == usual.features.tobytes()
+    assert got.weights.tobytes() == usual.weights.tobytes()
     assert got.labels.tobytes() == usual.labels.tobytes()
     assert (got.count, got.first) == (usual.count, usual.first)
 
 
-def _check_error_mode(file: Path, want: Expected) -> None:
+def _check_error_mode(file: Path, want: Expected, layout: csv_layout.Layout) -> None:
     try:
-        got = parse(file, cap=0)
-    except csv_line.RowError as error:
+        got = parse(file, 0, layout)
+    except csv_layout.RowError as error:
         message = str(error)
         assert "\n" not in message
         assert len(message) < 1000
@@ -320,36 +402,38 @@ def _check_error_mode(file: Path, want: Expected) -> None:
     else:
         assert not want.damaged
         assert not want.bad, f"accepted line {want.bad[0]}"
-        _check_rows(got, want)
+        _check_rows(got, want, layout)
 
 
-def _check_skip_mode(file: Path, want: Expected) -> None:
+def _check_skip_mode(file: Path, want: Expected, layout: csv_layout.Layout) -> None:
     cap = max(1, len(want.bad))
     try:
-        got = parse(file, cap)
-    except csv_line.RowError as error:
+        got = parse(file, cap, layout)
+    except csv_layout.RowError as error:
         assert want.damaged, f"refused a file with few bad rows: {error}"
         return
     assert not want.damaged
-    _check_rows(got, want)
-    _check_both_ways(got, file, cap)
+    _check_rows(got, want, layout)
+    _check_both_ways(got, file, cap, layout)
     assert got.count == len(want.bad)
     assert len(got.first) == min(10, len(want.bad))
     for message, line in zip(got.first, want.bad):
         assert message.startswith(f"{file}:{line}: "), (message, want.bad)
     if len(want.bad) > 1:
         try:
-            parse(file, cap=len(want.bad) - 1)
-        except csv_line.RowError as error:
+            parse(file, len(want.bad) - 1, layout)
+        except csv_layout.RowError as error:
             assert str(error).startswith(f"{file}:{want.bad[-1]}: ")
         else:
             raise AssertionError("skipped more rows than the cap allows")
 
 
-def _check_rows(got: Parsed, want: Expected) -> None:
-    table = np.array(want.rows, np.float64).reshape(-1, LAYOUT.column_num).astype(np.float32)
-    features = np.ascontiguousarray(table[:, LAYOUT.feature_columns])
-    labels = np.ascontiguousarray(table[:, list(LAYOUT.label_columns)])
+def _check_rows(got: Parsed, want: Expected, layout: csv_layout.Layout) -> None:
+    size, tasks = layout.feature_size, len(layout.label_columns)
+    columns = size + tasks + (layout.weight_column is not None)
+    rows = [[np.nan if value is None else value for value in row] for row in want.rows]
+    table = np.array(rows, np.float64).reshape(-1, columns).astype(np.float32)
     # To the last bit, but for the sign of a zero.
-    np.testing.assert_array_equal(got.features, features, strict=True)
-    np.testing.assert_array_equal(got.labels, labels, strict=True)
+    np.testing.assert_array_equal(got.features, table[:, :size], strict=True)
+    np.testing.assert_array_equal(got.labels, table[:, size : size + tasks], strict=True)
+    np.testing.assert_array_equal(got.weights, table[:, size + tasks :].ravel(), strict=True)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -22,10 +24,15 @@ from model_dirs import make_data
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.data import row_cache
 from rec_runner.data.block_source import BlockSource
-from rec_runner.data.prefetch import Prefetched, prefetch
+from rec_runner.data.prefetch import Prefetched, prefetch, run_ahead
 from rec_runner.data.row_cache import RowCache
 from rec_runner.data.rows import named_block
-from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, step_labels
+from rec_runner.engine.arrays import (
+    encode_by_columns,
+    encode_in_pieces,
+    joined_log_odds,
+    step_labels,
+)
 from rec_runner.paddle_api.device import as_tensor
 from rec_runner.paddle_api.fused_adam import direct_update
 from rec_runner.system.errors import UserError
@@ -195,6 +202,69 @@ def test_as_much_is_made_ahead_as_is_asked_for_and_no_more() -> None:
     assert [next(given) for _ in range(3)] == [5, 1, 20]
     wait_for(6)
     assert list(given) == [1, 1]
+
+
+def test_jobs_are_run_ahead_in_order_and_each_error_is_told_in_its_turn() -> None:
+    drawn, run = [], []
+
+    def job(number: int) -> int:
+        assert threading.current_thread() is not threading.main_thread()
+        run.append(number)
+        if number == 7:
+            raise OSError("gone")
+        return number
+
+    def jobs(last: int = 100, error: Exception | None = None):
+        for number in range(last):
+            assert threading.current_thread() is threading.main_thread()
+            drawn.append(number)
+            yield partial(job, number)
+            time.sleep(0.01)
+        if error is not None:
+            raise error
+
+    given = run_ahead(jobs(), 2)
+    assert not drawn
+    assert next(given) == 0 and len(drawn) == 3
+    assert [next(given) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(OSError, match="gone"):
+        next(given)
+    assert len(drawn) == 10 and run[:8] == drawn[:8]
+    for error in (None, UserError("late")):
+        seen = []
+        with pytest.raises(UserError, match="late") if error else nullcontext():
+            for number in run_ahead(jobs(4, error)):
+                seen.append(number)
+        assert seen == [0, 1, 2, 3]
+    threads = threading.active_count()
+    stopped = run_ahead(jobs())
+    assert next(stopped) == 0
+    stopped.close()
+    assert threading.active_count() == threads and len(drawn) < 30
+
+
+def test_shuffled_rows_are_put_together_in_the_background_and_encoded_by_who_asks() -> None:
+    threads = {}
+
+    def encode(rows: np.ndarray, own: bool) -> np.ndarray:
+        threads["encode"] = threading.current_thread()
+        return rows
+
+    class Watched(np.ndarray):
+        """Rows that note who takes of them."""
+
+        def take(self, *arguments, **named):
+            threads["take"] = threading.current_thread()
+            return super().take(*arguments, **named)
+
+    source = BlockSource(Rows, 32, "rows", 5, 333, cache_bytes=1 << 20)
+    source.count()
+    for number, chunk in enumerate(source._cache):
+        watched = {name: array.view(Watched) for name, array in chunk.arrays.items()}
+        source._cache[number] = chunk._replace(arrays=watched)
+    source.encode_with(encode, keep=True)
+    assert len(epoch(source)) == 1000
+    assert threads["encode"] is threading.main_thread() is not threads["take"]
 
 
 class Broken(Rows):
@@ -448,6 +518,31 @@ def test_batches_are_cut_without_mixing_rows_or_tasks() -> None:
     array = np.random.default_rng(1).random((700, 999), np.float32)
     assert np.array_equal(encode_in_pieces(array, lambda rows: rows * 2), array * 2)
     assert np.array_equal(as_tensor(array[100:200]).numpy(), array[100:200])
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    "columns",
+    [[], [3], [0, 1, 2, 7], [998, 5, 6, 4], [5, 5], [2, 3, 999, 1000], [1003, 0], [*range(999)]],
+)
+def test_columns_are_encoded_wherever_they_are(columns: list[int], own: bool) -> None:
+    rows = np.random.default_rng(0).random((700, 999), np.float32)
+    expected = np.zeros((700, max([998, *columns]) + 1), np.float32)
+    expected[:, :999] = rows
+    values = rows[:, :1] + np.arange(len(columns), dtype=np.float32)
+    for place, column in enumerate(columns):
+        expected[:, column] = values[:, place]
+    given, done = rows.copy(), 0
+
+    def encode(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal done
+        done += len(piece)
+        return np.array(columns, np.int64), values[done - len(piece) : done]
+
+    encoded = encode_by_columns(given, encode, own)
+    assert np.array_equal(encoded, expected)
+    assert (encoded is given) == (own and expected.shape == rows.shape)
+    assert own or np.array_equal(given, rows)
 
 
 def test_weights_are_bit_for_bit_the_same_with_every_kind_of_cache(tmp_path: Path) -> None:

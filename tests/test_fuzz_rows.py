@@ -15,7 +15,9 @@ import pytest
 from helpers import ROOT
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from row_oracle import cells, check, expected, number
+from row_oracle import CHOSEN, NAMED, UNNAMED, cells, check, expected, number
+
+from csv_layout import Layout
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "800"))
 fuzzed = settings(
@@ -162,6 +164,56 @@ def digit_texts(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
+# Columns of files that are matched by name, and the cells of each.
+weight = st.one_of(value, st.sampled_from([b"0", b"-0", b"1", b"-1", b"-1e-60", b"3e38", b"inf"]))
+text = st.one_of(
+    st.sampled_from(
+        [b"", b"Oslo", b'"a, b"', b'"say ""hi"""', b'x"', b'"', b'"1"2', b"\0", b"\xff"]
+    ),
+    st.binary(max_size=5).map(lambda cell: cell.replace(b",", b";")),
+    quotes,
+)
+blank = st.sampled_from([b"", b"", b" ", b"\t", b'""', b'" "', b"nan", b"0", b"1"])
+COLUMNS = {
+    b"y": st.one_of(label, blank),
+    b"a": value,
+    b"note": text,
+    b"z": st.one_of(value, blank),
+    b"b": st.one_of(value, bit),
+    b"w": weight,
+}
+OTHER_NAMES = [b"y", b"A", b"extra", b'"say ""so"", or not"', b"\xe9", b" a", b"1", b""]
+
+
+@st.composite
+def named_texts(draw: st.DrawFn) -> bytes:
+    """Rows under a header of another order, perhaps with more columns, fewer, or one twice."""
+    columns = list(COLUMNS)
+    if draw(st.booleans()):
+        columns = draw(st.permutations(columns))
+    names = list(columns)
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        at = draw(st.integers(0, len(names)))
+        names.insert(at, draw(st.sampled_from(OTHER_NAMES)))
+        columns.insert(at, b"note")
+    if draw(st.sampled_from([False] * 5 + [True])):
+        at = draw(st.integers(0, len(names) - 1))
+        names[at] = draw(st.sampled_from(OTHER_NAMES))
+    end = draw(st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"]))
+    some = st.tuples(*(COLUMNS[name] for name in columns)).map(b",".join)
+    whole = st.tuples(*(st.sampled_from([b"0", b"1"]) for _ in columns)).map(b",".join)
+    kind = st.one_of(some, some, whole, odd_row) if draw(st.booleans()) else st.one_of(some, whole)
+    rows = draw(st.lists(kind, max_size=10))
+    header = [b",".join(names)] * draw(st.sampled_from([1, 1, 1, 0]))
+    data = bytearray(end.join([*header, *rows]))
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 3]))):
+        at = draw(st.integers(0, len(data)))
+        data[at : at + draw(st.integers(0, 2))] = draw(
+            st.one_of(st.just(b'"'), st.binary(max_size=2))
+        )
+    return bytes(data)
+
+
 @st.composite
 def zipped(draw: st.DrawFn) -> bytes:
     """A compressed text, perhaps cut short or with a byte changed."""
@@ -195,6 +247,21 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_the_parser_agrees_with_the_oracle(data: bytes, block_bytes: int, file: Path) -> None:
     want = check(file, data, block_bytes)
+    event(
+        "damaged" if want.damaged else f"{min(len(want.bad), 1)} bad, {min(len(want.rows), 1)} good"
+    )
+
+
+@settings(parent=fuzzed, max_examples=EXAMPLES // 2)
+@given(
+    data=st.one_of(named_texts(), named_texts(), named_texts(), digit_texts(), texts()),
+    block_bytes=st.sampled_from([1, 8, 20, 50, 1 << 16, 1 << 16]),
+    layout=st.sampled_from([NAMED, NAMED, UNNAMED, CHOSEN]),
+)
+def test_columns_by_name_agree_with_the_oracle(
+    data: bytes, block_bytes: int, layout: Layout, file: Path
+) -> None:
+    want = check(file, data, block_bytes, layout=layout)
     event(
         "damaged" if want.damaged else f"{min(len(want.bad), 1)} bad, {min(len(want.rows), 1)} good"
     )

@@ -189,6 +189,38 @@ def test_adapt(tmp_path: Path) -> None:
     np.testing.assert_allclose(state["mean"], features.mean(axis=0), rtol=1e-5)
 
 
+def test_labels_as_they_are_in_life(tmp_path: Path) -> None:
+    config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "weighs_rows", "known_loss"))
+    adapts = build(tmp_path / "adapts", picked(*HOOKS_OF_BLOCKS, "adapt", "adapt_blocks"))
+    for folder in (config.parent, adapts.parent):
+        reader = folder / "reader.py"
+        text = reader.read_text(encoding="utf-8")
+        plain = "yield table[:, 2:], table[:, :2]"
+        assert plain in text
+        named = '{"features": table[:, 2:], "labels": table[:, :2], "weights": table[:, 5] ** 2}'
+        reader.write_text(text.replace(plain, f"yield {named}"), encoding="utf-8")
+    rows = config.parent / "data" / "train" / "part-0.txt"
+    table = np.loadtxt(rows)
+    table[::3, 1] = np.nan
+    np.savetxt(rows, table)
+    cases = [
+        ("train", "dygraph", ["-m", str(file), *override(model_save_path=tmp_path / name)])
+        for file, name in ((config, "labels"), (adapts, "adapted"))
+    ]
+    labels, adapted = run_cases(cases, cwd=tmp_path)
+    assert labels.status == adapted.status == 0, labels.stderr + adapted.stderr
+    assert labels.sentences == []
+    epochs = epoch_lines(labels.stdout)
+    assert epochs[1]["loss"] < epochs[0]["loss"]
+    records = (tmp_path / "labels" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(records[0])["rows_buy"] == np.isfinite(table[:, 1]).sum()
+    assert len(adapted.sentences) == 1 and "has no use for" in adapted.sentences[0]
+    state = np.load(tmp_path / "adapted" / "1" / "rec.pdparams", allow_pickle=True)
+    features = np.loadtxt(adapts.parent / "data" / "train" / "part-0.txt")[:, 2:]
+    mean = np.average(features, axis=0, weights=features[:, 3] ** 2)
+    np.testing.assert_allclose(state["mean"], mean, rtol=1e-5)
+
+
 def test_encode_columns(tmp_path: Path) -> None:
     state = []
     for hooks in ((), ("encode_columns",)):
@@ -235,7 +267,7 @@ def test_resolved_settings(tmp_path: Path) -> None:
 
 
 def test_small_hooks_of_readers(tmp_path: Path) -> None:
-    config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "skipped_rows"))
+    config = build(tmp_path / "model", picked(*HOOKS_OF_BLOCKS, "skipped_rows", "columns"))
     options = override(model_save_path=tmp_path / "saved", cache_dir=tmp_path / "cache")
     (result,) = run_cases([("train", "dygraph", ["-m", str(config), *options])], cwd=tmp_path)
     assert result.status == 0, result.stderr

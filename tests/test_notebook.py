@@ -82,6 +82,14 @@ def test_pictures_are_shown(cells: dict) -> None:
     assert "Linear" in drawing
 
 
+def test_a_table_of_ones_own_goes_to_test_scores(cells: dict) -> None:
+    assert re.search(r"^user_id +id ", printed(cells["table-schema"]), re.M)
+    text = printed(cells["table-train"])
+    head, *_, last = (line.split() for line in text[text.index("epoch  phase") :].splitlines())
+    assert last[1] == "infer"
+    assert float(last[head.index("auc_click")]) >= 0.6
+
+
 def test_nothing_is_said_on_stderr(cells: dict) -> None:
     for name, cell in cells.items():
         errors = [o.text for o in cell.outputs if o.get("name") == "stderr"]
@@ -99,7 +107,10 @@ def test_an_edited_row_is_predicted_anew(cells: dict) -> None:
 
 def test_outputs_go_where_git_ignores_them(cells: dict, project: Path) -> None:
     names = {path.name for path in project.iterdir()} - {path.name for path in ROOT.iterdir()}
-    assert {name for name in names if not name.startswith("output_")} <= {"__pycache__"}
+    others = {name for name in names if not name.startswith("output_")}
+    assert others <= {"__pycache__", "config_mine.yaml", "schema.yaml"}
+    ignored = run(["git", "check-ignore", *sorted(others)], cwd=ROOT).stdout.split()
+    assert {*ignored, "__pycache__"} == {*others, "__pycache__"}
     assert {"output_model_valid", "output_model_static"} <= {p.name for p in project.iterdir()}
 
 

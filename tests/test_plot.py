@@ -31,10 +31,11 @@ from sklearn.calibration import calibration_curve
 
 from rec_plots import curves, style, write
 from rec_plots.figures import draw
-from rec_plots.runs import Run, read_runs
+from rec_plots.runs import Run, Scores, read_predictions, read_runs
 from rec_plots.text import TEXT, short_names
 
 PICTURES = ["calibration", "precision_recall", "roc", "scores", "training"]
+REGRESSION_PICTURES = ["predictions", "residuals"]
 
 
 def make_scores(
@@ -57,7 +58,27 @@ def make_run(rng: np.random.Generator, name: str, tasks: list[str], epochs: int 
         for task in tasks:
             record[f"logloss_{task}"] = rng.random()
         records.append(record)
-    return Run(name, records, epochs - 1, {task: make_scores(rng) for task in tasks})
+    scores = {task: Scores(*make_scores(rng)) for task in tasks}
+    return Run(name, records, epochs - 1, scores, rows=400)
+
+
+def add_life(rng: np.random.Generator, run: Run) -> Run:
+    """The same run with weights, groups, a blank label, and a regression."""
+    name = "time_spent_in_the_shop"
+    records = []
+    for record in run.records:
+        more = {f"gauc_{task}": rng.random() for task in run.scores}
+        errors = {f"{kind}_{name}": rng.random() for kind in ("mse", "mae", "r2")}
+        counts = {f"rows_{name}": 30, f"left_out_groups_{name}": 3}
+        records.append({**record, **more, **errors, **counts})
+    labels = 1e4 * rng.lognormal(size=300)
+    predictions = labels * rng.lognormal(size=300) / 1e3
+    scores = {
+        task: Scores(found.labels[:390], found.predictions[:390], rng.exponential(size=390))
+        for task, found in run.scores.items()
+    }
+    paid = Scores(labels, predictions, rng.exponential(size=300), regression=True)
+    return run._replace(records=records, scores={**scores, name: paid})
 
 
 @pytest.mark.parametrize("digits", [1, 2, 17])
@@ -77,6 +98,32 @@ def test_curves_equal_scikit_learns(rng: np.random.Generator, digits: int) -> No
     found = curves.calibration(labels, probabilities)
     np.testing.assert_allclose(found.observed, observed)
     np.testing.assert_allclose(found.predicted, predicted)
+
+
+def test_curves_of_weighed_rows_equal_scikit_learns(rng: np.random.Generator) -> None:
+    labels, probabilities = make_scores(rng)
+    weights = rng.exponential(size=len(labels))
+    given = {"sample_weight": weights, "drop_intermediate": False}
+
+    false_rate, true_rate, _ = metrics.roc_curve(labels, probabilities, **given)
+    ours = curves.roc_curve(labels, probabilities, weights)
+    np.testing.assert_allclose(ours, [false_rate, true_rate], atol=1e-12)
+
+    precision, recall, _ = metrics.precision_recall_curve(labels, probabilities, **given)
+    ours = curves.precision_recall_curve(labels, probabilities, weights)
+    np.testing.assert_allclose(ours, [recall[-2::-1], precision[-2::-1]])
+    expected = metrics.average_precision_score(labels, probabilities, sample_weight=weights)
+    assert curves.average_precision(*ours) == pytest.approx(expected, abs=1e-12)
+
+    times = rng.integers(1, 4, len(labels))
+    found = curves.calibration(labels, probabilities, times.astype(float))
+    again = curves.calibration(np.repeat(labels, times), np.repeat(probabilities, times))
+    for name in ("predicted", "observed", "error"):
+        np.testing.assert_allclose(getattr(found, name), getattr(again, name))
+    assert (found.high - found.low >= again.high - again.low).all()  # it is of fewer rows
+    same = curves.calibration(labels, probabilities, np.full(len(labels), 7.0))
+    for ours, plain in zip(same, curves.calibration(labels, probabilities)):
+        np.testing.assert_allclose(ours, plain)
 
 
 def test_calibration_interval_is_wilsons_and_error_is_weighted() -> None:
@@ -122,19 +169,26 @@ def style_of(language: str) -> AbstractContextManager[None]:
 @pytest.mark.filterwarnings("error:Glyph")
 @pytest.mark.parametrize("language", ["zh", "en"])
 @pytest.mark.parametrize(
-    ("tasks", "runs", "epochs"), [(1, 1, 4), (2, 1, 1), (2, 3, 1), (1, 3, 4), (2, 2, 12), (7, 2, 2)]
+    ("tasks", "runs", "epochs", "life"),
+    [
+        *((1, 1, 4, False), (2, 1, 1, False), (2, 3, 1, False), (1, 3, 4, False)),
+        *((2, 2, 12, False), (7, 2, 2, False), (0, 1, 3, True), (1, 2, 1, True)),
+    ],
 )
 def test_nothing_overlaps_or_is_cut(
-    rng: np.random.Generator, tasks: int, runs: int, epochs: int, language: str
+    rng: np.random.Generator, tasks: int, runs: int, epochs: int, life: bool, language: str
 ) -> None:
     names = [f"task_number_{task}" for task in range(tasks)]
     folders = [Path(f"output_model_share_bottom_of_run_no_{run}") for run in range(runs)]
     run_names = short_names(folders)
     assert all(len(name) >= 31 for name in run_names)  # the longest that there can be
     all_runs = [make_run(rng, name, names, epochs) for name in run_names]
+    if life:
+        all_runs = [add_life(rng, run) for run in all_runs]
+    expected = [*(PICTURES if tasks else ["training"]), *(REGRESSION_PICTURES if life else [])]
     with style_of(language):
         figures = draw(all_runs, language)
-        assert sorted(figures) == PICTURES
+        assert sorted(figures) == sorted(expected)
         for name, figure in figures.items():
             extents = parts(figure)
             assert all(inside(extent, figure.bbox) for extent in extents), name
@@ -211,7 +265,7 @@ def test_runs_without_tasks_or_with_one_class_are_drawn(rng: np.random.Generator
     labels, probabilities = np.zeros(50, bool), rng.random(50)
     runs = [
         Run("foreign", [foreign]),
-        Run("dull", [undefined], 0, {"click": (labels, probabilities)}),
+        Run("dull", [undefined], 0, {"click": Scores(labels, probabilities)}, rows=50),
     ]
     with style.context():
         figures = draw(runs, "en")
@@ -221,6 +275,94 @@ def test_runs_without_tasks_or_with_one_class_are_drawn(rng: np.random.Generator
     ]
     legend = figures["roc"].axes[0].get_legend().get_texts()
     assert [text.get_text() for text in legend] == ["labels of one class only"]
+
+
+def test_only_known_rows_are_drawn_with_their_weights(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file as ``infer`` writes it to what the legends say, by scikit-learn."""
+    labels, probabilities = make_scores(rng)
+    weights, known = rng.integers(0, 3, len(labels)), rng.random(len(labels)) < 0.6
+    target = rng.normal(size=len(labels)) * 50 + 200
+    predicted = target + rng.normal(size=len(labels)) * 20
+    lines = ['"label_buy","probability_buy","label_paid","prediction_paid","weight","group"']
+    for row, is_known in enumerate(known):
+        label = int(labels[row]) if is_known else ""
+        cells = (label, probabilities[row], target[row], predicted[row], weights[row], -5)
+        lines.append(",".join(map(str, cells)))
+    folder = tmp_path / "run" / "0"
+    folder.mkdir(parents=True)
+    (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
+
+    scores, rows = read_predictions(folder / "predictions.csv")
+    assert list(scores) == ["buy", "paid"] and rows == len(labels)
+    counts = known & (weights > 0)
+    np.testing.assert_array_equal(scores["buy"].labels, labels[counts])
+    np.testing.assert_array_equal(scores["paid"].predictions, predicted[weights > 0])
+    (run,) = read_runs([str(tmp_path / "run")])
+    with style_of("en"):
+        figures = draw([run], "en")
+    assert sorted([*figures, "training"]) == sorted([*PICTURES, *REGRESSION_PICTURES])
+    legends = {
+        name: [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        for name, figure in figures.items()
+    }
+    given = {"sample_weight": weights[counts]}
+    auc = metrics.roc_auc_score(labels[counts], probabilities[counts], **given)
+    assert legends["roc"][1] == f"AUC {auc:.4f}"
+    ap = metrics.average_precision_score(labels[counts], probabilities[counts], **given)
+    rate = np.average(labels[counts], weights=weights[counts])
+    assert legends["precision_recall"] == [f"share of positives {rate:.3f}", f"AP {ap:.4f}"]
+    r2 = metrics.r2_score(target, predicted, sample_weight=weights)
+    mae = metrics.mean_absolute_error(target, predicted, sample_weight=weights)
+    for name in REGRESSION_PICTURES:
+        assert f"R² {r2:.4f}  MAE {mae:.4g}" in legends[name]
+    for name, figure in figures.items():
+        assert f"{len(labels)} rows" in figure.texts[0].get_text()
+        task, counted = ("paid", weights > 0) if name in REGRESSION_PICTURES else ("buy", counts)
+        title = figure.axes[0].get_title(loc="left")
+        assert title == f"{task} · {np.count_nonzero(counted)} rows"
+    (shares,) = figures["residuals"].axes[0].patches
+    assert shares.get_data().values.sum() == pytest.approx(1, abs=0.02)
+    drawn = figures["predictions"].axes[0].collections[0].get_array()
+    assert drawn.sum() == pytest.approx(weights.sum(), rel=0.02)
+
+
+def test_training_picture_gives_each_task_a_column(rng: np.random.Generator) -> None:
+    run = add_life(rng, make_run(rng, "run", ["click", "buy"]))
+    with style.context():
+        axes = draw([run._replace(scores={})], "en")["training"].axes
+    columns: dict[int, list[str]] = {}
+    for panel in axes:
+        place = panel.get_subplotspec()
+        columns.setdefault(place.colspan.start, []).append(panel.get_title(loc="left"))
+    paid = "time_spent_in_the_shop"
+    assert list(columns.values()) == [
+        ["click · AUC", "click · log loss", "click · GAUC"],
+        ["buy · AUC", "buy · log loss", "buy · GAUC"],
+        [f"{paid} · R²", f"{paid} · MAE", f"{paid} · MSE"],
+        ["loss (all tasks)", "training speed, rows/s"],
+    ]
+    lines = [line.get_ydata() for line in axes[6].lines]
+    assert list(lines[1]) == [r[f"r2_{paid}"] for r in run.records if r["phase"] == "valid"]
+
+
+def test_a_task_without_a_known_label_is_drawn_empty() -> None:
+    nothing = np.empty(0)
+    scores = {
+        "a": Scores(nothing > 0, nothing),
+        "b": Scores(nothing, nothing, regression=True),
+        "c": Scores(np.ones(3), np.ones(3), regression=True),
+    }
+    with style.context():
+        figures = draw([Run("run", [], 0, scores, rows=3), Run("other", [])], "en")
+        for figure in figures.values():
+            parts(figure)
+    for name in ("roc", "predictions", "residuals"):
+        legend = figures[name].axes[0].get_legend().get_texts()
+        assert "no known labels" in [text.get_text() for text in legend]
+    legend = figures["residuals"].axes[1].get_legend().get_texts()
+    assert legend[-1].get_text() == "R² -  MAE 0"
 
 
 @pytest.fixture(scope="module")
@@ -498,8 +640,28 @@ BAD = {
         ("predictions.csv", "label_a"),
     ),
     "no_numbers": ({"0/predictions.csv": HEADER + "1,\n"}, [], ("line 2", "probability_a is None")),
-    "nothing_for_numbers": ({"0/predictions.csv": HEADER + ",\n"}, [], ("label_a",)),
-    "text_nan": ({"0/predictions.csv": HEADER + "nan,0.5\n"}, [], ("line 2", "label_a is None")),
+    "nothing_for_numbers": ({"0/predictions.csv": HEADER + ",\n"}, [], ("probability_a is None",)),
+    "text_nan": ({"0/predictions.csv": HEADER + "nan,0.5\n"}, [], ("line 2", "label_a is nan")),
+    "infinite_target": (
+        {"0/predictions.csv": "label_a,prediction_a\n1.5,0.5\ninf,1\n"},
+        [],
+        ("line 3", "label_a is inf", "a number"),
+    ),
+    "no_prediction": (
+        {"0/predictions.csv": "label_a,prediction_a\n1.5,\n2,1\n"},
+        [],
+        ("line 2", "prediction_a is nan"),
+    ),
+    "negative_weight": (
+        {"0/predictions.csv": "label_a,probability_a,weight\n1,0.5,1\n,0.5,-1\n"},
+        [],
+        ("line 3", "weight is -1"),
+    ),
+    "no_weight": (
+        {"0/predictions.csv": "label_a,probability_a,weight\n1,0.5,\n,0.5,1\n"},
+        [],
+        ("line 2", "weight is nan"),
+    ),
     "digits": ({"0/predictions.csv": HEADER + "1" * 5000 + ",0.5\n"}, [], ("line 2", "label_a")),
     "long_line": (
         {"0/predictions.csv": HEADER + "1" * 5_000_000 + ",1\n"},

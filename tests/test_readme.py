@@ -350,18 +350,37 @@ def test_every_command_runs(failures: list[str]) -> None:
     assert not failures, "\n\n".join(failures)
 
 
-@pytest.mark.parametrize("config", ["config.yaml", "config_video.yaml"])
-def test_the_scores_shown_are_those_printed(shell: Shell, failures: list[str], config: str) -> None:
-    printed = shell.results[f"python -u tools/infer.py -m {config}"].stdout
+def test_the_scores_shown_are_those_printed(shell: Shell, failures: list[str]) -> None:
+    printed = shell.results["python -u tools/infer.py -m config.yaml"].stdout
     ((epoch, scores),) = epoch_lines(printed).items()
     names = [*scores]
     for readme in READMES:
         table = rf"^epoch +phase +{' +'.join(names)} +rows/s\n +{epoch} +infer +(.*)$"
         shown = re.search(table, text(readme), re.M)
-        assert shown, f"{readme} does not show the table of {config}"
+        assert shown, f"{readme} does not show the table of config.yaml"
         values = [float(value) for value in shown[1].split()[: len(names)]]
         # Other processors and versions of Paddle round differently.
         assert values == pytest.approx([*scores.values()], abs=0.02), readme
+
+
+def test_the_table_of_the_shop_is_that_shown(shell: Shell, failures: list[str]) -> None:
+    """What the schema tool says of each column, and what the trainer scores the test rows with."""
+    (told,) = (r.stdout for command, r in shell.results.items() if "tools/schema.py" in command)
+    columns, _, _ = told.partition("\n\n")
+    printed = shell.results["python -u tools/trainer.py -m config_shop.yaml"].stdout
+    head, *_, scored = printed[printed.index("epoch  phase") :].splitlines()
+    for readme in READMES:
+        blocks = re.findall(r"^```text\n(.*?)^```$", text(readme), re.M | re.S)
+        block = next(block for block in blocks if block.startswith("column "))
+        shown = [line.split() for line in block.splitlines() if not line.startswith("warning: ")]
+        assert shown == [line.split() for line in columns.splitlines()], readme
+        table = re.search(rf"^{re.escape(head)}\n +\d+ +infer +(.*)$", text(readme), re.M)
+        assert table, f"{readme} does not show the table of config_shop.yaml"
+        # Not the losses of a price: they are large, and few rows have one.
+        rows = (table[1].split(), scored.split()[2:])
+        given, now = (dict(zip(head.split()[2:], row)) for row in rows)
+        for name in ("auc_click", "auc_buy", "logloss_click", "logloss_buy"):
+            assert float(given[name]) == pytest.approx(float(now[name]), abs=0.04), (readme, name)
 
 
 @pytest.mark.parametrize("readme", READMES)

@@ -429,11 +429,11 @@ def test_pieces_that_arrow_cannot_read_are_read_row_by_row(
     file, by = tmp_path / "rows.csv", schema(tmp_path)
     file.write_bytes(written([NAMES, *ROWS * 300]))
     want = read(file, by)
-    fast = delimited._parse_fast
+    fast = delimited.parse_fast
     for ways in ((False,), ()):
         monkeypatch.setattr(
             delimited,
-            "_parse_fast",
+            "parse_fast",
             lambda piece, layout, direct, ways=ways: (
                 fast(piece, layout, direct) if direct in ways else None
             ),
@@ -457,9 +457,10 @@ def test_the_data_set_reads_its_files_in_order(tmp_path: Path) -> None:
     assert [Path(block["file"]).name for block in blocks] == ["a", "b"]
     check({name: np.concatenate([b[name] for b in blocks]) for name in blocks[0] if name != "file"})
     rows = [*iter(data)]
-    assert [len(row) for row in rows] == [4] * 5
+    assert [len(row) for row in rows] == [5] * 5
     np.testing.assert_array_equal([row[0] for row in rows], FEATURES)
-    np.testing.assert_array_equal([np.concatenate(row[1:]) for row in rows], LABELS)
+    np.testing.assert_array_equal([np.concatenate(row[1:4]) for row in rows], LABELS)
+    np.testing.assert_array_equal(np.concatenate([row[4] for row in rows]), WEIGHTS)
     assert rows[0][1].dtype == np.float32
     assert data.skipped_rows() == (0, [])
 

@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(
         description="Draw loss, metrics and speed by epoch, and ROC, precision and recall, "
         "calibration and scores of the predictions that infer wrote with "
-        "runner.save_predictions=true. Several runs are laid over one another.",
+        "runner.save_predictions=true; of a regression, predicted against true and the residuals. "
+        "Several runs are laid over one another.",
     )
     add = parser.add_argument
     add("folders", nargs="+", metavar="RUN_FOLDER", help="a run's runner.model_save_path")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os.path import lexists
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,24 @@ from rec_runner.system.files import read_file
 LARGEST = 1e100  # no loss and no metric comes near it, and matplotlib's sums are finite
 
 Record = dict[str, Any]
-Scores = tuple[np.ndarray, np.ndarray]
+BINARY = ("auc", "logloss", "gauc")
+REGRESSION = ("r2", "mae", "mse")
+
+
+class Scores(NamedTuple):
+    """Predictions of a task, of rows whose label is known and that weigh something.
+
+    Attributes:
+        labels: bool ``[n]``; of a regression, float64 ``[n]``.
+        predictions: probabilities, or what a regression predicts, float64 ``[n]``.
+        weights: float64 ``[n]``, or None where rows have none.
+        regression: which of the two it is.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    weights: np.ndarray | None = None
+    regression: bool = False
 
 
 class Run(NamedTuple):
@@ -31,19 +48,33 @@ class Run(NamedTuple):
         name: how legends call it.
         records: objects of ``metrics.jsonl`` and ``infer_metrics.jsonl``.
         epoch: epoch of the predictions, None where there are none.
-        scores: task to ``(labels bool [n], probabilities float64 [n])``.
+        scores: of each task.
+        rows: how many were scored.
     """
 
     name: str
     records: Sequence[Record]
     epoch: int | None = None
     scores: Mapping[str, Scores] = {}
+    rows: int = 0
 
     @property
     def tasks(self) -> list[str]:
-        """Names of the tasks, in the model's order."""
+        """Names of the tasks, in the model's order, but regressions last."""
         names = [k[len("auc_") :] for r in self.records for k in r if k.startswith("auc_")]
-        return list(dict.fromkeys([*names, *self.scores]))
+        errors = [
+            k[len("mse_") :]
+            for r in self.records
+            for k in r
+            if k.startswith("mse_")
+            and (r.keys() >= {f"{kind}_{k[len('mse_') :]}" for kind in REGRESSION})
+        ]
+        return list(dict.fromkeys([*names, *errors, *self.scores]))
+
+    def only(self, regressions: bool) -> Run:
+        """The run with the predictions of its regressions alone, or of its other tasks."""
+        chosen = {k: s for k, s in self.scores.items() if s.regression == regressions}
+        return self._replace(scores=chosen)
 
 
 def read_runs(folders: Sequence[str], epoch: int | None = None) -> list[Run]:
@@ -77,7 +108,9 @@ def _read_run(folder: Path, name: str, epoch: int | None) -> Run:
         raise UserError(f"{folder}: no predictions of epoch {epoch}; epochs with some: {known}")
     if not records and not found:
         raise UserError(f"{folder}: neither metrics.jsonl nor predictions.csv of a run in it")
-    return Run(name, records, epoch, {} if epoch is None else read_predictions(found[epoch]))
+    if epoch is None:
+        return Run(name, records)
+    return Run(name, records, epoch, *read_predictions(found[epoch]))
 
 
 def _read_records(file: Path) -> list[Record]:
@@ -118,32 +151,64 @@ def _checked(record: Any, place: str) -> Record:
     return {**numbers, "phase": record["phase"]}
 
 
-def read_predictions(file: Path) -> dict[str, Scores]:
+def read_predictions(file: Path) -> tuple[dict[str, Scores], int]:
     """Read ``label_<task>,probability_<task>,…`` as ``infer`` writes it.
 
+    A regression has ``prediction_<task>``; a label that is not known is empty; ``weight`` says what
+    each row weighs.
+
     Returns:
-        task to ``(labels bool [n], probabilities float64 [n])``.
+        the scores of each task, and the number of rows.
 
     Raises:
-        UserError: not such a file, or a value that is no label or no probability.
+        UserError: not such a file, or a value that is no label, probability, prediction or weight.
     """
+    # Text that Arrow takes for nothing, such as nan, is no label that is not known.
+    empty = pyarrow.csv.ConvertOptions(null_values=[""])
     try:
         # Not from a Python file, for which Arrow's threads have to wait for Python's lock.
-        table = pyarrow.csv.read_csv(pyarrow.BufferReader(read_file(file)))
+        stream = pyarrow.BufferReader(read_file(file))
+        table = pyarrow.csv.read_csv(stream, convert_options=empty)
         columns = table.column_names
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     tasks = [name[len("label_") :] for name in columns if name.startswith("label_")]
     if not tasks:
         raise UserError(f"{file}: expected columns label_<task> and probability_<task>")
-    return {
-        task: (_column(file, table, "label", task) > 0.5, _column(file, table, "probability", task))
-        for task in tasks
-    }
+    weights = _column(file, table, "weight", _WEIGHT) if "weight" in columns else None
+    scores = {}
+    for task in tasks:
+        regression = f"prediction_{task}" in columns
+        kind, expected = ("prediction", _NUMBER) if regression else ("probability", _PROBABILITY)
+        label = _NUMBER if regression else _LABEL
+        labels = _column(file, table, f"label_{task}", label, blank=True)
+        predictions = _column(file, table, f"{kind}_{task}", expected)
+        scores[task] = _counted(labels, predictions, weights, regression)
+    return scores, table.num_rows
 
 
-def _column(file: Path, table: pyarrow.Table, kind: str, task: str) -> np.ndarray:
-    name = f"{kind}_{task}"
+def _counted(
+    labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None, regression: bool
+) -> Scores:
+    counts = ~np.isnan(labels) if weights is None else ~np.isnan(labels) & (weights > 0)
+    if not counts.all():
+        labels, predictions = labels[counts], predictions[counts]
+        weights = None if weights is None else weights[counts]
+    return Scores(labels if regression else labels > 0.5, predictions, weights, regression)
+
+
+# What a column holds: in words, and whether numbers are that.
+_Expected = tuple[str, Callable[[np.ndarray], np.ndarray]]
+_LABEL: _Expected = ("0 or 1", lambda n: (n == 0) | (n == 1))
+_PROBABILITY: _Expected = ("0 to 1", lambda n: (n >= 0) & (n <= 1))
+_NUMBER: _Expected = (f"a number up to {LARGEST:g}", lambda n: np.abs(n) <= LARGEST)
+_WEIGHT: _Expected = (f"0 to {LARGEST:g}", lambda n: (n >= 0) & (n <= LARGEST))
+
+
+def _column(
+    file: Path, table: pyarrow.Table, name: str, expected: _Expected, blank: bool = False
+) -> np.ndarray:
+    """A column of numbers, NaN where a cell is blank, if it may be."""
     if name not in table.column_names:
         raise UserError(f"{file}: column {name} is missing")
     if table.column_names.count(name) > 1:
@@ -153,10 +218,10 @@ def _column(file: Path, table: pyarrow.Table, kind: str, task: str) -> np.ndarra
         numbers = values.astype(np.float64)
     except (ValueError, TypeError) as error:  # TypeError: of times, for instance
         raise UserError(f"{file}: column {name} should be numbers: {error}") from error
-    if kind == "label":
-        fits, need = (numbers == 0) | (numbers == 1), "0 or 1"
-    else:
-        fits, need = (numbers >= 0) & (numbers <= 1), "0 to 1"
-    for row in np.flatnonzero(~fits):
+    need, fits = expected
+    fit = fits(numbers)
+    if blank:
+        fit |= table[name].is_null().to_numpy()
+    for row in np.flatnonzero(~fit):
         raise UserError(f"{file}, line {row + 2}: {name} is {values[row]!s}, expected {need}")
     return numbers

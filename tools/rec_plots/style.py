@@ -41,6 +41,11 @@ def shade(colour: str, index: int, count: int) -> tuple[float, ...]:
     return tuple(channel + (towards - channel) * amount for channel in to_rgb(colour))
 
 
+def tint(colour: str, amount: float) -> tuple[float, ...]:
+    """A lighter colour, by some amount of white from 0 to 1."""
+    return tuple(channel + (1.0 - channel) * amount for channel in to_rgb(colour))
+
+
 def phase_look(phase: str, colour: Any, dots: bool) -> dict[str, Any]:
     """Line and filling of a phase's markers: test's are hollow, training's half so among dots.
 

@@ -64,7 +64,9 @@ def make_optimizer(config, parameters=None):
     common = {"learning_rate": config["hyper_parameters.rate"], "parameters": parameters}
     kind = config["hyper_parameters.optimizer"]
     if kind == "adamw":
-        return paddle.optimizer.AdamW(weight_decay=0.1, **common)
+        made = paddle.optimizer.AdamW(weight_decay=0.1, **common)
+        made.use_multi_tensor = True
+        return made
     if kind == "adam":
         return paddle.optimizer.Adam(use_multi_tensor=True, weight_decay=0.1, **common)
     return paddle.optimizer.Momentum(**common)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable
 
 import numpy as np
 
 from rec_runner.contract.guard import iterate
 from rec_runner.contract.hooks import call_hook
-from rec_runner.data.prefetch import Prefetched, prefetch
+from rec_runner.data.prefetch import Prefetched, prefetch, run_ahead
 from rec_runner.data.row_cache import CachedRows, RowCache
 from rec_runner.data.rows import (
     Arrays,
     Block,
+    Index,
     Source,
     Window,
     check_encoded,
@@ -128,8 +130,17 @@ class BlockSource(Source):
     def windows(
         self, epoch: int = 0, first_batch: int = 0, stops: Sequence[tuple[int, int]] = ()
     ) -> Iterator[Window]:
-        """See :meth:`Source.windows`."""
-        parts: list[Arrays] = []
+        """See :meth:`Source.windows`; shuffled rows are put together in the background."""
+        planned = self._planned_windows(epoch, first_batch, stops)
+        if self.shuffle_seed is None:  # they are views, made in no time
+            return (make() for make in planned)
+        return run_ahead(planned)
+
+    def _planned_windows(
+        self, epoch: int, first_batch: int, stops: Sequence[tuple[int, int]]
+    ) -> Iterator[Callable[[], Window]]:
+        """What makes each window, of rows that are there."""
+        parts: list[tuple[Block, Index]] = []
         files: dict[str, None] = {}
         have, batch = 0, first_batch
         skip = first_batch * self.batch_size
@@ -143,7 +154,7 @@ class BlockSource(Source):
                 want = self._window_batches(batch, stops, features) * self.batch_size
                 end = min(rows, start + want - have)
                 index = slice(start, end) if order is None else order[start:end]
-                parts.append(chunk.take(index).arrays)
+                parts.append((chunk, index))
                 files.update(dict.fromkeys(chunk.files))
                 have += end - start
                 start = end
@@ -151,11 +162,11 @@ class BlockSource(Source):
                 # together of two chunks takes a copy.
                 parts_batches = start == rows and have % self.batch_size == 0
                 if have == want or (parts_batches and 2 * have >= want):
-                    yield self._window(batch, parts, have, files)
+                    yield partial(self._window, batch, parts, have, tuple(files))
                     batch += have // self.batch_size
                     parts, files, have = [], {}, 0
         if have:
-            yield self._window(batch, parts, have, files)
+            yield partial(self._window, batch, parts, have, tuple(files))
 
     def _encoded_chunks(self) -> Iterator[Block]:
         cache = self._cache
@@ -195,9 +206,10 @@ class BlockSource(Source):
         return min([room, *(every - (batch - after) % every for every, after in stops)])
 
     def _window(
-        self, batch: int, parts: Sequence[Arrays], rows: int, files: dict[str, None]
+        self, batch: int, parts: Sequence[tuple[Block, Index]], rows: int, files: tuple[str, ...]
     ) -> Window:
-        return Window(batch, self.batch_size, concatenate(parts), rows, tuple(files))
+        arrays = concatenate([chunk.take(index).arrays for chunk, index in parts])
+        return Window(batch, self.batch_size, arrays, rows, files)
 
     def _chunks(self) -> Iterator[Block]:
         """All rows, from memory if they are there, else from the files."""

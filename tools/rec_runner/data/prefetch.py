@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Callable, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -87,3 +88,31 @@ class Prefetched(Generic[Item]):
 def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
     """Make items in a background thread, at most ``depth`` ahead of the consumer."""
     yield from Prefetched(items, depth)
+
+
+def run_ahead(jobs: Iterator[Callable[[], Item]], depth: int = 1) -> Iterator[Item]:
+    """What jobs give, which a background thread runs at most ``depth`` ahead of the consumer.
+
+    The jobs themselves are taken from their iterator in the consumer's thread. What one of them
+    raises, or their iterator, is raised in its turn.
+    """
+    ahead: deque[Future[Item]] = deque()
+    error: Exception | None = None
+    left = True
+    with ThreadPoolExecutor(1, thread_name_prefix="run-ahead") as pool:
+        try:
+            while left or ahead:
+                while left and len(ahead) <= depth:
+                    try:
+                        ahead.append(pool.submit(next(jobs)))
+                    except StopIteration:
+                        left = False
+                    except Exception as raised:
+                        error, left = raised, False
+                if ahead:
+                    yield ahead.popleft().result()
+            if error is not None:
+                raise error
+        finally:
+            for job in ahead:
+                job.cancel()

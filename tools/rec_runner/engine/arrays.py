@@ -49,14 +49,21 @@ def encode_by_columns(
     rows = max(1, ENCODE_BYTES // features[:1].nbytes)
     out, size = features, features.shape[1]
     for start in range(0, len(features), rows):
-        columns, values = encode(features[start : start + rows])
+        piece = features[start : start + rows]
+        columns, values = encode(piece)
         width = max(size, int(columns.max(initial=-1)) + 1)
         if start == 0 and not (own and width == size):
-            out = np.zeros((len(features), width), features.dtype)
-            out[:, :size] = features
+            out = np.empty((len(features), width), features.dtype)
         if out is features and not np.isfinite(values).all():
             out = features.copy()  # what is wrong is told of the raw row
-        out[start : start + rows, columns] = values
+        encoded = out[start : start + rows]
+        if out is not features:
+            encoded[:, :size] = piece
+            encoded[:, size:] = 0
+        # Columns side by side are set several times faster than as many one by one.
+        for run in np.split(np.arange(len(columns)), np.flatnonzero(np.diff(columns) != 1) + 1):
+            if len(run):
+                encoded[:, columns[run[0]] : columns[run[-1]] + 1] = values[:, run[0] : run[-1] + 1]
     return out
 
 

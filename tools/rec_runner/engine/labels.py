@@ -108,10 +108,10 @@ class TaskWeights:
         for part in (part for task in tasks for part in self._of(task)):
             for holder in holders(part.name):
                 array = read(holder)
-                if array.shape == part.shape:
-                    kept.append((holder, part.index, array[part.index]))
-                elif part.whole:  # a power of beta, say, is one number for all of a weight
+                if part.whole:
                     kept.append((holder, ..., array))
+                elif array.shape == part.shape:  # a power of beta, say, is one number for all
+                    kept.append((holder, part.index, array[part.index]))
         return kept
 
     def _of(self, task: int) -> list[_Part]:

@@ -74,8 +74,10 @@ class BlockScoring(Engine):
     def _put_back(self, kept: Kept) -> None:
         """Undo what a step did to the weights of these tasks, and to their slots."""
         for holder, index, value in kept:
-            array = self._read(holder)
-            array[index] = value
+            array = value
+            if index is not ...:
+                array = self._read(holder)
+                array[index] = value
             self._write(holder, array)
 
     def _row_weights(self, window: Window) -> np.ndarray | None:

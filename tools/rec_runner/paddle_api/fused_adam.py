@@ -2,7 +2,9 @@
 
 With ``use_multi_tensor=True`` Adam updates all weights by one operator, ``merged_adam_``, which is
 three times as fast on a CPU as ``adam_`` for each; their numbers differ in the last digit. Paddle
-heeds it in the eager graph only.
+heeds it in the eager graph only, and has no such option of AdamW. An AdamW that was given the
+attribute ``use_multi_tensor`` is updated here as such an Adam is, after every weight has been
+multiplied by ``1 - rate * decay``.
 
 Private: ``paddle._C_ops``, operators of Paddle 3's programs, and attributes of
 ``paddle.optimizer.Adam`` and ``AdamW`` of a Paddle 3 that has ``amsgrad``; Paddle 2.6 has operators
@@ -29,7 +31,35 @@ _FREE = {
     *("_param_dict", "_master_weight_dict", "_moment1_dict", "_moment2_dict"),
     *("_beta1_pow_acc_dict", "_beta2_pow_acc_dict"),
 }
+_MERGE = "use_multi_tensor"  # of an AdamW, on which somebody set it
 _SLOTS = ("moment1", "moment2", None, "beta1_pow_acc", "beta2_pow_acc")  # None: of amsgrad
+
+
+def whole_step(optimizer: Any) -> None:
+    """``step`` and ``clear_grad``, but that an AdamW may have one operator for all weights.
+
+    Paddle's own step does all else, so that nothing but the operator differs.
+    """
+    if not _merges_decay(optimizer):
+        return step_optimizer(optimizer)
+    updates: list[tuple[Any, Any]] = []  # block, and weight and gradient
+    own = optimizer._append_optimize_op
+    with paddle.utils.unique_name.guard(), paddle.no_grad():
+        optimizer._append_optimize_op = lambda *update: updates.append(update)
+        try:
+            optimizer.step()
+        finally:
+            del optimizer._append_optimize_op
+        pairs = [pair for _, pair in updates]
+        if pairs and all(_fits(*pair) for pair in pairs):
+            weights, gradients = map(list, zip(*pairs))
+            rates = [optimizer._create_param_lr(pair) for pair in pairs]
+            slots = [kind and _slots_of(optimizer, kind, weights) for kind in _SLOTS]
+            _update_all(optimizer, weights, gradients, rates, slots)
+        else:
+            for update in updates:
+                own(*update)
+        optimizer.clear_grad()
 
 
 def direct_update(optimizer: Any) -> Callable[[], None]:
@@ -38,12 +68,12 @@ def direct_update(optimizer: Any) -> Callable[[], None]:
     Paddle's Python around the update operators costs as much as the operators do when layers are
     small. For Adam and AdamW, all of whose settings but rate, betas, epsilon, AdamW's decay and
     ``use_multi_tensor`` are at their defaults, the operators are called here directly, with the
-    very arguments that ``paddle.optimizer.Adam`` gives them; for anything else this is ``step``
-    and ``clear_grad``.
+    very arguments that ``paddle.optimizer.Adam`` gives them; for anything else this is
+    :func:`whole_step`.
     """
 
     def whole() -> None:
-        step_optimizer(optimizer)
+        whole_step(optimizer)
 
     if not _is_plain(optimizer):
         return whole
@@ -51,7 +81,8 @@ def direct_update(optimizer: Any) -> Callable[[], None]:
     trained = [weight for weight in weights if not weight.stop_gradient]
     if any(weight.name not in optimizer._accumulators["moment1"] for weight in trained):
         return whole  # no gradient has reached it yet; Paddle makes its slots when one does
-    merges = optimizer._use_multi_tensor and _same_weights(optimizer, trained)
+    decays = _merges_decay(optimizer)
+    merges = decays or (optimizer._use_multi_tensor and _same_weights(optimizer, trained))
     update = (_merged if merges else _one_by_one)(optimizer, trained)
 
     def settings() -> list[Any]:
@@ -62,7 +93,8 @@ def direct_update(optimizer: Any) -> Callable[[], None]:
     seen = settings()
 
     def direct() -> None:
-        if settings() != seen:
+        fit = not decays or all(_fits(weight, weight.grad) for weight in trained)
+        if not fit or settings() != seen:
             return whole()
         if not isinstance(optimizer._learning_rate, float):
             optimizer._create_global_learning_rate()
@@ -94,14 +126,39 @@ def _one_by_one(optimizer: Any, weights: list[Any]) -> Callable[[Any], None]:
 
 def _merged(optimizer: Any, weights: list[Any]) -> Callable[[Any], None]:
     """An update of all weights by one operator, given the learning rate."""
-    slots = [kind and _held(optimizer, kind) for kind in _SLOTS]
-    betas = [getattr(optimizer, name) for name in _SETTINGS]
+    slots = [kind and _slots_of(optimizer, kind, weights) for kind in _SLOTS]
 
     def update(rate: Any) -> None:
-        head = weights, [_gradient(weight) for weight in weights], [rate] * len(weights)
-        paddle._C_ops.merged_adam_(*head, *slots, None, *betas, False, False, False)
+        gradients = [_gradient(weight) for weight in weights]
+        _update_all(optimizer, weights, gradients, [rate] * len(weights), slots)
 
     return update
+
+
+def _update_all(
+    optimizer: Any, weights: list[Any], gradients: list[Any], rates: list[Any], slots: list[Any]
+) -> None:
+    """Update all weights by one operator, in either graph; an AdamW's decay by one each before."""
+    operators: Any = paddle._C_ops
+    if not _is_adam(optimizer):
+        # One for all weights, unless one of them has a rate of its own.
+        distinct = {hash(rate): rate for rate in rates}
+        decay = -optimizer._weight_decay
+        kept = {key: operators.scale(rate, decay, 1.0, True) for key, rate in distinct.items()}
+        with paddle.no_grad():
+            weights = [
+                operators.scale_(weight, kept[hash(rate)], 0.0, True)
+                for weight, rate in zip(weights, rates)
+            ]
+    betas = [getattr(optimizer, name) for name in _SETTINGS]
+    head = weights, gradients, rates
+    operators.merged_adam_(*head, *slots, None, *betas, False, False, False)
+
+
+def _slots_of(optimizer: Any, kind: str, weights: list[Any]) -> list[Any]:
+    if _is_adam(optimizer):
+        return _held(optimizer, kind)
+    return [optimizer._get_accumulator_master(kind, weight) for weight in weights]
 
 
 def _held(optimizer: Any, kind: str) -> list[Any]:
@@ -118,31 +175,61 @@ def _gradient(weight: Any) -> Any:
     return paddle.zeros_like(weight) if weight.grad is None else weight.grad
 
 
+def _fits(weight: Any, gradient: Any) -> bool:
+    """Whether the operator for all weights takes this one."""
+    dense = gradient is None or gradient.is_dense()
+    return dense and weight.dtype == paddle.float32
+
+
 def merge_updates(program: Any, optimizer: Any) -> None:
     """Give ``use_multi_tensor`` its effect on a program of the new representation.
 
     Args:
         program: the main program, current, to which the optimizer has just added its updates.
-        optimizer: it; one that is no plain Adam which is to update all weights by one operator, or
-            has weights of other types than float32, stays as it is.
+        optimizer: it; one that is no plain Adam or AdamW which is to update all weights by one
+            operator, or has weights of other types than float32, stays as it is.
     """
-    if not (in_new_representation() and type(optimizer) is paddle.optimizer.Adam):
+    if not in_new_representation():
+        return
+    if _is_adam(optimizer):
+        plain = optimizer._use_multi_tensor and hasattr(optimizer, "_amsgrad")
+        if not plain or optimizer._amsgrad or optimizer._multi_precision:
+            return
+    elif not _merges_decay(optimizer):
         return
     block = program.global_block()
-    updates = [operator for operator in block.ops if operator.name() == "pd_op.adam_"]
-    plain = optimizer._use_multi_tensor and hasattr(optimizer, "_amsgrad")
-    if not updates or not plain or optimizer._amsgrad or optimizer._multi_precision:
+    names = ("pd_op.adam_", "pd_op.adamw_")
+    updates = [operator for operator in block.ops if operator.name() in names]
+    if not updates:
         return
     operands = list(zip(*([update.operand_source(i) for i in range(8)] for update in updates)))
-    parameters, gradients = operands[:2]
+    parameters, gradients, rates, *slots = (list(column) for column in operands)
     dense = all(gradient.is_dense_tensor_type() for gradient in gradients)
     if not dense or any(parameter.dtype != paddle.float32 for parameter in parameters):
         return
-    values = [None if i == 5 else list(column) for i, column in enumerate(operands)]
-    betas = [getattr(optimizer, name) for name in _SETTINGS]
-    paddle._C_ops.merged_adam_(*values, None, *betas, False, False, False)
+    slots[2] = None  # type: ignore[call-overload]  # of amsgrad
+    _update_all(optimizer, parameters, gradients, rates, slots)
     for update in updates:
         block.remove_op(update)
+
+
+def _is_adam(optimizer: Any) -> bool:
+    return type(optimizer) is paddle.optimizer.Adam
+
+
+def _merges_decay(optimizer: Any) -> bool:
+    """Whether an optimizer is an AdamW that is to update all weights by one operator, and can."""
+    own = vars(optimizer)
+    if type(optimizer) is not paddle.optimizer.AdamW or not own.get(_MERGE):
+        return False
+    parameters = optimizer._parameter_list or [None]  # of a program's optimizer they are not known
+    unknown = ("_lazy_mode", "_multi_precision", "_use_lowprecision_moment", "_lr_ratio")
+    return (
+        own.get("_amsgrad") is False
+        and not any(own[name] for name in (*unknown, "_apply_decay_param_fun"))
+        and not isinstance(parameters[0], dict)
+        and all(isinstance(own[name], (int, float)) for name in _SETTINGS)
+    )
 
 
 def _is_plain(optimizer: Any) -> bool:
@@ -153,14 +240,15 @@ def _is_plain(optimizer: Any) -> bool:
     parameters, own = optimizer._parameter_list, vars(optimizer)
     if isinstance(parameters[0], dict) or not all(map(_is_plain_parameter, parameters)):
         return False
-    merges = {"use_multi_tensor": True} if optimizer._use_multi_tensor else {}
+    adam = _is_adam(optimizer)
+    merges = {"use_multi_tensor": True} if adam and optimizer._use_multi_tensor else {}
     plain = vars(kind(optimizer._learning_rate, parameters=parameters, **merges))
-    free = _FREE | ({"_weight_decay"} if kind is paddle.optimizer.AdamW else set())
+    free = _FREE if adam else _FREE | {"_weight_decay"}
     return (
         "_amsgrad" in own
-        and own.keys() == plain.keys()
+        and own.keys() - {_MERGE} == plain.keys()
         and all(isinstance(own[name], (int, float)) for name in _SETTINGS)
-        and all(_same(own[name], plain[name]) for name in own.keys() - free)
+        and all(_same(own[name], plain[name]) for name in plain.keys() - free)
     )
 
 

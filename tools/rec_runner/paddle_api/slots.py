@@ -1,8 +1,8 @@
 """What an optimizer holds beside the weights: its slots and its schedule.
 
-Private: ``_accumulators``, ``_accumulators_holder``, ``_create_accumulators``, ``_learning_rate``
-and the names that end in ``_acc_str`` of ``paddle.optimizer``, which Paddle 2.6 to 3.3 have alike;
-SGD, without slots, has all but the last.
+Private: ``_accumulators``, ``_accumulators_holder``, ``_create_accumulators``, ``_learning_rate``,
+``helper`` and the names that end in ``_acc_str`` of ``paddle.optimizer``, which Paddle 2.6 to 3.3
+have alike, and ``paddle.base.layer_helper``; SGD, without slots, has all but the names.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def make_slots(optimizer: Any, weights: Sequence[Any]) -> None:
     make = getattr(optimizer, "_create_accumulators", None)
     if make is not None:
         with paddle.utils.unique_name.guard():
+            if optimizer.helper is None:  # which a step of 2.6 would make first
+                optimizer.helper = paddle.base.layer_helper.LayerHelper(type(optimizer).__name__)
             make(paddle.static.default_main_program().global_block(), list(weights))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -78,10 +78,10 @@ class DygraphBase(Engine):
         names = {name: value.name for name, value in self.net.state_dict().items()}
         self._resumed = set(rename_slots(slots, names, "/", "_"))
 
-    def _step_optimizer(self) -> None:
+    def _step_optimizer(self, step: Callable[[Any], None] = step_optimizer) -> None:
         """A step of Paddle's own: the first after a resume makes slots of the checkpoint's."""
         with refusing(REFUSED) if self._resumed else nullcontext():
-            step_optimizer(self.optimizer)
+            step(self.optimizer)
             if self._resumed:
                 self._check_whole()
         self._resumed = set()

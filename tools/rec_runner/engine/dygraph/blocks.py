@@ -18,7 +18,7 @@ from rec_runner.engine.labels import Kept
 from rec_runner.engine.scoring import BlockScoring
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.paddle_api.device import as_tensor
-from rec_runner.paddle_api.fused_adam import direct_update
+from rec_runner.paddle_api.fused_adam import direct_update, whole_step
 from rec_runner.paddle_api.slots import slots_of
 
 
@@ -66,7 +66,7 @@ class BlockDygraphEngine(BlockScoring, DygraphBase):
     def _step(self) -> None:
         if self._update is None:
             # The first step is Paddle's own: it makes the optimizer's slots.
-            self._step_optimizer()
+            self._step_optimizer(whole_step)
             self._update = direct_update(self.optimizer)
         else:
             self._update()
