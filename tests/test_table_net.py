@@ -318,7 +318,7 @@ def test_ids_learn_what_their_rows_share(graph: str, rng, tmp_path: Path) -> Non
     run = Run(graph, config, DygraphModel().adapt_blocks([rows], config))
     unseen = rows["features"][:, 4] == 11
     seen = {name: value[~unseen] for name, value in rows.items()}
-    run.train(seen, epochs=15)
+    run.train(seen, epochs=20, batch=20)
     state = run.state()
     assert state["embedding.0.weight"].shape == (31, 4)
     assert state["embedding.1.weight"].shape == (8, 2)
