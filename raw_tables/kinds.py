@@ -18,6 +18,7 @@ MOST_VALUES = 256  # of a category; more are hashed
 LEAST_ROWS = 10  # of a value that gets a slot of its own, fewer in small tables
 COVERED = 0.8  # of the rows, by values that are not rare: else the column is hashed
 MOST_BUCKETS = 1_000_000
+ID_SIZES = ((10, 4), (100, 8), (math.inf, 16))  # rows to a value: below, the longest vector
 ALL_BUT_UNIQUE = 0.95  # values by rows from which on a text says nothing of another row
 FEW_VALUES = 20
 FEW_CODES = 64
