@@ -130,6 +130,8 @@ def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
     if len(piece.data) <= SLOW_BYTES or piece.wild or not cut:
         return _parse_rows(piece, layout, cap)
     first = _parse(piece._replace(data=piece.data[:cut]), layout, cap, direct)
+    if len(first.bad) > cap:
+        return first
     line = piece.line + count_lines(piece.data[:cut])
     second = _parse(piece._replace(line=line, data=piece.data[cut:]), layout, cap, direct)
     return Parsed(first.blocks + second.blocks, first.bad + second.bad)
@@ -231,7 +233,7 @@ def part_rows(
     columns: list[list[str]] = [[] for _ in layout.places]
     bad: list[tuple[int, str]] = []
     place, line = 0, piece.line
-    while place < len(piece.data):
+    while place < len(piece.data) and len(bad) <= cap:
         row = read_row(piece.data, place, layout.delimiter, len(layout.names))
         start, place, at = place, row.end, line
         data = piece.data[start:place]

@@ -584,3 +584,23 @@ def test_made_up_files_agree_with_the_oracle() -> None:
     assert re.search(rf"{int(runs):,} cases, .* 0 failed", result.stdout)
     for kind in ("text, good", "text, bad rows", "parquet, bad rows"):
         assert re.search(rf"[1-9]\d*  {kind}", result.stdout)
+
+
+def test_a_quoted_cell_that_is_too_long_costs_no_other_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a line without an end; both are read in bounded memory."""
+    monkeypatch.setattr(text, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(text, "MAX_ROW_BYTES", 1000)
+    file, by = tmp_path / "rows.csv", schema(tmp_path)
+    good = written(ROWS)
+    for long, said in (
+        (b"1," * 5000 + b"\n", "row is longer than 0 MB"),
+        (b'1,"Berlin' + b"x" * 5000 + b'",u,,1,y,1,1\n', "row is longer than 0 MB"),
+        (b'1,"Berlin,u,,1,y,1,1\n', 'column "city": has a quote without its other half'),
+    ):
+        tail = ROWS[3:] * 100
+        file.write_bytes(written([NAMES]) + good + long + written(tail))
+        tally = BadRows(1)
+        assert len(read(file, by, bad_rows=tally)["labels"]) == 5 + len(tail)
+        assert tally.first == [f"{file}:8: {said}"]
