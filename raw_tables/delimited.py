@@ -211,7 +211,7 @@ def _without_blanks(piece: Piece, delimiter: bytes) -> bytes | None:
 
 def _parse_rows(piece: Piece, layout: Layout, cap: int) -> Parsed:
     """Part a piece row by row: slow, but it knows where it is."""
-    lines, columns, bad = part_rows(piece, layout)
+    lines, columns, bad = part_rows(piece, layout, cap)
     blocks: list[dict[str, Any]] = []
     if lines:
         given = [pa.array(column, pa.string()) for column in columns]
@@ -221,9 +221,14 @@ def _parse_rows(piece: Piece, layout: Layout, cap: int) -> Parsed:
 
 
 def part_rows(
-    piece: Piece, layout: Layout
+    piece: Piece, layout: Layout, cap: int
 ) -> tuple[list[int], list[list[str]], list[tuple[int, str]]]:
     """Part a piece row by row.
+
+    Args:
+        piece: the text.
+        layout: the columns expected.
+        cap: after how many bad rows the next one is the last that is looked at.
 
     Returns:
         line of each row; its cells, column by column; line of each row that cannot be parted, or
