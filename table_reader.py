@@ -93,7 +93,7 @@ def _matched(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     Raises:
         SchemaError: they are not.
     """
-    own = {"schema": schema.as_dict(), "checksum": schema.checksum}
+    own: dict[str, Any] = {"schema": schema.as_dict(), "checksum": schema.checksum}
     trained = config.get("columns")
     if trained is None:
         return own

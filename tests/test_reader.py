@@ -460,6 +460,7 @@ FORMATS = {
     "parquet_text": (b"PAR1 or so\n", "a Parquet file"),
     "zip": (b"PK\x03\x04\x14\0\0\0", "a zip archive or an Excel workbook"),
     "empty_zip": (b"PK\x05\x06" + bytes(18), "a zip archive"),
+    "UTF-16": ("1,2,3\n".encode("utf-16"), "text in UTF-16 (save it as UTF-8)"),
     "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)"),
     "xz": (lzma.compress(b"0,1,1,1,1\n"), "compressed with xz"),
     "bzip2": (bz2.compress(b"0,1,1,1,1\n"), "compressed with bzip2"),
