@@ -469,6 +469,12 @@ FORMATS = {
 }
 
 
+def test_a_schema_is_for_another_reader() -> None:
+    with pytest.raises(csv_line.RowError, match="^hyper_parameters.schema goes with the reader"):
+        dataset(**{"hyper_parameters.schema": "schema.yaml"})
+    assert dataset(**{"hyper_parameters.schema": None}).file_list == []
+
+
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_another_format_is_named(
