@@ -511,9 +511,10 @@ def test_nothing_is_written_over_and_both_files_or_none(
     label = ("--label", "click")
     ok(tool("rows.csv", *label))
     before = [(home / name).read_bytes() for name in ("schema.yaml", "config_mine.yaml")]
+    other = "another name, --force writes over it"
     for options, said in (
-        ([], "-o config_mine.yaml: it is there already; --force writes over it"),
-        (["-o", "new.yaml"], "--schema schema.yaml: it is there already; --force writes over it"),
+        ([], f"-o config_mine.yaml: it is there already; -o gives {other}"),
+        (["-o", "new.yaml"], f"--schema schema.yaml: it is there already; --schema gives {other}"),
         (["-o", "rows.csv", "--force"], "-o rows.csv: these are the rows; give another name"),
         (["-o", "other"], "-o other: it is a folder, the name of a file is expected"),
         (["-o", "no/x.yaml"], "-o no/x.yaml: there is no folder no"),
