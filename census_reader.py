@@ -38,10 +38,18 @@ class RecDataset(IterableDataset):
         config: flat config; ``hyper_parameters.feature_size``, ``.task_names``,
             ``.label_columns`` and the like say what the columns are, and ``columns``, where it is
             there, what they were called in training.
+
+    Raises:
+        RowError: there is a schema, which another reader is for.
     """
 
     def __init__(self, file_list: Sequence[str], config: Mapping[str, Any]) -> None:
         super().__init__()
+        if config.get("hyper_parameters.schema"):
+            raise RowError(
+                "hyper_parameters.schema goes with the reader table_reader (train_reader_path, "
+                "infer_reader_path); census_reader reads rows of numbers"
+            )
         settings = HyperParameters.from_config(config)
         self.file_list = sorted(file_list)
         self.layout = Layout(
