@@ -72,7 +72,8 @@ class Layout:
 
     def column(self, number: int) -> str:
         """A column in a sentence."""
-        return f"column {number} (from 0){f' {self.names[number]!r}' if self.names else ''}"
+        # A row may have more columns than it should.
+        return f"column {number} (from 0){''.join(f' {n!r}' for n in self.names[number:][:1])}"
 
     def of(self, names: tuple[str, ...]) -> Layout:
         """The layout of a file with these columns, matched by name to what the names here are for.

@@ -21,6 +21,7 @@ from rec_runner.checkpoint.resume import (
     kept_initial_weights,
     run_settings,
     versions,
+    warn_of_other_features,
 )
 from rec_runner.checkpoint.snapshot import Progress, Snapshot
 from rec_runner.checkpoint.store import Checkpoints
@@ -227,6 +228,7 @@ class TrainJob:
             return
         if initial:
             self.initial = load_weights(Path(initial))
+            warn_of_other_features(Path(initial), self.config)
         self.settings.update(initial_weights(self.initial))
 
     def _check_same(self, now: Mapping[str, Any], files: bool) -> None:
