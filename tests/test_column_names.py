@@ -284,6 +284,31 @@ def test_a_run_is_resumed_with_its_columns(tmp_path: Path) -> None:
     assert "a.csv:1: its header lacks column 'visits' (there is 'visitors')" in refused.stderr
 
 
+def test_weights_to_start_from_know_their_columns(tmp_path: Path) -> None:
+    """Files of another order are matched to them; a column that they lack is named."""
+    folder = directory(tmp_path, epochs=1)
+    rows = shop(300)
+    for name, names in (("train", NAMES), ("swapped", SWAPPED), ("lacking", (*NAMES[:-1], "date"))):
+        rows.write(folder / name / "a.csv", names)
+    start = f"runner.model_init_path={folder / 'out' / '0'}"
+
+    def on(graph: str, name: str) -> tuple[str, str, list[str]]:
+        paths = f"runner.model_save_path={folder / graph / name}", f"runner.train_data_dir={name}"
+        return case("train", graph, folder, start, *paths)
+
+    graphs = ("dygraph", "static")
+    run(tmp_path, case("train", "dygraph", folder))
+    run(tmp_path, *(on(graph, name) for graph in graphs for name in ("train", "swapped")))
+    for graph in graphs:
+        saved = [folder / graph / name / "0" / "rec.pdparams" for name in ("train", "swapped")]
+        same, put_right = (pickle.loads(file.read_bytes()) for file in saved)
+        for name, array in same.items():
+            np.testing.assert_array_equal(put_right[name], array, err_msg=f"{graph} {name}")
+    (refused,) = run_cases([on("dygraph", "lacking")], tmp_path)
+    assert refused.status == 2
+    assert "lacking/a.csv:1: its header lacks column 'days'" in refused.stderr
+
+
 def test_checkpoints_of_a_run_that_knew_no_columns_go_on(tmp_path: Path) -> None:
     folder = directory(tmp_path)
     shop(300).write(folder / "train" / "a.csv")
