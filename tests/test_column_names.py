@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from helpers import Result, epoch_lines, make_model_dir, run_cases
+from helpers import ROOT, TASKS, Result, epoch_lines, make_model_dir, run_cases, sample
 
 from census_reader import RecDataset
 from hyper_parameters import HyperParameters
+from leaks import warn_of_leaks
 
 FEATURES = ("age", "price", "visits", "hours", "clicks_before", "days")
 LABELS = ("click", "buy")
@@ -402,10 +404,6 @@ BAD_FILES = {
         "0,1,1,2,-0.5,4,5,6\n",
         ":2: column 4 (from 0) 'visits': weight '-0.5' should not be negative",
     ),
-    "quote_past_the_end": (
-        '0,1,1,2,3,4,5,6,",0\n',
-        ":2: column 8 (from 0): value '\"' has a quote without its other half",
-    ),
     "text_label": (
         "0,yes,1,2,3,4,5,6\n",
         ":2: column 1 (from 0) 'buy': value 'yes' is not a number",
@@ -415,6 +413,7 @@ BAD_FILES = {
         "click,buy,1,2,3,hours,clicks_before,days\n0,1,1,2,3,4,5,6\n",
         "is not a number; a header has to name every column, none of them by a number",
     ),
+    "stray_quote": ('0,1,1,2,3,4,5,6,7"\n', "column 8 (from 0): value '7\"' has a quote without"),
     "blank_label": ("0,,1,2,3,4,5,6\n", "'buy': value '' is not a number"),
 }
 
@@ -502,3 +501,47 @@ def test_checkpoints_of_other_columns_are_not_scored_together(tmp_path: Path) ->
     assert refused.status == 2
     assert "were trained on other columns (features are in another order)" in refused.stderr
     assert one.status == 0, one.stderr
+
+
+def told(features: np.ndarray, labels: np.ndarray, *tasks: str) -> list[str]:
+    """What `warn_of_leaks` says of features called a, b, c."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_leaks(features.astype(np.float32), "abc", labels.astype(np.float32), tasks)
+    return [str(warning.message).split(":")[0] for warning in caught]
+
+
+def test_leaks_are_told_of_and_chance_is_not(rng: np.random.Generator) -> None:
+    """By AUC either way, by correlation, by name; not by what a few rows happen to have."""
+    click = (rng.random(2000) < 0.1).astype(float)
+    price = rng.normal(50, 9, 2000)
+    features = rng.normal(size=(2000, 3))
+    assert told(features, np.stack([click, price], axis=1), "click", "price") == []
+    features[:, 1] = -click + rng.normal(0, 0.01, 2000)
+    assert told(features, click[:, None], "click") == [
+        "feature 'b' alone predicts task click (AUC 0.0000)"
+    ]
+    features[:, 2] = click
+    assert told(features, click[:, None], "click") == [
+        "features 'b', 'c' alone predict task click (AUC 0.0000, 1.0000)"
+    ]
+    known = np.where(rng.random(2000) < 0.5, click, np.nan)
+    assert len(told(features, known[:, None], "click")) == 1
+    few = np.where(np.cumsum(click) <= 29, click, np.nan)
+    assert told(features, few[:, None], "click") == []
+    assert told(features, np.zeros((2000, 1)), "click") == []
+    features[:, 0] = 3 - price / 7
+    assert told(features, price[:, None], "price") == [
+        "feature 'a' alone predicts task price (correlation -1.0000)"
+    ]
+    assert told(rng.normal(size=(9, 3)), np.zeros((9, 1)), "Label_B") == [
+        "feature 'b' is called like task Label_B"
+    ]
+
+
+def test_the_sample_has_no_leak() -> None:
+    names = (ROOT / "datasets" / "census" / "columns.txt").read_text().splitlines()[2:]
+    features, labels = sample("train")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_leaks(features, names, labels, TASKS)

@@ -313,12 +313,12 @@ def test_a_table_of_one_kind_of_columns(columns: str, rng, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_ids_learn_what_their_rows_share(graph: str, rng, tmp_path: Path) -> None:
-    config = config_of(tmp_path, SHOP, **{"optimizer.learning_rate": 0.03})
-    rows = shop_rows(rng, 400)
+    config = config_of(tmp_path, SHOP, **{"optimizer.learning_rate": 0.02})
+    rows = shop_rows(rng, 600)
     run = Run(graph, config, DygraphModel().adapt_blocks([rows], config))
     unseen = rows["features"][:, 4] == 11
     seen = {name: value[~unseen] for name, value in rows.items()}
-    run.train(seen, epochs=15)
+    run.train(seen, epochs=30)
     state = run.state()
     assert state["embedding.0.weight"].shape == (31, 4)
     assert state["embedding.1.weight"].shape == (8, 2)
