@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from paddle.io import IterableDataset, get_worker_info
 
-from column_names import first_named, head_of, known_head, training_head
+from column_names import ConfigError, first_named, head_of, known_head, training_head
 from csv_blocks import Block, read_blocks
 from csv_layout import Layout, RowError
 from csv_line import BadRows
@@ -38,10 +38,18 @@ class RecDataset(IterableDataset):
         config: flat config; ``hyper_parameters.feature_size``, ``.task_names``,
             ``.label_columns`` and the like say what the columns are, and ``columns``, where it is
             there, what they were called in training.
+
+    Raises:
+        ConfigError: the settings name no such columns, or a schema.
     """
 
     def __init__(self, file_list: Sequence[str], config: Mapping[str, Any]) -> None:
         super().__init__()
+        if config.get("hyper_parameters.schema"):
+            raise ConfigError(
+                "hyper_parameters.schema goes with the reader table_reader (train_reader_path, "
+                "infer_reader_path); census_reader reads rows of numbers"
+            )
         settings = HyperParameters.from_config(config)
         self.file_list = sorted(file_list)
         self.layout = Layout(
@@ -90,9 +98,15 @@ class RecDataset(IterableDataset):
         layout = self._named_layout()
         known = self._config.get("columns")
         column_num = 0
-        for file in self.file_list:
+        for number, file in enumerate(self.file_list):
             names, here = head_of(file)
             column_num = column_num or here
+            if number == 0 and names and known is not None and not known.get("names"):
+                warnings.warn(
+                    f"{file} has a header, which the training files had not: its columns are taken "
+                    "to be in their order",
+                    stacklevel=1,
+                )
             if layout.names and names:
                 self._match(file, names, layout, exactly=known is None)
             elif layout.names and here:

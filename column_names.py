@@ -57,9 +57,15 @@ def training_head(config: Mapping[str, Any]) -> Head | None:
         return None
     path = Path(folder, name)
     try:
-        found = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path)))
-        files = sorted(f for f in found if f.is_file() and not f.name.startswith("."))
-        return head_of(str(files[0])) if files else None
+        if path.is_dir():
+            found = [file for file in path.iterdir() if not file.name.startswith(".")]
+        elif path.exists():  # a name that is there is no pattern
+            found = [path]
+        else:
+            pattern = os.path.join(glob.escape(folder), name)
+            found = [Path(file) for file in glob.glob(pattern, recursive=True)]
+        first = min(filter(Path.is_file, found), default=None)
+        return None if first is None else head_of(str(first))
     except OSError:  # the reader tells
         return None
 
@@ -125,26 +131,55 @@ def settle_columns(values: dict[str, Any], config: Mapping[str, Any], default_si
         if key in values:
             values[key] = numbers[0] if key == "weight_column" else tuple(numbers)
     features = values.get("feature_columns", ())
-    if features:
-        size = len(features)
-        if values.setdefault("feature_size", size) != size:
-            size_given = f"feature_size is {values['feature_size']}"
-            raise ConfigError(f"{SECTION}{size_given}, but {SECTION}feature_columns names {size}")
-        if not column_num:
-            raise ConfigError(
-                f"{SECTION}feature_columns needs a training file, which says how many columns a "
-                "row has, and none can be read"
-            )
-        if features == tuple(sorted(features)):  # as they come without the key
-            values["feature_columns"] = ()
-        rest = [column for column in range(column_num) if column not in owner]
-        values["ignored_columns"] = tuple(sorted([*values.get("ignored_columns", ()), *rest]))
-    else:
-        size = values.setdefault("feature_size", max(0, column_num - len(owner)) or default_size)
-        column_num = size + len(owner)
+    if not (features or names):
+        _count_features(values, head, len(owner), default_size)
+        column_num = values["feature_size"] + len(owner)
     for column, key in owner.items():
-        if not 0 <= column < column_num:
+        if column_num and not 0 <= column < column_num:
             raise bad_setting(key, f"lie in 0..{column_num - 1}", given[key])
+    if features:
+        _choose_features(values, features, column_num, owner)
+    elif names:
+        _count_features(values, head, len(owner), default_size)
+
+
+def _choose_features(
+    values: dict[str, Any], features: tuple[int, ...], column_num: int, owner: Mapping[int, str]
+) -> None:
+    """Ignore all columns but the features that are named, and what else is."""
+    size = len(features)
+    if values.setdefault("feature_size", size) != size:
+        size_given = f"feature_size is {values['feature_size']}"
+        raise ConfigError(f"{SECTION}{size_given}, but {SECTION}feature_columns names {size}")
+    if not column_num:
+        raise ConfigError(
+            f"{SECTION}feature_columns needs a training file, which says how many columns a "
+            "row has, and none can be read"
+        )
+    if features == tuple(sorted(features)):  # as they come without the key
+        values["feature_columns"] = ()
+    rest = [column for column in range(column_num) if column not in owner]
+    values["ignored_columns"] = tuple(sorted([*values.get("ignored_columns", ()), *rest]))
+
+
+def _count_features(
+    values: dict[str, Any], head: Head | None, others: int, default_size: int
+) -> None:
+    """See how many columns are left to be features, when ``others`` are something else."""
+    names, column_num = head or Head((), 0)
+    left = column_num - others
+    of_all = f"of the {column_num} columns of the training files"
+    size = values.setdefault("feature_size", left if column_num else default_size)
+    if size < 1:
+        raise ConfigError(f"{of_all} none is left to be a feature{_parted(column_num)}")
+    if names and size != left:  # of a file without names the rows tell
+        what = f"feature_size is {size}, but {of_all} {max(left, 0)} are left to be features"
+        raise ConfigError(f"{SECTION}{what}")
+
+
+def _parted(column_num: int) -> str:
+    """What may be wrong where a row is one cell."""
+    return "; are cells parted by commas?" if column_num == 1 else ""
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -163,9 +198,9 @@ def _number(key: str, name: str, names: tuple[str, ...]) -> int:
         return names.index(name)
     if not names:
         raise ConfigError(
-            f"{SECTION}{key} names column {name!r}, but no header of the training files says "
-            "which that is; give its number, from 0"
+            f"{SECTION}{key} names column {name!r}, but the training files have no header that "
+            "names every column, none by a number; give its number, from 0"
         )
     near = difflib.get_close_matches(name, names, n=3)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else _parted(len(names))
     raise ConfigError(f"{SECTION}{key} names column {name!r}, which the header lacks{hint}")

@@ -16,10 +16,9 @@ import numpy as np
 import paddle
 import pyarrow
 
-from rec_runner.checkpoint import format
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
-from rec_runner.data.columns import COLUMNS, difference, known_columns
+from rec_runner.data.columns import COLUMNS
 from rec_runner.data.files import list_files, short_names
 from rec_runner.data.fingerprint import WatchedFiles, content_fingerprint
 from rec_runner.keys import BY_NAME
@@ -64,23 +63,6 @@ def initial_weights(weights: Mapping[str, np.ndarray] | None) -> dict[str, Any]:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return {_WEIGHTS: f"{len(weights)} arrays, sha256 {digest.hexdigest()[:16]}"}
-
-
-def warn_of_other_features(path: Path, config: Config) -> None:
-    """Point it out where the initial weights were learnt of other features, or in another order.
-
-    Args:
-        path: ``runner.model_init_path``.
-        config: tells what the features are now.
-    """
-    noted: dict[str, Any] = {}
-    with suppress(UserError):  # it tells nothing of columns
-        folder = path if path.is_dir() else path.parent
-        noted = known_columns(format.read_manifest(folder)["fingerprint"])
-    then, now = (one.get(COLUMNS, {}).get("features") for one in (noted, config))
-    if isinstance(then, list) and isinstance(now, list) and then != now:
-        differs = difference({"features": then}, {"features": now})
-        warn(f"runner.model_init_path: {path} was trained on other features: {differs}")
 
 
 def kept_initial_weights(config: Config, saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
