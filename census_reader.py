@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from paddle.io import IterableDataset, get_worker_info
 
-from column_names import ConfigError, first_named, head_of, known_head, training_head
+from column_names import first_named, head_of, known_head, training_head
 from csv_blocks import Block, read_blocks
 from csv_layout import Layout, RowError
 from csv_line import BadRows
@@ -40,17 +40,18 @@ class RecDataset(IterableDataset):
             there, what they were called in training.
 
     Raises:
-        ConfigError: the settings name no such columns, or a schema.
+        ConfigError: the settings name no such columns.
+        RowError: there is a schema, which another reader is for.
     """
 
     def __init__(self, file_list: Sequence[str], config: Mapping[str, Any]) -> None:
         super().__init__()
-        settings = HyperParameters.from_config(config)
-        if settings.table is not None:
-            raise ConfigError(
-                "census_reader reads rows of numbers; a table with hyper_parameters.schema is read "
-                "by table_reader"
+        if config.get("hyper_parameters.schema"):
+            raise RowError(
+                "hyper_parameters.schema goes with the reader table_reader (train_reader_path, "
+                "infer_reader_path); census_reader reads rows of numbers"
             )
+        settings = HyperParameters.from_config(config)
         self.file_list = sorted(file_list)
         self.layout = Layout(
             settings.feature_size,

@@ -24,6 +24,7 @@ LINE_END = re.compile(rb"\r\n|\n|\r")
 # How files that are no text begin. Two begin with letters, as the names of a header may.
 _FORMATS = {
     rb"PAR1(?![^\0-\x1f]*,)": "a Parquet file",
+    rb"\xff\xfe|\xfe\xff": "text in UTF-16 (save it as UTF-8)",
     rb"PK(\x03\x04|\x05\x06)": "a zip archive or an Excel workbook (.xlsx)",
     rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel workbook (.xls) or another OLE file",
     rb"\xfd7zXZ\0": "compressed with xz",

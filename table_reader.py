@@ -11,7 +11,7 @@ from paddle.io import IterableDataset, get_worker_info
 from csv_line import BadRows
 from raw_tables.description import describe as describe
 from raw_tables.read import read_blocks
-from raw_tables.schema import SchemaError, configured_schema, difference
+from raw_tables.schema import Schema, SchemaError, configured_schema, difference
 
 # To be raised with any change of what is read from the same file by the same schema.
 VERSION = 1
@@ -41,7 +41,7 @@ class RecDataset(IterableDataset):
             raise SchemaError("hyper_parameters.schema is missing: table_reader reads by a schema")
         self.file_list = sorted(file_list)
         self.schema = schema
-        _check_same(config, self.columns())
+        self._columns = _matched(config, schema)
         skip = config.get("runner.bad_rows") == "skip"
         self.bad_rows_cap = config.get("runner.bad_rows_cap", 100) if skip else 0
         self._bad_rows = BadRows()
@@ -69,8 +69,8 @@ class RecDataset(IterableDataset):
         return ["table", VERSION, self.schema.checksum]
 
     def columns(self) -> dict[str, Any]:
-        """Hook: what the columns of the rows are."""
-        return {"schema": self.schema.as_dict(), "checksum": self.schema.checksum}
+        """Hook: what the columns of the rows are; as when the model was trained, where it was."""
+        return self._columns
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         worker = get_worker_info()
@@ -87,15 +87,21 @@ class RecDataset(IterableDataset):
             first += len(labels)
 
 
-def _check_same(config: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
-    """Refuse a schema that is not the one that the model was trained with."""
+def _matched(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """What the columns are: what the model was trained with, where the schema's rows are such rows.
+
+    Raises:
+        SchemaError: they are not.
+    """
+    own: dict[str, Any] = {"schema": schema.as_dict(), "checksum": schema.checksum}
     trained = config.get("columns")
     if trained is None:
-        return
+        return own
     name = f"schema {config['hyper_parameters.schema']}"
     was = trained.get("schema") if isinstance(trained, Mapping) else None
     if not isinstance(was, Mapping):
         raise SchemaError(f"{name}: the model was trained on rows that no schema was given for")
-    found = difference(was, columns["schema"])
+    found = difference(was, own["schema"])
     if found:
         raise SchemaError(f"{name} is not the one that the model was trained with: {found}")
+    return dict(trained)

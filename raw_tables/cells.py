@@ -71,6 +71,18 @@ def is_supported(kind: pa.DataType) -> bool:
     )
 
 
+def is_date(kind: pa.DataType) -> bool:
+    """Whether :func:`date_text` has a text for values of this type."""
+    return any(is_one(kind) for is_one in (pa.types.is_date, pa.types.is_timestamp))
+
+
+def date_text(array: pa.Array) -> pa.Array:
+    """Dates or times as text; those of a time zone as it is in Greenwich."""
+    if pa.types.is_timestamp(array.type):
+        array = array.cast(pa.timestamp(array.type.unit))
+    return array.cast(pa.string())
+
+
 def as_text(array: pa.Array) -> pa.Array:
     """Values as text without blanks around it; null where there is none."""
     if pa.types.is_floating(array.type):

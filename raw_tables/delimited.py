@@ -253,8 +253,8 @@ def part_rows(
             try:
                 texts.append(row.cells[cell].decode())
             except UnicodeDecodeError:
-                shown = show(row.cells[cell].strip(b" \t").decode("utf-8", "backslashreplace"))
-                fault = f"{shown} is not UTF-8 text, expected text in that encoding"
+                shown = row.cells[cell].strip(b" \t").decode("utf-8", "replace")
+                fault = f"{show(shown)} is not UTF-8 text, expected the file to be saved as UTF-8"
                 bad.append((at, f"column {quoted(column.name)}: {fault}"))
                 break
         else:

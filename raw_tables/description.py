@@ -93,8 +93,6 @@ def describe(files: Sequence[str], options: Mapping[str, Any]) -> Description:
     _check_types(
         found, {a.name for a in asked}.union(others, kinds["category"], kinds["id"]), kinds
     )
-    for file in options["test_files"]:
-        _check_test_file(file, found, named)
     decisions = {a.name: decide_label(a, found.tallies[a.name]) for a in asked}
     for kind, decide in (("weight", decide_weight), ("group", decide_group)):
         if single.get(kind) in others:
@@ -105,6 +103,9 @@ def describe(files: Sequence[str], options: Mapping[str, Any]) -> Description:
         group = decisions[single["group"]]
         group.words["group"] = True
         group.fate += "; its rows are a group"
+    used = [name for name, decision in decisions.items() if decision.kind != "ignore"]
+    for file in options["test_files"]:
+        _check_test_file(file, found, named, used)
     tasks = [decisions[a.name].words.get("task", a.name) for a in asked]
     return _described(found, {name: decisions[name] for name in found.tallies}, tasks, options)
 
@@ -138,9 +139,10 @@ def _check_types(found: Profile, used: set[str], kinds: Mapping[str, Sequence[st
             raise TableError(f"{found.files[0]}: {what}; --ignore {name} leaves it out")
 
 
-def _check_test_file(file: str, found: Profile, named: set[str]) -> None:
+def _check_test_file(file: str, found: Profile, named: set[str], used: Sequence[str]) -> None:
+    """Whether a file to test on has the columns that are used."""
     own = look_at(file, named, found.form.delimiter or None, found.form.header)
-    lacking = [name for name in found.form.names if name not in own.names]
+    lacking = [name for name in used if name not in own.names]
     if lacking:
         first = found.files[0]
         raise TableError(f"--test {file} lacks column {quoted(lacking[0])}, which {first} has")
@@ -196,6 +198,8 @@ def _line(name: str, decision: Decision, found: Profile) -> tuple[str, ...]:
     tally = found.tallies[name]
     marks = decision.marks or text_marks(tally)
     share = missing_share(tally, marks)
+    if name in found.types and not tally.known:
+        return name, decision.kind, str(found.types[name]), "", decision.fate
     missing = "" if not share else f"{100 * share:.1f}%" if share >= 0.001 else "<0.1%"
     return name, decision.kind, value_text(tally, marks, decision.kind), missing, decision.fate
 

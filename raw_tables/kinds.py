@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from raw_tables.profile import Profile
@@ -107,11 +108,14 @@ def _of_itself(name: str, tally: Tally, unread: pa.DataType | None) -> Decision:
         said = f"{what} numbers the rows, which says nothing of other rows; it is left out"
         return left_out(name, "left out: numbers the rows", said)
     numbers = _as_number(name, tally)
+    if numbers is not None and np.float32(tally.low) == np.float32(tally.high):
+        numbers = None  # long numbers of accounts, say, which float32 does not tell apart
     is_id = bool(ID_NAME.search(name)) and (numbers is None or tally.whole)
     unique = tally.distinct >= ALL_BUT_UNIQUE * tally.known and tally.known > FEW_VALUES
     if unique and (is_id or numbers is None):
         said = f"{what} has another value in nearly every row; it is left out"
-        return left_out(name, "left out: another value in nearly every row", said)
+        why = "left out: another value in nearly every row"
+        return left_out(name, why, said, *_with_commas(name, tally))
     is_code = tally.is_number and (tally.padded or (tally.whole and CODE_NAME.search(name)))
     if numbers is not None and not is_id and not is_code:
         return numbers
@@ -136,7 +140,8 @@ def _as_number(name: str, tally: Tally) -> Decision | None:
     if odd:
         texts = ", ".join(quoted(text) for text in odd[:3]) + ("…" if len(odd) > 3 else "")
         warnings = [
-            f"column {quoted(name)} is numbers but for {texts} ({tally.odd_rows} rows), "
+            f"column {quoted(name)} is numbers but for {texts} "
+            f"({tally.odd_rows} {_plural(tally.odd_rows, 'row')}), "
             "which is taken for missing"
         ]
     words: dict[str, Any] = {"name": name, "kind": "number"}
@@ -175,21 +180,22 @@ def _category(name: str, tally: Tally, most: float = MOST_VALUES) -> Decision | 
     if len(kept) > most or (most < math.inf and covered < COVERED * sum(counts.values())):
         return None
     words: dict[str, Any] = {"name": name, "kind": "category", "values": sorted(kept, key=_order)}
-    fate = f"{len(kept)} inputs of 0 or 1"
+    fate = f"{len(kept)} {_plural(len(kept), 'input')} of 0 or 1"
     if rare:
         words["other"] = True
         rows = sum(rare.values())
-        fate += f", one for {len(rare)} rare {_plural(len(rare), 'value')} ({rows} rows)"
+        fate += f", one for {len(rare)} rare {_plural(len(rare), 'value')}"
+        fate += f" ({rows} {_plural(rows, 'row')})"
     if marks:
         words["missing"] = True
         fate += ", one for missing"
-    warnings = []
-    if tally.commas:
-        said = (
-            "writes numbers with a decimal comma, which are read as words; write them with a point"
-        )
-        warnings = [f"column {quoted(name)} {said}"]
-    return Decision(words, fate, marks, warnings)
+    return Decision(words, fate, marks, _with_commas(name, tally))
+
+
+def _with_commas(name: str, tally: Tally) -> list[str]:
+    """A warning where all values are numbers with a decimal comma."""
+    said = "writes numbers with a decimal comma, which are read as words; write them with a point"
+    return [f"column {quoted(name)} {said}"] if tally.commas else []
 
 
 def _order(text: str) -> tuple[float, str]:
@@ -207,7 +213,7 @@ def _id(name: str, tally: Tally) -> Decision:
     embedding = min(of_rows, of_values)
     words = {"name": name, "kind": "id", "buckets": buckets, "embedding": embedding}
     fate = f"hashed to {buckets:,} buckets, a learned vector of {embedding}"
-    return Decision(words, fate, text_marks(tally))
+    return Decision(words, fate, text_marks(tally), _with_commas(name, tally))
 
 
 def _rounded_up(number: int) -> int:
@@ -226,7 +232,9 @@ def value_text(tally: Tally, marks: Collection[str], kind: str) -> str:
     count = f"{about}{tally.distinct:,}"
     if kind in ("number", "weight") or (tally.is_number and not tally.counts.keys() - {"0", "1"}):
         low, high = (f"{value:.6g}" for value in (tally.low, tally.high))
-        return f"{count}: {low} to {high}" if tally.distinct > 2 else f"{count}: {low}, {high}"
+        if tally.distinct < 3:
+            return f"{count}: {low}" + f", {high}" * (low != high)
+        return f"{count}: {low} to {high}"
     shown = ", ".join(t if len(t) <= 20 else f"{t[:19]}…" for t in tally.examples(3))
     return f"{count}: {shown}{', …' if tally.distinct > 3 else ''}" if tally.distinct else "none"
 

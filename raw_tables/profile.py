@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from csv_text import count_lines
-from raw_tables.cells import Cells, as_text, is_supported
+from raw_tables.cells import Cells, as_text, date_text, is_date, is_supported
 from raw_tables.delimited import MOST_COLUMNS, SLOW_BYTES, Layout, part_rows, read_table
 from raw_tables.guess import guess_delimiter, guess_header, split_lines
 from raw_tables.parquet import is_parquet, open_parquet, read_batches, told
@@ -180,9 +180,14 @@ def _batches(file: str, form: Form, found: Profile) -> Iterator[pa.RecordBatch]:
         types = {name: opened.schema_arrow.field(name).type for name in names}
     found.types.update({n: t for n, t in types.items() if not is_supported(t)})
     usable = [name for name in names if name not in found.types]
-    for batch in read_batches(file, usable, usable):
-        unread = pa.nulls(len(batch), pa.string())
-        columns = [as_text(batch.column(n)) if n in usable else unread for n in names]
+    dates = [name for name, kind in types.items() if is_date(kind)]
+    for batch in read_batches(file, [*usable, *dates], usable):
+        columns = [pa.nulls(len(batch), pa.string())] * len(names)
+        for place, name in enumerate(names):
+            if name in usable:
+                columns[place] = as_text(batch.column(name))
+            elif name in dates:  # to be shown, not to be read
+                columns[place] = date_text(batch.column(name))
         yield pa.RecordBatch.from_arrays(columns, names)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -87,7 +88,9 @@ def parse_words(tree: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         raise Unfit(" should be a mapping with columns")
     _check_words(": ", tree, ("columns", "missing", "delimiter", "header", "tasks"))
     items = tree.get("columns")
-    if not isinstance(items, list) or not items:
+    if items == []:
+        raise Unfit(": columns should list at least one column")
+    if not isinstance(items, list):
         raise Unfit(f": columns should be a list of columns, got {_shown(items)}")
     columns = [_column(item, place) for place, item in enumerate(items, start=1)]
     whole = {
@@ -108,6 +111,7 @@ def _column(item: Any, place: int) -> dict[str, Any]:
     name = _text(where, "name", item["name"])
     where = f": column {quoted(name)}: "
     if "kind" not in item:
+        _check_words(where, item, tuple(dict.fromkeys(chain(("name", "kind"), *WORDS.values()))))
         raise Unfit(f"{where}kind is missing, expected one of {', '.join(WORDS)}")
     kind = _choice(where, "kind", item["kind"], {kind: kind for kind in WORDS})
     _check_words(where, item, ("name", "kind", *WORDS[kind]), f" of kind {kind}")

@@ -460,12 +460,19 @@ FORMATS = {
     "parquet_text": (b"PAR1 or so\n", "a Parquet file"),
     "zip": (b"PK\x03\x04\x14\0\0\0", "a zip archive or an Excel workbook"),
     "empty_zip": (b"PK\x05\x06" + bytes(18), "a zip archive"),
+    "UTF-16": ("1,2,3\n".encode("utf-16"), "text in UTF-16 (save it as UTF-8)"),
     "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)"),
     "xz": (lzma.compress(b"0,1,1,1,1\n"), "compressed with xz"),
     "bzip2": (bz2.compress(b"0,1,1,1,1\n"), "compressed with bzip2"),
     "bzip2 with a comma early": (b"BZh91AY&SY\xfd,~A\0\0", "compressed with bzip2"),
     "zstd": (b"\x28\xb5\x2f\xfd\x24\0\x01\0\0", "compressed with zstd"),
 }
+
+
+def test_a_schema_is_for_another_reader() -> None:
+    with pytest.raises(csv_line.RowError, match="^hyper_parameters.schema goes with the reader"):
+        dataset(**{"hyper_parameters.schema": "schema.yaml"})
+    assert dataset(**{"hyper_parameters.schema": None}).file_list == []
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -298,10 +299,22 @@ WARNED = {
     "odd texts": (
         rows([1, 0] * 100, ["unknown", *range(100, 299)], names="buy x"),
         ["--label", "buy"],
-        'column "x" is numbers but for "unknown" (1 rows), which is taken for missing',
+        'column "x" is numbers but for "unknown" (1 row), which is taken for missing',
     ),
     "decimal comma": (
         "buy;x\n" + "".join(f"{i % 2};{i % 9},5\n" for i in range(100)),
+        ["--label", "buy"],
+        'column "x" writes numbers with a decimal comma, which are read as words; write them with '
+        "a point",
+    ),
+    "decimal comma in many values": (
+        "buy;x;y\n" + "".join(f"{i % 2};{i % 600},5;{i % 3}\n" for i in range(1200)),
+        ["--label", "buy"],
+        'column "x" writes numbers with a decimal comma, which are read as words; write them with '
+        "a point",
+    ),
+    "decimal comma in values of one row each": (
+        "buy;x;y\n" + "".join(f"{i % 2};{i},5;{i % 3}\n" for i in range(100)),
         ["--label", "buy"],
         'column "x" writes numbers with a decimal comma, which are read as words; write them with '
         "a point",
@@ -415,7 +428,12 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
         ("click,ort\n" + "1,M\xfcnchen\n" * 101).encode("latin-1"),
         ["--label", "click"],
         'more than 100 rows cannot be read, the first is rows.csv:2: column "ort": '
-        "'M\\\\xfcnchen' is not UTF-8 text",
+        "'M\ufffdnchen' is not UTF-8 text, expected the file to be saved as UTF-8",
+    ),
+    "UTF-16": (
+        GOOD.encode("utf-16"),
+        ["--label", "click"],
+        "rows.csv: is text in UTF-16 (save it as UTF-8)",
     ),
     "a workbook": (
         b"PK\x03\x04" + bytes(40),
@@ -440,6 +458,32 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(name: str, home: Path, too
     assert not (home / "schema.yaml").exists() and not (home / "config_mine.yaml").exists()
 
 
+def test_test_rows_need_not_have_what_is_left_out(home: Path, tool: Tool) -> None:
+    days = [f"2024-01-{i % 28 + 1:02d}" for i in range(60)]
+    x, y = [i // 3 % 2 for i in range(60)], [i % 3 for i in range(60)]
+    (home / "a.csv").write_text(rows(x, y, days, y, names="click price day note"))
+    (home / "b.csv").write_text(GOOD)
+    assert ok(tool("a.csv", "--test", "b.csv", "--label", "click", "--ignore", "note")).features
+
+
+def test_dates_of_parquet_are_shown_as_dates(home: Path, tool: Tool) -> None:
+    table = pa.table(
+        {
+            "click": [i // 3 % 2 for i in range(60)],
+            "x": [i % 3 for i in range(60)],
+            "bytes": pa.array([b"a", b"b"] * 30),
+            "day": pa.array([None if i < 6 else i for i in range(60)], pa.date32()),
+        }
+    )
+    pq.write_table(table, "rows.parquet")
+    result = tool("rows.parquet", "--label", "click")
+    assert ok(result).of_kind("ignore")
+    unread, line = (re.split("  +", line) for line in result.stdout.splitlines()[3:5])
+    assert unread == ["bytes", "ignore", "binary", "left out: binary"]
+    days = "54: 1970-01-07, 1970-01-08, 1970-01-09, …"
+    assert line == ["day", "ignore", days, "10.0%", "left out: dates or times"]
+
+
 def test_files_that_do_not_go_together_are_refused(home: Path, tool: Tool) -> None:
     (home / "a.csv").write_text(GOOD)
     (home / "b.csv").write_text(GOOD.replace("price", "cost"))
@@ -448,6 +492,7 @@ def test_files_that_do_not_go_together_are_refused(home: Path, tool: Tool) -> No
     for files, said in (
         (["a.csv", "b.csv"], 'b.csv has no column "price", which a.csv has'),
         (["a.csv", "--test", "b.csv"], '--test b.csv lacks column "price", which a.csv has'),
+        (["a.csv", "--test", "b.csv", "--weight", "price"], '--test b.csv lacks column "price"'),
         (["a.csv", "--test", "./a.csv"], "--test a.csv: it is among the rows to train on"),
         (["nested.parquet"], 'nested.parquet: column "price" is of type list<'),
         (["c.csv"], "FILES: c.csv is not a folder, nor a file"),
@@ -466,9 +511,10 @@ def test_nothing_is_written_over_and_both_files_or_none(
     label = ("--label", "click")
     ok(tool("rows.csv", *label))
     before = [(home / name).read_bytes() for name in ("schema.yaml", "config_mine.yaml")]
+    other = "another name, --force writes over it"
     for options, said in (
-        ([], "-o config_mine.yaml: it is there already; --force writes over it"),
-        (["-o", "new.yaml"], "--schema schema.yaml: it is there already; --force writes over it"),
+        ([], f"-o config_mine.yaml: it is there already; -o gives {other}"),
+        (["-o", "new.yaml"], f"--schema schema.yaml: it is there already; --schema gives {other}"),
         (["-o", "rows.csv", "--force"], "-o rows.csv: these are the rows; give another name"),
         (["-o", "other"], "-o other: it is a folder, the name of a file is expected"),
         (["-o", "no/x.yaml"], "-o no/x.yaml: there is no folder no"),
@@ -565,6 +611,8 @@ def test_the_config_is_one_that_the_trainer_takes(home: Path, tool: Tool) -> Non
         ("text", [f"word {n}" for n in range(300)], "id", "a learned vector of 4"),
         ("flag", ["true", "false"], "category", "2 inputs"),
         ("size", ["1e400", *map(str, range(100))], "number", "and whether it is there"),
+        ("account", ["9000000000000001", "9000000000000002"], "category", "2 inputs of 0 or 1"),
+        ("size", ["16777216", "16777218"], "number", "a number"),
     ],
 )
 def test_kinds_are_told_from_values_and_names(

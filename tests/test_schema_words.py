@@ -156,6 +156,10 @@ WRONG = {
         'column "signup": kind is missing, expected one of number, category, id, label, weight, '
         "group, ignore",
     ),
+    "kind_misspelt": (
+        *("{name: signup, kind: ignore}", "{name: signup, knd: ignore}"),
+        'column "signup": "knd" is no word; did you mean kind?',
+    ),
     "kind": (
         *("kind: ignore", "kind: skip"),
         'column "signup": kind should be one of number, category, id, label, weight, group, ignore,'
@@ -280,7 +284,7 @@ def test_a_wrong_word_is_one_sentence(case: str, tmp_path: Path) -> None:
         ("[a]", "should be a mapping with columns"),
         ("header: true", "columns should be a list of columns, got nothing"),
         ("columns: {a: number}", "columns should be a list of columns, got a mapping"),
-        ("columns: []", "columns should be a list of columns, got a list"),
+        ("columns: []", "columns should list at least one column"),
         ("columns: [{name: a, kind: number}]", "columns should have one of kind label"),
         (
             "columns: [{name: a, kind: label}]",

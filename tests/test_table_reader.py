@@ -321,7 +321,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
         (b"PK\3\4", "an Excel workbook .*, expected delimited text or Parquet, plain or gzip$"),
         (gzip.compress(good + noise)[:-700], "damaged gzip "),
         (b"PAR1\x15\x04", "damaged Parquet: "),
-        (good + b'1,\xff"x,u,,1,y,1,1\n', ':8: column "city": \'.+xff"x\' is not UTF-8 text, exp'),
+        (good + b'1,\xff"x,u,,1,y,1,1\n', ':8: column "city": \'\ufffd"x\' is not UTF-8 text, exp'),
         (b"x" * 200 + b"\n", 'there is no column "age", only "xx'),
         (b"a," * 200_000 + b"\n", ":1: the header has 200001 columns, at most 100000 can be read"),
         (b'age,"city\n', ":1: the header has a quote without its other half"),
@@ -509,8 +509,11 @@ def test_a_schema_that_changed_is_refused_with_the_difference(tmp_path: Path) ->
     columns, key = data.columns(), data.cache_key()
     assert columns["checksum"] == data.schema.checksum
     assert RecDataset([], config(tmp_path, columns=columns)).cache_key() == key
-    schema(tmp_path, 'delimiter: ";"')
-    assert RecDataset([], config(tmp_path, columns=columns)).cache_key() != key
+    # Files that are written otherwise, or have other columns that are for nothing: rows are alike.
+    schema(tmp_path, 'delimiter: ";"', columns=f"{COLUMNS}  - {{name: new, kind: ignore}}\n")
+    other = RecDataset([], config(tmp_path, columns=columns))
+    assert (other.columns(), other.schema.delimiter) == (columns, ";")
+    assert other.cache_key() != key
     schema(tmp_path, columns=COLUMNS.replace("Berlin, ", ""))
     said = (
         r'^schema schema.yaml is not .* trained with: column "city": values no longer has "Berlin"$'

@@ -161,7 +161,8 @@ def _check_targets(config: Path, schema: Path, files: Sequence[str], force: bool
         if any(os.path.realpath(file) == os.path.realpath(f) for f in files):
             raise UserError(f"{option} {file}: these are the rows; give another name")
         if os.path.lexists(file) and not force:
-            raise UserError(f"{option} {file}: it is there already; --force writes over it")
+            other = f"{option} gives another name, --force writes over it"
+            raise UserError(f"{option} {file}: it is there already; {other}")
     if os.path.realpath(config) == os.path.realpath(schema):
         raise UserError(f"--schema {schema}: it is the config's name too; give another")
 
