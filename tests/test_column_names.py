@@ -231,6 +231,25 @@ def test_training_files_are_found_as_the_tools_find_them(tmp_path: Path) -> None
         assert HyperParameters.from_config({**config, **names}).label_columns == (0, 1), name
 
 
+@pytest.mark.filterwarnings("error")
+def test_tasks_that_nothing_names_are_told_of(tmp_path: Path) -> None:
+    """Columns 1 and 0 are Census's tasks: in a file with other names, most likely none at all."""
+    shop(2).write(tmp_path / "train" / "rows.csv")
+    config = {"config_abs_dir": str(tmp_path), "runner.train_data_dir": "train"}
+    told = (
+        r"label_columns is not given: task income is column 1 \(from 0\) 'buy', task marital is co"
+    )
+    with pytest.warns(UserWarning, match=told):
+        HyperParameters.from_config(config)
+    for key, value in (("task_names", ["a", "b"]), ("label_columns", [0, 1])):
+        HyperParameters.from_config({**config, f"hyper_parameters.{key}": value})
+    rows = shop(2).columns
+    names = ("marital_stat", "income_50k", "age")  # as datasets/census/prepare.py --header has it
+    census = Rows(dict(zip(names, (rows["click"], rows["buy"], rows["age"]))))
+    census.write(tmp_path / "train" / "rows.csv", names)
+    assert HyperParameters.from_config(config).feature_size == 1
+
+
 def test_columns_of_a_network_without_names_are_taken_as_they_stand(tmp_path: Path) -> None:
     """With a warning, where files have names: their order cannot be compared."""
     folder = directory(tmp_path, epochs=1)
