@@ -41,10 +41,15 @@ def known_head(config: Mapping[str, Any]) -> Head | None:
     if not isinstance(columns, Mapping) or "column_num" not in columns:
         return None
     number, names = columns["column_num"], columns.get("names", ())
-    fits = type(number) is int and 0 <= number <= MAX_LINE_BYTES and len(names) in (0, number)
-    if not (fits and all(isinstance(name, str) for name in names)):
-        raise ConfigError(f"the checkpoint tells of {number!r} columns, which cannot be")
+    fits = _are_names(names) and _are_names(columns.get("features", ()))
+    counts = type(number) is int and 0 <= number <= MAX_LINE_BYTES
+    if not (fits and counts and len(names) in (0, number)):
+        raise ConfigError(f"the checkpoint tells of columns that cannot be ({number!r} of them)")
     return Head(tuple(names), number)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
 def training_head(config: Mapping[str, Any]) -> Head | None:

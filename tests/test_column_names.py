@@ -15,6 +15,7 @@ import pytest
 from helpers import ROOT, TASKS, Result, epoch_lines, make_model_dir, run_cases, sample
 
 from census_reader import RecDataset
+from column_names import ConfigError
 from hyper_parameters import HyperParameters
 from leaks import warn_of_leaks
 
@@ -248,6 +249,21 @@ def test_tasks_that_nothing_names_are_told_of(tmp_path: Path) -> None:
     census = Rows(dict(zip(names, (rows["click"], rows["buy"], rows["age"]))))
     census.write(tmp_path / "train" / "rows.csv", names)
     assert HyperParameters.from_config(config).feature_size == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"column_num": "8"},
+        {"column_num": 8, "names": None},
+        {"column_num": 8, "names": ["a"]},
+        {"column_num": 8, "names": list(NAMES), "features": 6},
+        {"column_num": 8, "names": list(NAMES), "features": [[]]},
+    ],
+)
+def test_columns_of_a_checkpoint_that_cannot_be_are_a_sentence(columns: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="the checkpoint tells of columns that cannot be"):
+        HyperParameters.from_config({"columns": columns})
 
 
 def test_columns_of_a_network_without_names_are_taken_as_they_stand(tmp_path: Path) -> None:
