@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from paddle.io import IterableDataset, get_worker_info
 
-from column_names import ConfigError, first_named, head_of, known_head, training_head
+from column_names import first_named, head_of, known_head, training_head
 from csv_blocks import Block, read_blocks
 from csv_layout import Layout, RowError
 from csv_line import BadRows

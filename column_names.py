@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,15 @@ def known_head(config: Mapping[str, Any]) -> Head | None:
     if not isinstance(columns, Mapping) or "column_num" not in columns:
         return None
     number, names = columns["column_num"], columns.get("names", ())
-    fits = type(number) is int and 0 <= number <= MAX_LINE_BYTES and len(names) in (0, number)
-    if not (fits and all(isinstance(name, str) for name in names)):
-        raise ConfigError(f"the checkpoint tells of {number!r} columns, which cannot be")
+    fits = _are_names(names) and _are_names(columns.get("features", ()))
+    counts = type(number) is int and 0 <= number <= MAX_LINE_BYTES
+    if not (fits and counts and len(names) in (0, number)):
+        raise ConfigError(f"the checkpoint tells of columns that cannot be ({number!r} of them)")
     return Head(tuple(names), number)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
 def training_head(config: Mapping[str, Any]) -> Head | None:
@@ -96,7 +102,12 @@ def first_named(files: Iterable[str]) -> Head | None:
     return next((head for head in map(head_of, files) if head.names), None)
 
 
-def settle_columns(values: dict[str, Any], config: Mapping[str, Any], default_size: int) -> None:
+def settle_columns(
+    values: dict[str, Any],
+    config: Mapping[str, Any],
+    default_size: int,
+    default_tasks: Sequence[str] = (),
+) -> None:
     """Put numbers in the place of names, and set ``feature_size`` where it is not given.
 
     Where ``feature_columns`` are given, all columns that nothing names become ignored ones, so
@@ -106,6 +117,7 @@ def settle_columns(values: dict[str, Any], config: Mapping[str, Any], default_si
         values: settings by key, changed in place; ``label_columns`` is there.
         config: flat config.
         default_size: ``feature_size`` where nothing tells it.
+        default_tasks: names of the tasks, where nothing in the config tells tasks or columns.
 
     Raises:
         ConfigError: a name or number that no column has, a column that is named twice, a size that
@@ -130,6 +142,8 @@ def settle_columns(values: dict[str, Any], config: Mapping[str, Any], default_si
             owner[column] = key
         if key in values:
             values[key] = numbers[0] if key == "weight_column" else tuple(numbers)
+    if names and default_tasks:
+        _warn_of_default_tasks(default_tasks, values["label_columns"], names)
     features = values.get("feature_columns", ())
     if not (features or names):
         _count_features(values, head, len(owner), default_size)
@@ -141,6 +155,16 @@ def settle_columns(values: dict[str, Any], config: Mapping[str, Any], default_si
         _choose_features(values, features, column_num, owner)
     elif names:
         _count_features(values, head, len(owner), default_size)
+
+
+def _warn_of_default_tasks(
+    tasks: Sequence[str], columns: Sequence[int], names: Sequence[str]
+) -> None:
+    """Tell which columns are taken for labels where none is named and the header has others."""
+    pairs = [pair for pair in zip(tasks, columns) if pair[1] < len(names)]
+    if any(task not in names[column] for task, column in pairs):
+        what = ", ".join(f"task {task} is column {c} (from 0) {names[c]!r}" for task, c in pairs)
+        warnings.warn(f"{SECTION}label_columns is not given: {what}", stacklevel=1)
 
 
 def _choose_features(

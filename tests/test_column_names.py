@@ -15,6 +15,7 @@ import pytest
 from helpers import ROOT, TASKS, Result, epoch_lines, make_model_dir, run_cases, sample
 
 from census_reader import RecDataset
+from column_names import ConfigError
 from hyper_parameters import HyperParameters
 from leaks import warn_of_leaks
 
@@ -229,6 +230,40 @@ def test_training_files_are_found_as_the_tools_find_them(tmp_path: Path) -> None
     for name in ("train/deep/one/x [2].csv", "train/deep/one", "train/**/*.csv", "train/deep/*/y*"):
         names = {"config_abs_dir": str(folder), "runner.train_data_dir": name}
         assert HyperParameters.from_config({**config, **names}).label_columns == (0, 1), name
+
+
+@pytest.mark.filterwarnings("error")
+def test_tasks_that_nothing_names_are_told_of(tmp_path: Path) -> None:
+    """Columns 1 and 0 are Census's tasks: in a file with other names, most likely none at all."""
+    shop(2).write(tmp_path / "train" / "rows.csv")
+    config = {"config_abs_dir": str(tmp_path), "runner.train_data_dir": "train"}
+    told = (
+        r"label_columns is not given: task income is column 1 \(from 0\) 'buy', task marital is co"
+    )
+    with pytest.warns(UserWarning, match=told):
+        HyperParameters.from_config(config)
+    for key, value in (("task_names", ["a", "b"]), ("label_columns", [0, 1])):
+        HyperParameters.from_config({**config, f"hyper_parameters.{key}": value})
+    rows = shop(2).columns
+    names = ("marital_stat", "income_50k", "age")  # as datasets/census/prepare.py --header has it
+    census = Rows(dict(zip(names, (rows["click"], rows["buy"], rows["age"]))))
+    census.write(tmp_path / "train" / "rows.csv", names)
+    assert HyperParameters.from_config(config).feature_size == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"column_num": "8"},
+        {"column_num": 8, "names": None},
+        {"column_num": 8, "names": ["a"]},
+        {"column_num": 8, "names": list(NAMES), "features": 6},
+        {"column_num": 8, "names": list(NAMES), "features": [[]]},
+    ],
+)
+def test_columns_of_a_checkpoint_that_cannot_be_are_a_sentence(columns: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="the checkpoint tells of columns that cannot be"):
+        HyperParameters.from_config({"columns": columns})
 
 
 def test_columns_of_a_network_without_names_are_taken_as_they_stand(tmp_path: Path) -> None:
