@@ -15,7 +15,7 @@ from csv_blocks import Block, read_blocks
 from csv_layout import Layout, RowError
 from csv_line import BadRows
 from csv_text import Head
-from hyper_parameters import HyperParameters
+from hyper_parameters import ConfigError, HyperParameters
 
 # The files that UCI gives out have 42 columns, the encoded ones 501.
 _RAW_CENSUS = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
