@@ -32,9 +32,13 @@ def learns(settings: HyperParameters) -> bool:
 def learn(blocks: Blocks, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Learn the network's statistics in one pass over the training rows; warn of leaks in them.
 
+    As in the loss, a row of weight 2 counts as one that is there twice, and one of weight 0 not
+    at all.
+
     Args:
         blocks: named arrays: ``features`` float32 ``[n, F]`` and, where targets are to be learnt
-            or leaks to be looked for, ``labels`` float32 ``[n, T]``.
+            or leaks to be looked for, ``labels`` float32 ``[n, T]``; ``weights`` float32 ``[n]`` of
+            rows that have some.
         config: flat config.
 
     Returns:
@@ -48,13 +52,15 @@ def learn(blocks: Blocks, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     targets = {task: NumericColumn() for task in np.flatnonzero(settings.regression)}
     first: list[tuple[np.ndarray, np.ndarray]] = []
     left = LEAK_ROWS
-    for block in blocks:
-        features, labels = block["features"], block.get("labels")
-        inputs.add(features if table is None else features[:, : len(table.numbers)])
+    for block in map(_that_count, blocks):
+        features, labels, weights = (block.get(k) for k in ("features", "labels", "weights"))
+        assert features is not None
+        inputs.add(features if table is None else features[:, : len(table.numbers)], weights)
         if labels is None:
             continue
         for task, column in targets.items():
-            column.add(labels[~np.isnan(labels[:, task]), task])
+            known = ~np.isnan(labels[:, task])
+            column.add(labels[known, task], None if weights is None else weights[known])
         if left > 0:
             first.append((features[:left].copy(), labels[:left].copy()))
             left -= len(features)
@@ -66,6 +72,14 @@ def learn(blocks: Blocks, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     if targets:
         state.update(_target_state(targets, settings.task_num))
     return state
+
+
+def _that_count(block: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The rows of a block that weigh something."""
+    weights = block.get("weights")
+    if weights is None or weights.all():
+        return block
+    return {name: array[weights > 0] for name, array in block.items()}
 
 
 def _target_state(targets: Mapping[int, NumericColumn], task_num: int) -> dict[str, np.ndarray]:
@@ -102,8 +116,12 @@ def training_blocks(config: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]
     dataset = module.RecDataset(files, config)
     by_index = not hasattr(dataset, "__iter__")
     rows = map(dataset.__getitem__, range(len(dataset))) if by_index else iter(dataset)
-    tasks = HyperParameters.from_config(config).task_num
+    settings = HyperParameters.from_config(config)
+    tasks = settings.task_num
     while some := list(islice(rows, 1024)):
         labels = [[np.ravel(label)[0] for label in row[1 : 1 + tasks]] for row in some]
         features = np.stack([row[0] for row in some])
-        yield {"features": features, "labels": np.asarray(labels, np.float32)}
+        block = {"features": features, "labels": np.asarray(labels, np.float32)}
+        if settings.weighs_rows:
+            block["weights"] = np.array([np.ravel(row[-1])[0] for row in some], np.float32)
+        yield block

@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,15 @@ def known_head(config: Mapping[str, Any]) -> Head | None:
     if not isinstance(columns, Mapping) or "column_num" not in columns:
         return None
     number, names = columns["column_num"], columns.get("names", ())
-    fits = type(number) is int and 0 <= number <= MAX_LINE_BYTES and len(names) in (0, number)
-    if not (fits and all(isinstance(name, str) for name in names)):
-        raise ConfigError(f"the checkpoint tells of {number!r} columns, which cannot be")
+    fits = _are_names(names) and _are_names(columns.get("features", ()))
+    counts = type(number) is int and 0 <= number <= MAX_LINE_BYTES
+    if not (fits and counts and len(names) in (0, number)):
+        raise ConfigError(f"the checkpoint tells of columns that cannot be ({number!r} of them)")
     return Head(tuple(names), number)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
 def training_head(config: Mapping[str, Any]) -> Head | None:
@@ -57,9 +63,15 @@ def training_head(config: Mapping[str, Any]) -> Head | None:
         return None
     path = Path(folder, name)
     try:
-        found = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path)))
-        files = sorted(f for f in found if f.is_file() and not f.name.startswith("."))
-        return head_of(str(files[0])) if files else None
+        if path.is_dir():
+            found = [file for file in path.iterdir() if not file.name.startswith(".")]
+        elif path.exists():  # a name that is there is no pattern
+            found = [path]
+        else:
+            pattern = os.path.join(glob.escape(folder), name)
+            found = [Path(file) for file in glob.glob(pattern, recursive=True)]
+        first = min(filter(Path.is_file, found), default=None)
+        return None if first is None else head_of(str(first))
     except OSError:  # the reader tells
         return None
 
@@ -90,7 +102,12 @@ def first_named(files: Iterable[str]) -> Head | None:
     return next((head for head in map(head_of, files) if head.names), None)
 
 
-def settle_columns(values: dict[str, Any], config: Mapping[str, Any], default_size: int) -> None:
+def settle_columns(
+    values: dict[str, Any],
+    config: Mapping[str, Any],
+    default_size: int,
+    default_tasks: Sequence[str] = (),
+) -> None:
     """Put numbers in the place of names, and set ``feature_size`` where it is not given.
 
     Where ``feature_columns`` are given, all columns that nothing names become ignored ones, so
@@ -100,6 +117,7 @@ def settle_columns(values: dict[str, Any], config: Mapping[str, Any], default_si
         values: settings by key, changed in place; ``label_columns`` is there.
         config: flat config.
         default_size: ``feature_size`` where nothing tells it.
+        default_tasks: names of the tasks, where nothing in the config tells tasks or columns.
 
     Raises:
         ConfigError: a name or number that no column has, a column that is named twice, a size that
@@ -124,27 +142,68 @@ def settle_columns(values: dict[str, Any], config: Mapping[str, Any], default_si
             owner[column] = key
         if key in values:
             values[key] = numbers[0] if key == "weight_column" else tuple(numbers)
+    if names and default_tasks:
+        _warn_of_default_tasks(default_tasks, values["label_columns"], names)
     features = values.get("feature_columns", ())
-    if features:
-        size = len(features)
-        if values.setdefault("feature_size", size) != size:
-            size_given = f"feature_size is {values['feature_size']}"
-            raise ConfigError(f"{SECTION}{size_given}, but {SECTION}feature_columns names {size}")
-        if not column_num:
-            raise ConfigError(
-                f"{SECTION}feature_columns needs a training file, which says how many columns a "
-                "row has, and none can be read"
-            )
-        if features == tuple(sorted(features)):  # as they come without the key
-            values["feature_columns"] = ()
-        rest = [column for column in range(column_num) if column not in owner]
-        values["ignored_columns"] = tuple(sorted([*values.get("ignored_columns", ()), *rest]))
-    else:
-        size = values.setdefault("feature_size", max(0, column_num - len(owner)) or default_size)
-        column_num = size + len(owner)
+    if not (features or names):
+        _count_features(values, head, len(owner), default_size)
+        column_num = values["feature_size"] + len(owner)
     for column, key in owner.items():
-        if not 0 <= column < column_num:
+        if column_num and not 0 <= column < column_num:
             raise bad_setting(key, f"lie in 0..{column_num - 1}", given[key])
+    if features:
+        _choose_features(values, features, column_num, owner)
+    elif names:
+        _count_features(values, head, len(owner), default_size)
+
+
+def _warn_of_default_tasks(
+    tasks: Sequence[str], columns: Sequence[int], names: Sequence[str]
+) -> None:
+    """Tell which columns are taken for labels where none is named and the header has others."""
+    pairs = [pair for pair in zip(tasks, columns) if pair[1] < len(names)]
+    if any(task not in names[column] for task, column in pairs):
+        what = ", ".join(f"task {task} is column {c} (from 0) {names[c]!r}" for task, c in pairs)
+        warnings.warn(f"{SECTION}label_columns is not given: {what}", stacklevel=1)
+
+
+def _choose_features(
+    values: dict[str, Any], features: tuple[int, ...], column_num: int, owner: Mapping[int, str]
+) -> None:
+    """Ignore all columns but the features that are named, and what else is."""
+    size = len(features)
+    if values.setdefault("feature_size", size) != size:
+        size_given = f"feature_size is {values['feature_size']}"
+        raise ConfigError(f"{SECTION}{size_given}, but {SECTION}feature_columns names {size}")
+    if not column_num:
+        raise ConfigError(
+            f"{SECTION}feature_columns needs a training file, which says how many columns a "
+            "row has, and none can be read"
+        )
+    if features == tuple(sorted(features)):  # as they come without the key
+        values["feature_columns"] = ()
+    rest = [column for column in range(column_num) if column not in owner]
+    values["ignored_columns"] = tuple(sorted([*values.get("ignored_columns", ()), *rest]))
+
+
+def _count_features(
+    values: dict[str, Any], head: Head | None, others: int, default_size: int
+) -> None:
+    """See how many columns are left to be features, when ``others`` are something else."""
+    names, column_num = head or Head((), 0)
+    left = column_num - others
+    of_all = f"of the {column_num} columns of the training files"
+    size = values.setdefault("feature_size", left if column_num else default_size)
+    if size < 1:
+        raise ConfigError(f"{of_all} none is left to be a feature{_parted(column_num)}")
+    if names and size != left:  # of a file without names the rows tell
+        what = f"feature_size is {size}, but {of_all} {max(left, 0)} are left to be features"
+        raise ConfigError(f"{SECTION}{what}")
+
+
+def _parted(column_num: int) -> str:
+    """What may be wrong where a row is one cell."""
+    return "; are cells parted by commas?" if column_num == 1 else ""
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -163,9 +222,9 @@ def _number(key: str, name: str, names: tuple[str, ...]) -> int:
         return names.index(name)
     if not names:
         raise ConfigError(
-            f"{SECTION}{key} names column {name!r}, but no header of the training files says "
-            "which that is; give its number, from 0"
+            f"{SECTION}{key} names column {name!r}, but the training files have no header that "
+            "names every column, none by a number; give its number, from 0"
         )
     near = difflib.get_close_matches(name, names, n=3)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else _parted(len(names))
     raise ConfigError(f"{SECTION}{key} names column {name!r}, which the header lacks{hint}")

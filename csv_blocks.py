@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from csv_digits import split_digits
-from csv_layout import Layout, RowError
+from csv_layout import Layout, RowError, no_header
 from csv_line import BadRows, parse_row
 from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
 
@@ -337,7 +337,8 @@ def _parse_lines(text: Text, layout: Layout, cap: int) -> _Parsed:
             try:
                 rows.append(parse_row(line, layout))
             except RowError as error:
-                bad.append(f"{text.file}:{number}: {error}")
+                hint = no_header(line, layout.column_num) if number == 1 else ""
+                bad.append(f"{text.file}:{number}: {error}{hint}")
     if not rows:
         return _Parsed([], bad)
     matrix = np.array(rows)

@@ -71,8 +71,9 @@ class Layout:
         return frozenset((*self.label_columns, *weight, *self.ignored_columns))
 
     def column(self, number: int) -> str:
-        """A column in a sentence."""
-        return f"column {number} (from 0){f' {self.names[number]!r}' if self.names else ''}"
+        """A column in a sentence; a row may have more than there are names."""
+        name = "".join(f" {name!r}" for name in self.names[number : number + 1])
+        return f"column {number} (from 0){name}"
 
     def of(self, names: tuple[str, ...]) -> Layout:
         """The layout of a file with these columns, matched by name to what the names here are for.
@@ -135,6 +136,19 @@ def header_names(line: bytes, column_num: int) -> tuple[str, ...]:
         return ()
     names = tuple(map(_text, cells))
     return names if any(map(_begins_with_letter, names)) else ()
+
+
+def no_header(line: bytes, column_num: int) -> str:
+    """What keeps a first line that looks like a header from being one, as the end of a sentence.
+
+    Args:
+        line: a line that :func:`header_names` finds no names in.
+        column_num: columns that are expected.
+    """
+    cells = hidden(line, column_num).split(b",", 99)
+    names = sum(content(cell).strip()[:1].isalpha() for cell in cells)
+    what = "; a header has to name every column, none of them by a number"
+    return what if 2 * names > len(cells) else ""
 
 
 def _text(name: bytes) -> str:

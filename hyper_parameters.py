@@ -163,8 +163,9 @@ class HyperParameters:
             _take_table(values, task_num, table_of(config))
         else:
             _complete_tasks(values, task_num)
+            default_tasks = () if "label_columns" in values else cls.task_names
             values.setdefault("label_columns", cls.label_columns)
-            settle_columns(values, config, cls.feature_size)
+            settle_columns(values, config, cls.feature_size, default_tasks)
         settings = cls(**values)
         settings._check()
         return settings

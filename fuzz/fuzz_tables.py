@@ -204,7 +204,10 @@ def check(file: Path, schema: Schema, want: Expected, row: str) -> None:
             assert message.startswith(f"{file}:{want.refused}: "), message
         return
     starts = [f"{file}{row}{bad.line}: " for bad in want.bad]
-    columns = [f"column {quoted(bad.column)}: " if bad.column else "row has " for bad in want.bad]
+    columns = [
+        f"column {quoted(bad.column)}: " if bad.column is not None else "row has "
+        for bad in want.bad
+    ]
     if want.bad:
         message = refusal(file, schema, 0)
         assert message.startswith(starts[0] + columns[0]), (message, want.bad[0])

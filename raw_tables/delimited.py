@@ -130,6 +130,8 @@ def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
     if len(piece.data) <= SLOW_BYTES or piece.wild or not cut:
         return _parse_rows(piece, layout, cap)
     first = _parse(piece._replace(data=piece.data[:cut]), layout, cap, direct)
+    if len(first.bad) > cap:
+        return first
     line = piece.line + count_lines(piece.data[:cut])
     second = _parse(piece._replace(line=line, data=piece.data[cut:]), layout, cap, direct)
     return Parsed(first.blocks + second.blocks, first.bad + second.bad)
@@ -209,7 +211,7 @@ def _without_blanks(piece: Piece, delimiter: bytes) -> bytes | None:
 
 def _parse_rows(piece: Piece, layout: Layout, cap: int) -> Parsed:
     """Part a piece row by row: slow, but it knows where it is."""
-    lines, columns, bad = part_rows(piece, layout)
+    lines, columns, bad = part_rows(piece, layout, cap)
     blocks: list[dict[str, Any]] = []
     if lines:
         given = [pa.array(column, pa.string()) for column in columns]
@@ -219,9 +221,14 @@ def _parse_rows(piece: Piece, layout: Layout, cap: int) -> Parsed:
 
 
 def part_rows(
-    piece: Piece, layout: Layout
+    piece: Piece, layout: Layout, cap: int
 ) -> tuple[list[int], list[list[str]], list[tuple[int, str]]]:
     """Part a piece row by row.
+
+    Args:
+        piece: the text.
+        layout: the columns expected.
+        cap: after how many bad rows the next one is the last that is looked at.
 
     Returns:
         line of each row; its cells, column by column; line of each row that cannot be parted, or
@@ -231,7 +238,7 @@ def part_rows(
     columns: list[list[str]] = [[] for _ in layout.places]
     bad: list[tuple[int, str]] = []
     place, line = 0, piece.line
-    while place < len(piece.data):
+    while place < len(piece.data) and len(bad) <= cap:
         row = read_row(piece.data, place, layout.delimiter, len(layout.names))
         start, place, at = place, row.end, line
         data = piece.data[start:place]

@@ -201,7 +201,7 @@ def _line(name: str, decision: Decision, found: Profile) -> tuple[str, ...]:
     if name in found.types and not tally.known:
         return name, decision.kind, str(found.types[name]), "", decision.fate
     missing = "" if not share else f"{100 * share:.1f}%" if share >= 0.001 else "<0.1%"
-    return name, decision.kind, value_text(tally, marks, decision.kind), missing, decision.fate
+    return name, decision.kind, value_text(tally, decision.kind), missing, decision.fate
 
 
 class _Dumper(yaml.SafeDumper):

@@ -234,7 +234,7 @@ def _plural(count: int, word: str) -> str:
     return word if count == 1 else f"{word}s"
 
 
-def value_text(tally: Tally, marks: Collection[str], kind: str) -> str:
+def value_text(tally: Tally, kind: str) -> str:
     """How many values there are, and which, for a table."""
     about = "about " if tally.halved else ""
     count = f"{about}{tally.distinct:,}"

@@ -217,7 +217,7 @@ def _arrays(piece: Piece, layout: Layout, found: Profile) -> Iterator[list[pa.Ar
         for batch in table.combine_chunks().to_batches():
             yield [batch.column(str(place)) for place in layout.places]
     elif len(piece.data) <= SLOW_BYTES or piece.wild or not cut:
-        _, columns, bad = part_rows(piece, layout)
+        _, columns, bad = part_rows(piece, layout, MOST_BAD)
         for line, said in bad:
             _note_bad(found, f"{layout.file}:{line}: {said}")
         yield [pa.array(column, pa.string()) for column in columns]

@@ -416,7 +416,7 @@ def test_warnings_of_others_are_shown_as_ever(
         warnings.simplefilter("always")
         shown: list[str] = []
         warnings.showwarning = lambda message, *_, **__: shown.append(str(message))
-        with cli._plain_warnings(tmp_path / "model"):
+        with cli.plain_warnings(tmp_path / "model"):
             warn(tmp_path / place)
             for _ in range(2):
                 warn(tmp_path / "model" / "net.py")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from helpers import Result, epoch_lines, make_model_dir, run_cases
+from helpers import ROOT, TASKS, Result, epoch_lines, make_model_dir, run_cases, sample
 
 from census_reader import RecDataset
+from column_names import ConfigError
 from hyper_parameters import HyperParameters
+from leaks import warn_of_leaks
 
 FEATURES = ("age", "price", "visits", "hours", "clicks_before", "days")
 LABELS = ("click", "buy")
@@ -216,6 +219,69 @@ def test_chosen_features_come_in_the_order_that_is_asked_for(tmp_path: Path) -> 
     assert reader.columns()["features"] == names
 
 
+def test_training_files_are_found_as_the_tools_find_them(tmp_path: Path) -> None:
+    """One file, a pattern, a folder with characters that patterns are made of."""
+    folder = tmp_path / "a [1]"
+    for name in ("deep/one/x [2].csv", "deep/two/y.csv", ".hidden"):
+        shop(2).write(folder / "train" / name)
+    shop(2).write(folder / "rows.csv", header=False)
+    hyper = {"label_columns": ["click", "buy"]}
+    config: dict[str, object] = {f"hyper_parameters.{k}": v for k, v in hyper.items()}
+    for name in ("train/deep/one/x [2].csv", "train/deep/one", "train/**/*.csv", "train/deep/*/y*"):
+        names = {"config_abs_dir": str(folder), "runner.train_data_dir": name}
+        assert HyperParameters.from_config({**config, **names}).label_columns == (0, 1), name
+
+
+@pytest.mark.filterwarnings("error")
+def test_tasks_that_nothing_names_are_told_of(tmp_path: Path) -> None:
+    """Columns 1 and 0 are Census's tasks: in a file with other names, most likely none at all."""
+    shop(2).write(tmp_path / "train" / "rows.csv")
+    config = {"config_abs_dir": str(tmp_path), "runner.train_data_dir": "train"}
+    told = (
+        r"label_columns is not given: task income is column 1 \(from 0\) 'buy', task marital is co"
+    )
+    with pytest.warns(UserWarning, match=told):
+        HyperParameters.from_config(config)
+    for key, value in (("task_names", ["a", "b"]), ("label_columns", [0, 1])):
+        HyperParameters.from_config({**config, f"hyper_parameters.{key}": value})
+    rows = shop(2).columns
+    names = ("marital_stat", "income_50k", "age")  # as datasets/census/prepare.py --header has it
+    census = Rows(dict(zip(names, (rows["click"], rows["buy"], rows["age"]))))
+    census.write(tmp_path / "train" / "rows.csv", names)
+    assert HyperParameters.from_config(config).feature_size == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"column_num": "8"},
+        {"column_num": 8, "names": None},
+        {"column_num": 8, "names": ["a"]},
+        {"column_num": 8, "names": list(NAMES), "features": 6},
+        {"column_num": 8, "names": list(NAMES), "features": [[]]},
+    ],
+)
+def test_columns_of_a_checkpoint_that_cannot_be_are_a_sentence(columns: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="the checkpoint tells of columns that cannot be"):
+        HyperParameters.from_config({"columns": columns})
+
+
+def test_columns_of_a_network_without_names_are_taken_as_they_stand(tmp_path: Path) -> None:
+    """With a warning, where files have names: their order cannot be compared."""
+    folder = directory(tmp_path, epochs=1)
+    shop(100).write(folder / "train" / "a.csv", header=False)
+    for name in ("a", "b"):
+        shop(100, 2).write(folder / "test" / f"{name}.csv", SWAPPED)
+    trained, scored = run(
+        tmp_path,
+        case("train", "static", folder, "runner.valid_data_dir=test"),
+        case("infer", "dygraph", folder),
+    )
+    for result in (trained, scored):
+        (warning,) = result.sentences
+        assert "test/a.csv has a header, which the training files had not" in warning
+
+
 def test_a_file_without_a_header_among_others_is_read_by_position(tmp_path: Path) -> None:
     """Which is pointed out once, and its columns have to be as many."""
     folder = directory(tmp_path, epochs=1)
@@ -284,6 +350,31 @@ def test_a_run_is_resumed_with_its_columns(tmp_path: Path) -> None:
     assert "a.csv:1: its header lacks column 'visits' (there is 'visitors')" in refused.stderr
 
 
+def test_weights_to_start_from_know_their_columns(tmp_path: Path) -> None:
+    """Files of another order are matched to them; a column that they lack is named."""
+    folder = directory(tmp_path, epochs=1)
+    rows = shop(300)
+    for name, names in (("train", NAMES), ("swapped", SWAPPED), ("lacking", (*NAMES[:-1], "date"))):
+        rows.write(folder / name / "a.csv", names)
+    start = f"runner.model_init_path={folder / 'out' / '0'}"
+
+    def on(graph: str, name: str) -> tuple[str, str, list[str]]:
+        paths = f"runner.model_save_path={folder / graph / name}", f"runner.train_data_dir={name}"
+        return case("train", graph, folder, start, *paths)
+
+    graphs = ("dygraph", "static")
+    run(tmp_path, case("train", "dygraph", folder))
+    run(tmp_path, *(on(graph, name) for graph in graphs for name in ("train", "swapped")))
+    for graph in graphs:
+        saved = [folder / graph / name / "0" / "rec.pdparams" for name in ("train", "swapped")]
+        same, put_right = (pickle.loads(file.read_bytes()) for file in saved)
+        for name, array in same.items():
+            np.testing.assert_array_equal(put_right[name], array, err_msg=f"{graph} {name}")
+    (refused,) = run_cases([on("dygraph", "lacking")], tmp_path)
+    assert refused.status == 2
+    assert "lacking/a.csv:1: its header lacks column 'days'" in refused.stderr
+
+
 def test_checkpoints_of_a_run_that_knew_no_columns_go_on(tmp_path: Path) -> None:
     folder = directory(tmp_path)
     shop(300).write(folder / "train" / "a.csv")
@@ -315,6 +406,10 @@ BAD_CONFIGS = {
         ["weight_column=11", "feature_size=null"],
         "hyper_parameters.weight_column should lie in 0..7, got [11]",
     ),
+    "ignored_out_of_range": (
+        ["ignored_columns=[8]"],
+        "ignored_columns should lie in 0..7, got [8]",
+    ),
     "feature_twice": (
         ["feature_columns=[age, age]", "feature_size=null"],
         "hyper_parameters.feature_columns should not repeat a column, got ['age', 'age']",
@@ -323,6 +418,15 @@ BAD_CONFIGS = {
         ["feature_columns=[age]"],
         "feature_size is 6, but hyper_parameters.feat",
     ),
+    "size_of_fewer": (
+        ["feature_size=5"],
+        "feature_size is 5, but of the 8 columns of the training files 6 are left to be features",
+    ),
+    "none_is_left": (
+        [f"ignored_columns=[{', '.join(FEATURES)}]", "feature_size=null"],
+        "of the 8 columns of the training files none is left to be a feature",
+    ),
+    "schema": (["schema=schema.yaml", "label_columns=null"], "census_reader reads rows of numbers"),
     "no_column": (["weight_column=1.5"], "should be of type int or of names of columns, got 1.5"),
     "blanks": (["blank_labels=1"], "hyper_parameters.blank_labels should be of type bool, got 1"),
 }
@@ -340,6 +444,11 @@ BAD_FILES = {
         ":2: column 1 (from 0) 'buy': value 'yes' is not a number",
     ),
     "too_large": ("0,1,1,2,3,4,5,1e39\n", "'days': value '1e39' is too large for float32"),
+    "header_with_numbers": (
+        "click,buy,1,2,3,hours,clicks_before,days\n0,1,1,2,3,4,5,6\n",
+        "is not a number; a header has to name every column, none of them by a number",
+    ),
+    "stray_quote": ('0,1,1,2,3,4,5,6,7"\n', "column 8 (from 0): value '7\"' has a quote without"),
     "blank_label": ("0,,1,2,3,4,5,6\n", "'buy': value '' is not a number"),
 }
 
@@ -355,6 +464,12 @@ def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path) -> None:
     shop(100).write(folder / "mixed" / "b.csv", [*NAMES, "date"])
     shop(100).write(folder / "test" / "a.csv", NAMES[:-1])
     shop(100).write(folder / "headless" / "a.csv", header=False)
+    schema = [f"{{name: {n}, kind: {'label' if n in LABELS else 'number'}}}" for n in NAMES]
+    (folder / "schema.yaml").write_text(f"columns: [{', '.join(schema)}]")
+    text = (folder / "train" / "a.csv").read_text()
+    for name, other in (("index", text.replace("age", "", 1)), ("semi", text.replace(",", ";"))):
+        (folder / name).mkdir()
+        (folder / name / "a.csv").write_text(other)
     cases, wanted = [case("train", "dygraph", folder)], {"trained": ""}
     for name, (overrides, sentence) in BAD_CONFIGS.items():
         graph = "static" if len(cases) % 2 else "dygraph"
@@ -363,15 +478,29 @@ def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path) -> None:
         cases.append(case("train", graph, folder, size, *keys))
         wanted[name] = sentence
     for name, (line, sentence) in BAD_FILES.items():
-        text = line if name == "twice" else header + line
+        text = line if line.startswith("click,") else header + line
         (folder / name).mkdir()
         (folder / name / "a.csv").write_text(text)
         weight = ["hyper_parameters.weight_column=visits"] * (name == "negative_weight")
-        cases.append(case("train", "static", folder, f"runner.train_data_dir={name}", *weight))
+        by_number = ["hyper_parameters.label_columns=[0, 1]", "hyper_parameters.feature_size=6"]
+        more = by_number if name == "header_with_numbers" else weight
+        cases.append(case("train", "static", folder, f"runner.train_data_dir={name}", *more))
         wanted[name] = sentence
     for name, command, overrides, sentence in (
         ("extra", "train", ["train_data_dir=mixed"], "b.csv:1: its header has column 'date', whi"),
-        ("no_header", "train", ["train_data_dir=headless"], "no header of the training files says"),
+        (
+            "no_header",
+            "train",
+            ["train_data_dir=headless"],
+            "training files have no header th",
+        ),
+        (
+            "nameless",
+            "train",
+            ["train_data_dir=index"],
+            "that names every column, none by",
+        ),
+        ("semicolons", "train", ["train_data_dir=semi"], "lacks; are cells parted by commas?"),
         ("lacks", "infer", [], "test/a.csv:1: its header lacks column 'days', which the training"),
         ("twice_in_test", "infer", ["test_data_dir=twice"], "are both called 'age'"),
     ):
@@ -407,3 +536,47 @@ def test_checkpoints_of_other_columns_are_not_scored_together(tmp_path: Path) ->
     assert refused.status == 2
     assert "were trained on other columns (features are in another order)" in refused.stderr
     assert one.status == 0, one.stderr
+
+
+def told(features: np.ndarray, labels: np.ndarray, *tasks: str) -> list[str]:
+    """What `warn_of_leaks` says of features called a, b, c."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_leaks(features.astype(np.float32), "abc", labels.astype(np.float32), tasks)
+    return [str(warning.message).split(":")[0] for warning in caught]
+
+
+def test_leaks_are_told_of_and_chance_is_not(rng: np.random.Generator) -> None:
+    """By AUC either way, by correlation, by name; not by what a few rows happen to have."""
+    click = (rng.random(2000) < 0.1).astype(float)
+    price = rng.normal(50, 9, 2000)
+    features = rng.normal(size=(2000, 3))
+    assert told(features, np.stack([click, price], axis=1), "click", "price") == []
+    features[:, 1] = -click + rng.normal(0, 0.01, 2000)
+    assert told(features, click[:, None], "click") == [
+        "feature 'b' alone predicts task click (AUC 0.0000)"
+    ]
+    features[:, 2] = click
+    assert told(features, click[:, None], "click") == [
+        "features 'b', 'c' alone predict task click (AUC 0.0000, 1.0000)"
+    ]
+    known = np.where(rng.random(2000) < 0.5, click, np.nan)
+    assert len(told(features, known[:, None], "click")) == 1
+    few = np.where(np.cumsum(click) <= 29, click, np.nan)
+    assert told(features, few[:, None], "click") == []
+    assert told(features, np.zeros((2000, 1)), "click") == []
+    features[:, 0] = 3 - price / 7
+    assert told(features, price[:, None], "price") == [
+        "feature 'a' alone predicts task price (correlation -1.0000)"
+    ]
+    assert told(rng.normal(size=(9, 3)), np.zeros((9, 1)), "Label_B") == [
+        "feature 'b' is called like task Label_B"
+    ]
+
+
+def test_the_sample_has_no_leak() -> None:
+    names = (ROOT / "datasets" / "census" / "columns.txt").read_text().splitlines()[2:]
+    features, labels = sample("train")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_leaks(features, names, labels, TASKS)

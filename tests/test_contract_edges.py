@@ -192,7 +192,7 @@ RETURNED = {
         "should return indices of columns and an array of them, [k] and [n, k], and returned a "
         "tuple of 2",
     ),
-    "adapt": ("model", "{'meen': 1}", "should return weights of the network by name"),
+    "adapt_blocks": ("model", "{'meen': 1}", "should return weights of the network by name"),
     "convert_state_dict": ("model", "None", "should return a dict, and returned a NoneType"),
 }
 

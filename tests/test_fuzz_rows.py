@@ -321,7 +321,7 @@ def test_the_oracle_reads_quotes(line: bytes, found: list[bytes]) -> None:
 
 def test_the_oracle_reads_a_file() -> None:
     want = expected(b"\xef\xbb\xbfa,b,c,d\r\n0,1.5,1,-2\r\r\n0,1,2,3\n0,1,1\n \n1,0,0,9")
-    assert want.rows == [[0, 1.5, 1, -2], [1, 0, 0, 9]]
+    assert want.rows == [[1.5, -2, 1, 0], [0, 9, 0, 1]]  # features, then labels
     assert want.bad == [4, 5]
 
 

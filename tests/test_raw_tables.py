@@ -20,10 +20,12 @@ from helpers import (
     run_cases,
     run_tool,
 )
+from paddle import inference
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from raw_tables.schema import load_schema
 from rec_runner.checkpoint.safe_pickle import load_arrays
+from table_reader import RecDataset
 
 sys.path.append(str(ROOT / "benchmarks"))
 import shop
@@ -36,6 +38,12 @@ EPOCHS = 3
 LABELS = ["--label", "click", "--label", "buy", "--label", "price_paid"]
 OPTIONS = [*LABELS, "--weight", "w", "--id", "user_id", "--group", "user_id"]
 BINARY = ("click", "buy")
+SCORES = ["probability_click", "probability_buy", "prediction_price_paid"]
+EXPORTED = {
+    "use_inference": "true",
+    "save_inference_feed_varnames": "[features]",
+    "save_inference_fetch_varnames": f"[{', '.join(SCORES)}]",
+}
 
 
 def table(file: Path) -> list[dict[str, str]]:
@@ -80,6 +88,7 @@ def trained(model: Path) -> dict[str, Path]:
             save_predictions="true",
             model_save_path=f"output_{graph}",
             infer_load_path=f"output_{graph}",
+            **(EXPORTED if graph == "static" else {}),
         )
         config = ["-m", model / "config_shop.yaml", *asked]
         cases += [(*COMMANDS[tool], config), (*COMMANDS[INFER[graph]], config)]
@@ -156,6 +165,26 @@ def test_metrics_are_those_of_the_known_rows_with_their_weights(
             assert record[f"{kind}_{task}"] == pytest.approx(value, rel=1e-5), (kind, task)
         if task != "click":
             assert record[f"rows_{task}"] == len(known) < len(rows)
+
+
+def test_an_inference_model_takes_what_the_reader_gives(
+    trained: dict[str, Path], model: Path
+) -> None:
+    epoch = last_record(trained["static"], "infer")["epoch"]
+    folder = trained["static"] / str(epoch)
+    config = {"hyper_parameters.schema": "schema.yaml", "config_abs_dir": str(model)}
+    blocks = RecDataset([str(model / "test.csv")], config).blocks()
+    features = np.concatenate([block["features"] for block in blocks])
+    (program,) = (p for p in folder.glob("rec_inference.*") if p.suffix in (".json", ".pdmodel"))
+    files = str(program), str(program.with_suffix(".pdiparams"))
+    predictor = inference.create_predictor(inference.Config(*files))
+    predictor.get_input_handle("features").copy_from_cpu(features)
+    predictor.run()
+    predictions = table(folder / "predictions.csv")
+    for name, output in zip(SCORES, predictor.get_output_names()):
+        given = [float(row[name]) for row in predictions]
+        found = predictor.get_output_handle(output).copy_to_cpu()
+        np.testing.assert_allclose(found, given, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_gauc_is_within_users(trained: dict[str, Path], model: Path) -> None:

@@ -543,6 +543,34 @@ def test_nothing_is_written_over_and_both_files_or_none(
     assert sorted(p.name for p in home.iterdir() if "part" in p.name) == []
 
 
+def test_a_directory_whose_describe_is_wrong_is_named(home: Path, tool: Tool) -> None:
+    (home / "rows.csv").write_text(GOOD)
+    place = f"{home / 'table_reader.py'}"
+    for code, said in (
+        ("", f"{place} has no function describe"),
+        ("describe = 1", f"{place} has no function describe"),
+        ("import no_such_module", f"{place} cannot be imported: ModuleNotFoundError: "),
+        ("def describe(files, options): return {}", f"{place}: describe should return schema, "),
+        ("def describe(files, options): 1 / 0", f"{place}: describe failed: ZeroDivisionError: "),
+    ):
+        (home / "table_reader.py").write_text(code)
+        sys.modules.pop("table_reader", None)
+        result = tool("rows.csv", "--label", "click")
+        assert (result.status, len(result.sentences)) == (2, 1), result.stderr
+        assert result.sentences[0].startswith(f"error: {said}")
+
+
+def test_names_may_have_signs_in_them(home: Path, tool: Tool) -> None:
+    lines = zip(["a", "b", "c", "c"] * 20, [0, 1] * 40, [x * x % 7 for x in range(80)])
+    text = "paid:by=whom,x=1,x,y\n" + "".join(f"{w},{i},{i * n},{n}\n" for w, i, n in lines)
+    (home / "rows.csv").write_text(text)
+    schema = ok(tool("rows.csv", "--label", "paid:by=whom=a,b", "--label", "x=1"))
+    assert [(c.name, c.positive) for c in schema.labels] == [
+        ("paid:by=whom", ("a", "b")),
+        ("x=1", ()),
+    ]
+
+
 def test_the_config_is_one_that_the_trainer_takes(home: Path, tool: Tool) -> None:
     for day in range(3):
         (home / "rows").mkdir(exist_ok=True)

@@ -290,7 +290,7 @@ def test_a_wrong_word_is_one_sentence(case: str, tmp_path: Path) -> None:
             "columns: [{name: a, kind: label}]",
             "columns should have a feature, of kind number, category, id",
         ),
-        ("[" * 100_000, "is nested too deeply"),
+        pytest.param("[" * 1000, "is nested too deeply", id="deep"),
         ("a: &a [*a]", "is not YAML: found unconstructable recursive node"),
         ("columns: [[a]]", "column 1 (from 1): should be a mapping with name and kind, got a list"),
         ("a\0b", "is not YAML: "),

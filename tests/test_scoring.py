@@ -13,6 +13,7 @@ from helpers import Result, make_model_dir, override, run_cases, write_table
 
 from input_encoding import adapt
 from net import ShareBottomLayer, score_rows, scoring_weights
+from rec_runner.engine.scoring import differences
 
 GRAPHS = ("dygraph", "static")
 HYPER = {"feature_size": 6, "bottom_size": 9, "tower_size": 4, "task_names": ["a", "b"]}
@@ -275,3 +276,22 @@ def test_what_goes_wrong_is_said_as_ever(runs) -> None:
         assert result.status == (1 if name == "huge" else 2)
         if name == "huge":
             assert f"{runs.folder / 'huge' / 'b.csv'}: the value" in sentence
+
+
+def test_a_number_near_0_is_compared_as_one_of_many_millions() -> None:
+    own = np.array([[2.0, 1369.25], [0.1, 2e8], [-3.0, -4e7]], np.float32)
+    ours = own + np.array([0, -2.75], np.float32)
+    labels = np.array([[1, 3e8], [0, np.nan], [1, -1e8]], np.float32)
+    types = ("binary", "regression")
+    for few in (slice(3), slice(1)):  # rows that are compared
+        assert differences(ours[few], own[few], labels, types).max() < 1e-6
+    assert differences(ours, own, labels).max() > 1e-3
+    ours[1, 1] *= 1.01
+    assert differences(ours, own, labels, types).argmax() == 3
+    ours[0, 0] += 0.01
+    assert differences(ours, own, labels, types).max() > 3e-3  # of log-odds each its own
+    own[2] = ours[2] = np.nan, np.inf
+    off = differences(ours, own, labels, types)
+    assert (off[2] == 0).all() and np.isfinite(off).all()
+    ours[2] = 0
+    assert np.isinf(differences(ours, own, labels, types)[2]).all()

@@ -370,10 +370,10 @@ def test_an_error_in_the_network_names_file_and_line(tmp_path: Path) -> None:
     shutil.copy(CONFIG, config)
     shutil.copytree(ROOT / "data", folder / "data")
     net = (folder / "net.py").read_text(encoding="utf-8")
-    assert net.count("hidden = encoded\n") == 1
-    broken = net.replace("hidden = encoded\n", "hidden = undefined_name\n")
+    assert net.count("return self.out(hidden)\n") == 1
+    broken = net.replace("return self.out(hidden)\n", "return self.out(undefined_name)\n")
     (folder / "net.py").write_text(broken, encoding="utf-8")
-    line = broken.splitlines().index("        hidden = undefined_name") + 1
+    line = broken.splitlines().index("        return self.out(undefined_name)") + 1
     cases = [("train", path, ["-m", str(config)]) for path in PATHS]
     for result in run_cases(cases, cwd=tmp_path):
         assert result.status == 2

@@ -1,4 +1,4 @@
-"""Command line of the four tools."""
+"""Command line of the trainers and infer tools; what the other tools take of it."""
 
 from __future__ import annotations
 

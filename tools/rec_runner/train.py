@@ -24,7 +24,7 @@ from rec_runner.checkpoint.resume import (
 )
 from rec_runner.checkpoint.snapshot import Progress, Snapshot
 from rec_runner.checkpoint.store import Checkpoints
-from rec_runner.checkpoint.weights import load_weights
+from rec_runner.checkpoint.weights import fingerprint_of, load_weights
 from rec_runner.config import Config
 from rec_runner.contract.guard import check_returned
 from rec_runner.contract.hooks import call_hook, has
@@ -153,8 +153,11 @@ class TrainJob:
     def _set_up_model(self, graph: str) -> None:
         config = self.config
         runner = config.runner
+        initial = runner("model_init_path")
         if self.start is not None:
             config.update(known_columns(self.start.fingerprint))
+        elif initial:  # its weights are for columns in this order
+            config.update(known_columns(fingerprint_of(Path(initial))))
         validates = runner("valid_data_dir") is not None or runner("valid_share") > 0
         scores = validates or runner("test_at_end")
         built = build_engine(graph, config, "train", scores, self._begin_reading)

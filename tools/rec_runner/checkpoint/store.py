@@ -13,6 +13,7 @@ import numpy as np
 
 from rec_runner.checkpoint import format
 from rec_runner.checkpoint.snapshot import Progress, Snapshot
+from rec_runner.checkpoint.weights import fingerprint_of
 from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.files import (
     atomic_write,
@@ -62,9 +63,7 @@ class Checkpoints:
 
     def fingerprint(self, epoch: int) -> dict[str, Any]:
         """What a checkpoint notes of its run, see ``checkpoint.resume``; perhaps nothing."""
-        with suppress(UserError):
-            return format.read_manifest(self.folder / str(epoch))["fingerprint"]
-        return {}
+        return fingerprint_of(self.folder / str(epoch))
 
     def best_epoch(self) -> int | None:
         """The epoch that a run with validation marked as best.

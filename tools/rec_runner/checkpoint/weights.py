@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from os.path import lexists
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +38,17 @@ def load_weights(folder: Path) -> dict[str, np.ndarray]:
         if lexists(folder / name):
             return format.read_weights(folder / name)
     raise UserError(f"checkpoint {folder / format.WEIGHTS} not found")
+
+
+def fingerprint_of(folder: Path) -> dict[str, Any]:
+    """What the checkpoint of such weights notes of its run; nothing where it is not one of ours.
+
+    Args:
+        folder: as for :func:`load_weights`, which tells what is wrong with it.
+    """
+    with suppress(UserError):
+        return format.read_manifest(folder if folder.is_dir() else folder.parent)["fingerprint"]
+    return {}
 
 
 def match(

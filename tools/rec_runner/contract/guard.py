@@ -29,7 +29,7 @@ def foreign(owner: Any, member: str = "") -> Iterator[None]:
         UserError: names file, class, method, and the line that failed.
         Interrupted: a signal came meanwhile, whatever the code made of it.
     """
-    kind = owner if inspect.isclass(owner) or inspect.isfunction(owner) else type(owner)
+    kind = _code_of(owner)
     try:
         with noted():
             yield
@@ -65,8 +65,8 @@ def check_returned(owner: Any, member: str, value: Any, fits: bool, expected: st
     """Check what a method of a directory's own code returned.
 
     Args:
-        owner: the object whose method it was.
-        member: the method.
+        owner: the object whose method it was; or a function.
+        member: the method; empty for a function.
         value: what it returned.
         fits: whether that is well.
         expected: what it should have returned, ``a dict`` for instance.
@@ -75,7 +75,7 @@ def check_returned(owner: Any, member: str, value: Any, fits: bool, expected: st
         UserError: it does not fit.
     """
     if not fits:
-        place = _place(type(owner), member)
+        place = _place(_code_of(owner), member)
         raise UserError(f"{place} should return {expected}, and returned {_kind(value)}")
 
 
@@ -83,6 +83,11 @@ def _kind(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"
+
+
+def _code_of(owner: Any) -> Any:
+    """The class of an object; a class or a function itself."""
+    return owner if inspect.isclass(owner) or inspect.isfunction(owner) else type(owner)
 
 
 def _place(kind: Any, member: str) -> str:

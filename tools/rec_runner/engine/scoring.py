@@ -27,7 +27,7 @@ from rec_runner.system.errors import RunError
 from rec_runner.system.log import warn
 
 COMPARED_ROWS = 32
-# Of a log-odds. Another order of the same sums changes it by a thousandth of that.
+# Of a score. Another order of the same sums changes it by a thousandth of that.
 _TOLERANCE = 1e-3
 
 
@@ -140,10 +140,7 @@ class BlockScoring(Engine):
         ours, own = self._score_rows(some), self._score_encoded(self._encoded(some))
         if ours.shape != own.shape:
             return  # the metrics tell it
-        with np.errstate(over="ignore", invalid="ignore"):
-            off = np.abs(ours - own) / (1 + np.abs(own))
-        off[np.isnan(off)] = np.inf  # a number that only one of the two has
-        off[(ours == own) | (np.isnan(ours) & np.isnan(own))] = 0
+        off = differences(ours, own, window.arrays["labels"], self.task_types)
         self._follows_network = bool(off.max() <= _TOLERANCE)
         if not self._follows_network:
             row = int(off.max(axis=1).argmax())
@@ -179,6 +176,34 @@ class BlockScoring(Engine):
             )
         self._count(window, log_odds)
         return Outcome(np.empty(0), window.batch_rows, {})
+
+
+def differences(
+    ours: np.ndarray, own: np.ndarray, labels: np.ndarray, task_types: Sequence[str] = ()
+) -> np.ndarray:
+    """How far scores ``[n, T]`` are off the network's own, as a share of what they are.
+
+    A prediction near 0 of numbers that go into the millions is a difference of such: it is held
+    against the spread of the labels, or the largest prediction, if that is more.
+
+    Args:
+        ours: scores.
+        own: the network's.
+        labels: ``[m, T]``, of these or more rows; NaN where one is not known.
+        task_types: what each task is; by default all are binary.
+    """
+    sizes = np.abs(own, dtype=np.float64)
+    for task, kind in enumerate(task_types):
+        if kind == "regression":
+            known = labels[~np.isnan(labels[:, task]), task].astype(np.float64)
+            spread = known.std() if len(known) else 0.0
+            largest = sizes[np.isfinite(sizes[:, task]), task].max(initial=0.0)
+            sizes[:, task] = max(spread, largest)
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.abs(ours - own) / (1 + sizes)
+    off[np.isnan(off)] = np.inf  # a number that only one of the two has
+    off[(ours == own) | (np.isnan(ours) & np.isnan(own))] = 0
+    return off
 
 
 def _numbers(values: np.ndarray) -> str:
