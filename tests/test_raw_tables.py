@@ -298,3 +298,63 @@ def test_another_schema_is_refused_with_the_difference(
         assert result.status == 2, result.stdout
         (sentence,) = result.sentences
         assert 'column "device"' in sentence and '"tablet"' in sentence, sentence
+
+
+def test_a_schema_of_files_that_are_written_otherwise_scores_the_same(
+    trained: dict[str, Path], model: Path
+) -> None:
+    """Another delimiter, and a further column that is for nothing, are no other schema."""
+    folder = model.parent / "semicolons"
+    shutil.copytree(model, folder)
+    file = folder / "schema.yaml"
+    text = file.read_text(encoding="utf-8").replace('delimiter: ","', 'delimiter: ";"')
+    new = text.replace("columns:\n", "columns:\n  - {name: new, kind: ignore}\n")
+    file.write_text(new, encoding="utf-8")
+    rows = table(model / "test.csv")
+    with open(folder / "test.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["new", *rows[0]], "", delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+    asked = override(infer_load_path=trained["dygraph"], test_data_dir=folder / "test.csv")
+    before = last_record(trained["dygraph"], "infer")
+    (result,) = run_cases(
+        [(*COMMANDS["infer"], ["-m", folder / "config_shop.yaml", *asked])], model.parent
+    )
+    assert result.status == 0, result.stderr
+    assert f"{before['auc_click']:.6f}" in result.stdout
+
+
+ROW = "u1,Lima,phone,tea S,30,9.5,site1,2024-01-01,1,1,0,"
+BAD_INPUTS = {
+    # what becomes of the schema, the header and the row; what is said
+    "a label that is text": ("", "", (",1,1,0,", ",1,perhaps,0,"), "column \"click\": 'perhaps'"),
+    "a negative weight": ("", "", (",1,1,0,", ",-1,1,0,"), "column \"w\": '-1' is negative"),
+    "beyond float32": ("", "", ("9.5", "1e39"), "column \"price\": '1e39' is too large"),
+    "a column that is lacking": ("", ("price,", "cost,"), "", 'there is no column "price", only'),
+    "two of one name": ("", ("price,", "age,"), "", 'two columns have the name "age"'),
+    "an empty list": (("[desktop, phone, tablet, tv]", "[]"), "", "", "at least one text"),
+    "no such kind": (("kind: weight", "kind: wait"), "", "", 'column "w": kind should be one of'),
+}
+
+
+@pytest.mark.parametrize("tool", GRAPHS.values())
+def test_bad_input_is_one_sentence(model: Path, tool: str) -> None:
+    header = (model / "train.csv").read_text(encoding="utf-8").splitlines()[0]
+    schema = (model / "schema.yaml").read_text(encoding="utf-8")
+    cases = []
+    for place, changes in enumerate(BAD_INPUTS.values()):
+        texts = [schema, header, ROW]
+        for i, change in enumerate(changes[:3]):
+            if change:
+                assert texts[i].count(change[0]) == 1, change
+                texts[i] = texts[i].replace(*change)
+        folder = model.parent / f"bad_{tool}_{place}"
+        shutil.copytree(model, folder)
+        (folder / "schema.yaml").write_text(texts[0], encoding="utf-8")
+        (folder / "train.csv").write_text("\n".join([texts[1], ROW, texts[2], ""]))
+        asked = override(model_save_path=folder / "output", valid_share=0.0)
+        cases.append((*COMMANDS[tool], ["-m", folder / "config_shop.yaml", *asked]))
+    for (name, changes), result in zip(BAD_INPUTS.items(), run_cases(cases, model.parent)):
+        sentences = [line for line in result.sentences if not line.startswith("warning: ")]
+        assert (result.status, len(sentences)) == (2, 1), (name, result.stderr)
+        assert changes[3] in sentences[0], (name, sentences)
