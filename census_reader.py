@@ -15,7 +15,7 @@ from csv_blocks import Block, read_blocks
 from csv_layout import Layout, RowError
 from csv_line import BadRows
 from csv_text import Head
-from hyper_parameters import HyperParameters
+from hyper_parameters import ConfigError, HyperParameters
 
 # The files that UCI gives out have 42 columns, the encoded ones 501.
 _RAW_CENSUS = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
@@ -40,14 +40,13 @@ class RecDataset(IterableDataset):
             there, what they were called in training.
 
     Raises:
-        ConfigError: the settings name no such columns.
-        RowError: there is a schema, which another reader is for.
+        ConfigError: the settings name no such columns, or a schema.
     """
 
     def __init__(self, file_list: Sequence[str], config: Mapping[str, Any]) -> None:
         super().__init__()
         if config.get("hyper_parameters.schema"):
-            raise RowError(
+            raise ConfigError(
                 "hyper_parameters.schema goes with the reader table_reader (train_reader_path, "
                 "infer_reader_path); census_reader reads rows of numbers"
             )

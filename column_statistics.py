@@ -72,9 +72,9 @@ class ColumnStatistics:
         self._rows += len(features) if known is None else known.sum(axis=0)
         if weights is not None:
             assert self._weighed is not None
-            weight = weights.astype(np.float64)
-            self._weighed[0] += np.where(numeric, 0.0, weight @ np.where(numeric, 0, found))
-            self._weighed[1] += weight.sum() if known is None else weight @ known
+            self._weighed[0] += np.where(numeric, 0.0, _weigh(found, weights))
+            rows = weights.sum(dtype=np.float64) if known is None else _weigh(known, weights)
+            self._weighed[1] += rows
 
     def _earlier(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The values of a column as long as there were only 0 and 1, and what they weigh."""
@@ -101,6 +101,16 @@ def _look_through(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             numeric |= ((piece != 0) & (piece != 1)).any(axis=0)
             sums += piece.sum(axis=0)
     return numeric, sums
+
+
+def _weigh(matrix: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sums of columns, each row as often as it weighs; in pieces, for they are copied."""
+    sums = np.zeros(matrix.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(matrix), PIECE_ROWS):
+            piece = slice(start, start + PIECE_ROWS)
+            sums += weights[piece].astype(np.float64) @ matrix[piece]
+    return sums
 
 
 class NumericColumn:

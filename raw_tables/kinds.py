@@ -80,7 +80,7 @@ def decide_features(
         elif kind == "id":
             found[name] = _id(name, tally)
         elif kind == "category":
-            found[name] = _category(name, tally, math.inf) or _id(name, tally)
+            found[name] = _category(name, tally, math.inf) or _unlisted(name, tally)
         else:
             found[name] = _of_itself(name, tally, profile.types.get(name))
     return found
@@ -201,6 +201,14 @@ def _with_commas(name: str, tally: Tally) -> list[str]:
 def _order(text: str) -> tuple[float, str]:
     """Numbers by their size, then all else as text."""
     return (float(text) if re.match(NUMBER, text) else math.inf), text
+
+
+def _unlisted(name: str, tally: Tally) -> Decision:
+    """A column that a person takes for a category, and that has more values than are counted."""
+    decision = _id(name, tally)
+    many = f"has too many values to be listed, about {tally.distinct:,}"
+    decision.warnings.append(f"column {quoted(name)} {many}; it is hashed, as by --id {name}")
+    return decision
 
 
 def _id(name: str, tally: Tally) -> Decision:

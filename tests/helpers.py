@@ -35,7 +35,7 @@ METRICS = tuple(f"{kind}_{task}" for kind in ("auc", "logloss") for task in TASK
 
 # Notices of the libraries, not of ours: "file.py:12: UserWarning: …" and the line of code below it.
 _NOTICE = re.compile(r"^\S+\.py:\d+: \w*Warning: .*\n(  .*\n)?", re.MULTILINE)
-_PAIR = re.compile(r"(\w+): ?(-?\d+\.\d+|undefined)")
+_PAIR = re.compile(r"(\w+): ?(-?\d+\.\d+(?:e[+-]\d+)?|undefined)")
 
 # Imports Paddle once, which takes long, and runs each request of stdin in a child of its own: the
 # tools' main for some command lines. With "out" their ends are written there, else the output of

@@ -46,6 +46,10 @@ class RecDataset(Rows):
     def blocks(self):
         self.tell()
         yield from super().blocks()
+
+    def __iter__(self):
+        self.tell()
+        yield from super().__iter__()
 """
 # The same without blocks(), so that rows come from workers.
 ROW_READER = """

@@ -454,6 +454,11 @@ def test_what_an_encoding_makes_nothing_of() -> None:
         check_encoded(raw, encoded, ["a.csv"])
     with pytest.raises(RunError, match=r"a\.csv: feature 1 \(from 0\) of a row is missing"):
         check_encoded(raw[::2], raw[::2], ["a.csv"])
+    # What is missing in a row that came out well is not what is wrong with another one.
+    raw = np.array([[1, np.nan, 3], [2, np.nan, -3e38]], np.float32)
+    encoded = np.array([[1, 0, 3], [2, 0, np.nan]], np.float32)
+    with pytest.raises(RunError, match=r"a\.csv: the value -3e\+38 of feature 2 \(from 0\) is too"):
+        check_encoded(raw, encoded, ["a.csv"])
 
 
 # Test rows --------------------------------------------------------------------------------------

@@ -319,6 +319,11 @@ WARNED = {
         'column "x" writes numbers with a decimal comma, which are read as words; write them with '
         "a point",
     ),
+    "more categories than can be listed": (
+        rows([i % 2 for i in range(33_000)], [f"w{i}" for i in range(33_000)], names="buy x"),
+        ["--label", "buy", "--category", "x"],
+        'column "x" has too many values to be listed, about 3',
+    ),
     "no name": (
         rows(range(5, 45), [1, 0] * 20, [i % 3 for i in range(40)], names="# buy x").replace(
             "#", ""

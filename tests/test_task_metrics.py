@@ -17,7 +17,7 @@ from rec_runner.metrics.auc import probability
 from rec_runner.metrics.regression import RunningErrors
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.report.predictions import write_predictions
-from rec_runner.report.report import Report
+from rec_runner.report.report import Report, show
 from rec_runner.system.errors import UserError
 
 NAMES, TYPES = ["click", "buy", "paid"], ["binary", "binary", "regression"]
@@ -395,3 +395,20 @@ def test_predictions_leave_blank_labels_empty(rng, tmp_path: Path) -> None:
     plain.update(np.array([[1.0], [0.0]]), np.zeros((2, 1), np.float32))
     write_predictions(tmp_path / "plain.csv", plain.predictions())
     assert (tmp_path / "plain.csv").read_text() == '"label_a","probability_a"\n1,0.5\n0,0.5\n'
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.000000"),
+        (-0.25, "-0.250000"),
+        (1e-4, "0.000100"),
+        (2.5e-9, "2.500000e-09"),  # of a rate
+        (144.557945, "144.557945"),
+        (6.0063494e26, "6.006349e+26"),
+        (np.inf, "inf"),
+        (None, "undefined"),
+    ],
+)
+def test_errors_of_any_unit_can_be_read(value: float | None, shown: str) -> None:
+    assert show(value) == shown

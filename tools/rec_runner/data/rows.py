@@ -129,9 +129,13 @@ def check_encoded(features: np.ndarray, encoded: np.ndarray, files: Sequence[str
         at = int(np.argmax(bad))
         row = features[at].ravel()
         missing = np.isnan(row)
-        if missing.any() and not np.isinf(encoded[at]).any():
+        rows = features.reshape(len(features), -1)
+        unknown = missing & ~np.isnan(rows[~bad]).any(
+            axis=0
+        )  # but where a row that came out well lacks it too
+        if unknown.any() and not np.isinf(encoded[at]).any():
             raise RunError(
-                f"{', '.join(files)}: feature {int(np.argmax(missing))} (from 0) of a row is "
+                f"{', '.join(files)}: feature {int(np.argmax(unknown))} (from 0) of a row is "
                 "missing, and this network's encoding makes no finite number of it"
             )
         column = int(np.argmax(np.where(missing, -1, np.abs(row))))

@@ -165,9 +165,14 @@ def counts(record: Record) -> Record:
 
 
 def show(value: Any) -> str:
-    """A number as log lines write it; an undefined one says so."""
+    """A number as log lines write it; an undefined one says so.
+
+    Errors of a regression have its target's unit: where six decimals would leave next to nothing
+    of a number, or hide it among digits, there is an exponent.
+    """
     if value is None:
         return "undefined"
     if isinstance(value, float):
-        return f"{value:.6f}"
+        plain = not value or 1e-4 <= abs(value) < 1e12 or not math.isfinite(value)
+        return f"{value:.6f}" if plain else f"{value:.6e}"
     return str(value)
