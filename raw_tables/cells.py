@@ -3,7 +3,8 @@
 The cells of a column come as an Arrow array. Of text only the distinct ones are looked at, once
 each. These are the same whether a table is kept as text or as Parquet: an integer 3 is the text
 ``3``, a float 3.0 too, true is ``true``, a decimal has the digits that it is kept with; null is
-missing, as is a float that is NaN.
+missing, as is a float that is NaN. A code of whole numbers is the same category or id with ``.0``
+behind it, as whole numbers become where some of a column were missing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from raw_tables.words import BLANKS, quoted
 
 # As csv_line has it: no hexadecimal digits, no underscores, no digits of other scripts.
 _NUMBER = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
+_WHOLE = r"-?[0-9]+(\.0)?"
 _NOT_FINITE = ("nan", "inf", "infinity")
 MISSING_GROUP = 0  # the hash of no text that anyone will find
 
@@ -155,9 +157,17 @@ def _mask(values: Values) -> np.ndarray:
     return np.zeros(len(values.values), bool) if values.bad is None else values.bad
 
 
+def _other_way(text: str) -> str:
+    """A whole number as it is also written: 7 as 7.0, 7.0 as 7; any other text as it is."""
+    if not re.fullmatch(_WHOLE, text):
+        return text
+    return text[:-2] if text.endswith(".0") else f"{text}.0"
+
+
 def hashes(texts: Sequence[str | None]) -> np.ndarray:
-    """A 64-bit hash of each text, uint64; the same on every machine."""
-    digests = [blake2b((text or "").encode(), digest_size=8).digest() for text in texts]
+    """A 64-bit hash of each text, uint64; the same on every machine, and of 7 and 7.0."""
+    short = [_other_way(text) if text and text.endswith(".0") else text or "" for text in texts]
+    digests = [blake2b(text.encode(), digest_size=8).digest() for text in short]
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
@@ -183,7 +193,9 @@ class Cells:
         codes: dict[str, dict[str | None, int]] = {}
         for column in schema.categories:
             missing = dict.fromkeys((None, *schema.missing), len(column.values) + 1)
-            codes[column.name] = {**missing, **{v: code for code, v in enumerate(column.values)}}
+            listed = {value: code for code, value in enumerate(column.values)}
+            alike = {_other_way(value): code for value, code in listed.items()}
+            codes[column.name] = {**alike, **missing, **listed}
         used = tuple(column for column in schema.columns if column.kind != "ignore")
         return cls(schema, used, codes, not any(map(is_number, schema.missing)))
 

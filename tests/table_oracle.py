@@ -136,6 +136,10 @@ def value_of(column: Column, text: str | None, schema: Schema) -> float | str | 
     if column.kind == "category":
         if text is not None and text in column.values:
             return column.values.index(text)
+        if text is not None and not missing:
+            for place, value in enumerate(column.values):
+                if is_whole(text) and is_whole(value) and text.split(".")[0] == value.split(".")[0]:
+                    return place
         return len(column.values) + (1 if missing else 0)
     if column.kind == "id":
         return column.buckets if missing else digest(text) % column.buckets
@@ -163,9 +167,18 @@ def value_of(column: Column, text: str | None, schema: Schema) -> float | str | 
     return value
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number, perhaps with ``.0`` behind it."""
+    digits = text[:-2] if text.endswith(".0") else text
+    digits = digits[1:] if digits.startswith("-") else digits
+    return digits != "" and all(digit in "0123456789" for digit in digits)
+
+
 def digest(text: str | None) -> int:
-    """A 64-bit hash."""
+    """A 64-bit hash, the same of ``7`` and ``7.0``."""
     assert text is not None
+    if is_whole(text):
+        text = text.split(".")[0]
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

@@ -375,6 +375,31 @@ def test_weights_to_start_from_know_their_columns(tmp_path: Path) -> None:
     assert "lacking/a.csv:1: its header lacks column 'days'" in refused.stderr
 
 
+def test_weights_to_start_from_know_their_schema(tmp_path: Path) -> None:
+    """Codes of categories in another order would mean others to the same weights."""
+    hyper = {**HYPER, "task_names": None, "schema": "schema.yaml"}
+    folder = directory(tmp_path, hyper, epochs=1, train_reader_path="table_reader")
+    rows = shop(60)
+    rows.columns["city"] = np.resize(["Lima", "Oslo", "Rome"], 60)
+    rows.write(folder / "train" / "a.csv", (*NAMES, "city"))
+    label = ", ".join(f"{{name: {name}, kind: label}}" for name in LABELS)
+    for file, values in (("schema", "Lima, Oslo"), ("other", "Oslo, Lima")):
+        city = f"{{name: city, kind: category, values: [{values}]}}"
+        (folder / f"{file}.yaml").write_text(f"columns: [{label}, {city}]")
+    start = f"runner.model_init_path={folder / 'out' / '0'}", "runner.model_save_path=second"
+    other = "hyper_parameters.schema=other.yaml"
+    trained, begun, refused = run_cases(
+        [
+            case("train", "dygraph", folder),
+            case("train", "static", folder, *start),
+            case("train", "dygraph", folder, *start, other),
+        ],
+        tmp_path,
+    )
+    assert (trained.status, begun.status, refused.status) == (0, 0, 2), trained.stderr
+    assert 'column "city": values has the same texts in another order' in refused.stderr
+
+
 def test_checkpoints_of_a_run_that_knew_no_columns_go_on(tmp_path: Path) -> None:
     folder = directory(tmp_path)
     shop(300).write(folder / "train" / "a.csv")
