@@ -43,6 +43,7 @@ from raw_tables.schema import Column, Schema  # noqa: E402
 from raw_tables.words import quoted  # noqa: E402
 
 TEXTS = (
+    *("7", "7.0", "-7.0", "7.00"),
     *("a", "b", "A", "Berlin", "New York", "a,b", "x;y|z", 'say "hi"', '12" pizza', '"', '""'),
     *("NA", "?", "", "null", "none", "-1", "0", "1", "3", "3.0", "yes", "no", "true", "ü", "日本"),
     *("line\nend", "tab\there", "cr\rhere", "nul\0here", "\u00a0", "\ufeff", "x" * 300, "'a'", "#"),

@@ -193,9 +193,9 @@ class Cells:
         codes: dict[str, dict[str | None, int]] = {}
         for column in schema.categories:
             missing = dict.fromkeys((None, *schema.missing), len(column.values) + 1)
-            listed = {value: code for code, value in enumerate(column.values)}
-            alike = {_other_way(value): code for value, code in listed.items()}
-            codes[column.name] = {**alike, **missing, **listed}
+            codes[column.name] = {_other_way(v): code for code, v in enumerate(column.values)}
+            codes[column.name].update(missing)
+            codes[column.name].update({v: code for code, v in enumerate(column.values)})
         used = tuple(column for column in schema.columns if column.kind != "ignore")
         return cls(schema, used, codes, not any(map(is_number, schema.missing)))
 

@@ -132,7 +132,9 @@ def value_of(column: Column, text: str | None, schema: Schema) -> float | str | 
     """A cell as a number; None if it cannot be used. Of a group, the text."""
     missing = text is None or text in schema.missing
     if column.kind == "group":
-        return None if missing else text
+        if missing or text is None:
+            return None
+        return text.split(".")[0] if is_whole(text) else text
     if column.kind == "category":
         if text is not None and text in column.values:
             return column.values.index(text)

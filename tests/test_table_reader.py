@@ -276,6 +276,22 @@ def test_a_wrong_quote_costs_one_line(
             assert tally.first[0].endswith(behind if tail is ROWS else unclosed)
 
 
+def test_a_code_with_a_point_and_a_zero_is_that_code(tmp_path: Path) -> None:
+    """As pandas writes whole numbers of a column of which some are missing."""
+    columns = (
+        "columns: [{name: zip, kind: category, values: [10115, 7.0, 20.0, 20], other: true},"
+        " {name: u, kind: id, buckets: 1000}, {name: l, kind: label}]"
+    )
+    by = schema(tmp_path, columns=columns)
+    cells = ["10115", "10115.0", "7", "7.0", "20", "20.0", "10115.00", "1.0e1", "", "-3", "-3.0"]
+    rows = [["zip", "u", "l"], *([cell, cell, "1"] for cell in cells)]
+    (tmp_path / "rows").write_bytes(written(rows))
+    codes, users = read(tmp_path / "rows", by)["features"].T
+    assert codes.tolist() == [0, 0, 1, 1, 3, 2, 4, 4, 5, 4, 4]
+    hashed = ["10115", "10115", "7", "7", "20", "20", "10115.00", "1.0e1", None, "-3", "-3"]
+    assert users.tolist() == [1000 if user is None else bucket(user) for user in hashed]
+
+
 def test_a_quote_inside_a_cell_is_a_character(tmp_path: Path) -> None:
     columns = COLUMNS.replace("New York", "'12\" pizza', 'say \"hi\"'")
     file, by = tmp_path / "rows.csv", schema(tmp_path, columns=columns)
