@@ -304,7 +304,7 @@ def test_a_schema_of_files_that_are_written_otherwise_scores_the_same(
     trained: dict[str, Path], model: Path
 ) -> None:
     """Another delimiter, and a further column that is for nothing, are no other schema."""
-    folder = model.parent / "semicolons"
+    folder = model.parent / "otherwise"
     shutil.copytree(model, folder)
     file = folder / "schema.yaml"
     text = file.read_text(encoding="utf-8").replace('delimiter: ","', 'delimiter: ";"')

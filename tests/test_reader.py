@@ -26,6 +26,7 @@ import csv_blocks
 import csv_line
 import csv_text
 from census_reader import RecDataset
+from hyper_parameters import ConfigError
 
 ROWS = ["0,1,0.5,-2,3e2", "1,0,7,0.25,1", "1,1,-0.125,1e-3,0"]
 VALUES = np.array([[0, 1, 0.5, -2, 300], [1, 0, 7, 0.25, 1], [1, 1, -0.125, 0.001, 0]], np.float32)
@@ -470,7 +471,7 @@ FORMATS = {
 
 
 def test_a_schema_is_for_another_reader() -> None:
-    with pytest.raises(csv_line.RowError, match="^hyper_parameters.schema goes with the reader"):
+    with pytest.raises(ConfigError, match="^hyper_parameters.schema goes with the reader"):
         dataset(**{"hyper_parameters.schema": "schema.yaml"})
     assert dataset(**{"hyper_parameters.schema": None}).file_list == []
 

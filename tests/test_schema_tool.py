@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -75,7 +77,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     own = sys.modules.get("table_reader")
-    yield tmp_path
+    # The tool sets numbers of threads, which later tests' processes would inherit.
+    with mock.patch.dict(os.environ):
+        yield tmp_path
     sys.modules.pop("table_reader", None)
     if own:
         sys.modules["table_reader"] = own
