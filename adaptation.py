@@ -18,7 +18,7 @@ from loss import neutral_target
 from table_encoding import encode_rows, encoded_names, learnt_table
 from table_settings import feature_names
 
-LEAK_ROWS = 8192
+LEAK_ROWS = 4096  # a chunk of rows, as a rule, and of one none is copied
 
 Blocks = Iterable[Mapping[str, np.ndarray]]
 
@@ -62,12 +62,12 @@ def learn(blocks: Blocks, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
             known = ~np.isnan(labels[:, task])
             column.add(labels[known, task], None if weights is None else weights[known])
         if left > 0:
-            first.append((features[:left].copy(), labels[:left].copy()))
+            first.append((features[:left], labels[:left]))
             left -= len(features)
     how = settings.numeric_encoding, settings.piecewise_bins
     state = learnt_state(inputs, *how) if table is None else learnt_table(inputs, table, *how)
     if first:
-        features, labels = (np.concatenate(arrays) for arrays in zip(*first))
+        features, labels = (a[0] if len(a) == 1 else np.concatenate(a) for a in zip(*first))
         _warn_of_leaks(features, labels, state, settings, config)
     if targets:
         state.update(_target_state(targets, settings.task_num))
