@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PIECE_ROWS = 1 << 16
+
 
 def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float | None:
     """Area under the ROC curve; a tie between a positive and a negative counts one half.
@@ -89,12 +91,20 @@ def log_loss(
     """
     if not len(labels):
         return None
-    z = log_odds.astype(np.float64)
+    losses = np.empty(len(labels))
+    for start in range(0, len(labels), PIECE_ROWS):  # in little memory, however many rows there are
+        piece = slice(start, start + PIECE_ROWS)
+        losses[piece] = _losses(labels[piece], log_odds[piece].astype(np.float64))
+    return float(np.average(losses, weights=weights))
+
+
+def _losses(labels: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """What each row costs, from the float64 log-odds ``z``."""
     with np.errstate(invalid="ignore"):
         losses = np.logaddexp(0.0, z) - labels * z
     certain = np.isinf(z)
     losses[certain] = np.where((z > 0) == (labels > 0.5), 0.0, np.inf)[certain]
-    return float(np.average(losses, weights=weights))
+    return losses
 
 
 def probability(log_odds: np.ndarray) -> np.ndarray:

@@ -141,6 +141,9 @@ class TaskMetrics(Metrics):
         ``left_out_groups_<task>``, the groups of one class, where there are groups.
         """
         rows = self._rows()
+        # A pass ends with this: many rows are not to be in memory more often than needed.
+        self._pieces = [rows] if self._pieces else []
+        self._restart_running()
         known, found = rows.known(), []
         for task, regression in enumerate(self._regressions):
             values = _measured(rows.of_task(task, regression), regression)
