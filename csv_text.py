@@ -9,7 +9,9 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import contextmanager
+from io import BufferedReader
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -94,9 +96,9 @@ def read_texts(file: str, layout: Layout, block_bytes: int = 0) -> Iterator[Text
         OSError: it cannot be read.
     """
     line, block_bytes = 1, block_bytes or BLOCK_BYTES
-    try:
+    with told(file, lambda: line):
         with open(file, "rb") as plain:
-            stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
+            stream = plain_or_gzip(plain)
             read = stream.read(64)
             refuse_other_formats(file, read)
             tail = read.removeprefix(BOM)
@@ -126,8 +128,29 @@ def read_texts(file: str, layout: Layout, block_bytes: int = 0) -> Iterator[Text
                         tail = tail[-1:] + read
                     tail = b"".join(LINE_END.split(tail, 1)[1:])
                     line += 1
+
+
+def plain_or_gzip(plain: BufferedReader) -> BufferedReader | gzip.GzipFile:
+    """The text of an open file, gzip or not, told by its content."""
+    return gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
+
+
+@contextmanager
+def told(file: str, line: Callable[[], int]) -> Iterator[None]:
+    """Context in which errors of reading name the file.
+
+    Args:
+        file: its path.
+        line: gives the number of the next line.
+
+    Raises:
+        RowError: a gzip file is damaged; names the last line that is whole.
+        OSError: it cannot be read.
+    """
+    try:
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        where = f"after line {line - 1}" if line > 1 else "before the first line"
+        where = f"after line {line() - 1}" if line() > 1 else "before the first line"
         raise RowError(f"{file}: damaged gzip {where}: {error}") from error
     except OSError as error:
         error.filename = error.filename or file

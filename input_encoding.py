@@ -42,14 +42,7 @@ class InputEncoding(nn.Layer):
         super().__init__()
         self.kind = kind
         self.out_size = feature_size + (bins if kind == "piecewise_linear" else 0)
-        start = {**neutral_state(feature_size, kind, bins), **(statistics or {})}
-        for name, value in start.items():
-            parameter = self.create_parameter(
-                [len(value)],
-                attr=paddle.ParamAttr(trainable=False),
-                default_initializer=nn.initializer.Assign(value),
-            )
-            self.add_parameter(name.removeprefix("encoding."), parameter)
+        add_statistics(self, {**neutral_state(feature_size, kind, bins), **(statistics or {})})
 
     def forward(self, features: Tensor) -> Tensor:
         """float32 ``[N, F]`` to float32 ``[N, out_size]``."""
@@ -61,6 +54,17 @@ class InputEncoding(nn.Layer):
         column = self.bin_column.astype("int32")
         position = (paddle.index_select(features, column, axis=1) - self.bin_start) * self.bin_scale
         return paddle.concat([standard, position.clip(0.0, 1.0)], axis=1)
+
+
+def add_statistics(layer: nn.Layer, statistics: Statistics) -> None:
+    """Give a layer parameters that no optimizer touches, called as ``encoding.<name>``."""
+    for name, value in statistics.items():
+        parameter = layer.create_parameter(
+            [len(value)],
+            attr=paddle.ParamAttr(trainable=False),
+            default_initializer=nn.initializer.Assign(value),
+        )
+        layer.add_parameter(name.removeprefix("encoding."), parameter)
 
 
 def split_product(state: Statistics, weight: np.ndarray) -> dict[str, np.ndarray]:

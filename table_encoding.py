@@ -22,7 +22,7 @@ import paddle
 from paddle import Tensor, nn
 
 from column_statistics import ColumnStatistics
-from input_encoding import BIN_NAMES, Statistics, learnt_state
+from input_encoding import BIN_NAMES, Statistics, add_statistics, learnt_state
 from input_encoding import neutral_state as neutral_numbers
 from raw_tables.schema import Schema
 
@@ -52,13 +52,7 @@ class TableEncoding(nn.Layer):
         self._numbers, self._ids = len(table.numbers), len(table.ids)
         neutral = neutral_state(table, kind, bins)
         self.out_size = encoded_size(table, kind, bins)
-        for name, value in {**neutral, **(statistics or {})}.items():
-            parameter = self.create_parameter(
-                [len(value)],
-                attr=paddle.ParamAttr(trainable=False),
-                default_initializer=nn.initializer.Assign(value),
-            )
-            self.add_parameter(name.removeprefix("encoding."), parameter)
+        add_statistics(self, {**neutral, **(statistics or {})})
 
     def forward(self, features: Tensor) -> Tensor:
         """float32 ``[N, F]`` to float32 ``[N, out_size + ids]``."""

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from raw_tables.schema import Column, Schema, load_schema
-from raw_tables.words import Unfit, parse_words
+from raw_tables.schema import Schema, build_schema, load_schema
+from raw_tables.words import Unfit
 
 COLUMNS = "columns"  # key of a flat config: what the reader says of its columns
 
@@ -53,10 +53,9 @@ def schema_from(kept: Any) -> Schema:
         NoSchemaError: it is none.
     """
     try:
-        columns, whole = parse_words(_as_text(kept))
+        return build_schema(_as_text(kept))
     except (Unfit, RecursionError) as error:
         raise NoSchemaError(f"the schema that the run has kept{error}") from error
-    return Schema(tuple(Column(**words) for words in columns), **whole)
 
 
 def feature_names(config: Mapping[str, Any]) -> list[str] | None:

@@ -207,11 +207,23 @@ def parse_schema(text: str, what: str) -> Schema:
         SchemaError: see :func:`load_schema`.
     """
     try:
-        columns, whole = parse_words(read_yaml(text))
-        schema = Schema(tuple(Column(**words) for words in columns), **whole)
-        _check_together(schema)
+        return build_schema(read_yaml(text))
     except Unfit as error:
         raise SchemaError(f"{what}{error}") from error
+
+
+def build_schema(tree: Any) -> Schema:
+    """A schema of the values that its YAML has.
+
+    Args:
+        tree: texts, lists and mappings, see :func:`raw_tables.words.read_yaml`.
+
+    Raises:
+        Unfit: they are none.
+    """
+    columns, whole = parse_words(tree)
+    schema = Schema(tuple(Column(**words) for words in columns), **whole)
+    _check_together(schema)
     return schema
 
 

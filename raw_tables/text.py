@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import gzip
 import re
-import zlib
 from collections.abc import Generator, Iterator
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from csv_line import RowError
-from csv_text import BOM, LINE_END, count_lines, last_line_end, refuse_other_formats
+from csv_text import (
+    BOM,
+    LINE_END,
+    count_lines,
+    last_line_end,
+    plain_or_gzip,
+    refuse_other_formats,
+    told,
+)
 
 BLOCK_BYTES = 1 << 20
 MAX_ROW_BYTES = 16 << 20
@@ -73,21 +79,15 @@ def read_pieces(file: str, delimiter: str) -> Iterator[Piece]:
         OSError: it cannot be read.
     """
     line = 1
-    try:
+    with told(file, lambda: line):
         with open(file, "rb") as plain:
-            stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
+            stream = plain_or_gzip(plain)
             start = stream.read(64)
             if not start.startswith(b"PAR1"):  # a name, since this is no Parquet
                 refuse_other_formats(file, start, "delimited text or Parquet")
             for piece in _cut_stream(stream, start.removeprefix(BOM), delimiter.encode()):
                 yield piece._replace(line=line)
                 line += count_lines(piece.data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        where = f"after line {line - 1}" if line > 1 else "before the first line"
-        raise RowError(f"{file}: damaged gzip {where}: {error}") from error
-    except OSError as error:
-        error.filename = error.filename or file
-        raise
 
 
 def _cut_stream(stream: BinaryIO | gzip.GzipFile, data: bytes, delimiter: bytes) -> Iterator[Piece]:

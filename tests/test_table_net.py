@@ -541,9 +541,13 @@ def test_the_schema_that_a_run_has_kept_stands_for_its_file(tmp_path: Path) -> N
     (tmp_path / "schema.yaml").unlink()
     settings = HyperParameters.from_config({**config, "columns": kept})
     assert settings.table == schema_from(kept["schema"])
-    for broken in ({}, [], None, {"columns": [{"name": "a"}]}, {"columns": 7}):
+    number, label = ({"name": name, "kind": name} for name in ("number", "label"))
+    apart = ([number, label, label], [number], [label], [{**number, "name": "label"}, label])
+    broken = [{}, [], None, {"columns": [{"name": "a"}]}, {"columns": 7}]
+    for schema in (*broken, *({"columns": columns} for columns in apart)):
         with pytest.raises(NoSchemaError):
-            schema_from(broken)
+            schema_from(schema)
+    assert schema_from({"columns": [number, label]}).task_names == ("label",)
 
 
 def test_paddlerec_weights_do_not_fit_a_table(rng, tmp_path: Path) -> None:
