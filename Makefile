@@ -44,7 +44,7 @@ test-compat:
 	$(BIN)/python -m pip install -q -r requirements.txt
 	touch $@
 
-.venv/.ready-dev: .venv/.ready requirements-dev.txt
+.venv/.ready-dev: .venv/.ready requirements-dev.txt requirements-serve.txt
 	$(BIN)/python -m pip install -q -r requirements-dev.txt
 	touch $@
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("trainer", "infer", "static_trainer", "static_infer")
 PINNED = ROOT / "requirements.txt"
-FOR_TESTS = ROOT / "requirements-dev.txt"
+FOR_TESTS = (ROOT / "requirements-serve.txt", ROOT / "requirements-dev.txt")
 IN_PARALLEL = ("-n", "2", "--dist", "loadfile")  # as ``make test`` does
 # Paddle 2.6's last release; its wheel knows no NumPy 2 and imports setuptools.
 PADDLE_26 = ("paddlepaddle==2.6.2", "numpy==1.26.4", "setuptools==80.9.0")
@@ -66,7 +66,7 @@ class Setting(NamedTuple):
         """What to install, as pip reads it."""
         lines = PINNED.read_text().splitlines()
         if self.suite:
-            lines += FOR_TESTS.read_text().splitlines()
+            lines += [line for file in FOR_TESTS for line in file.read_text().splitlines()]
         replaced = tuple(requirement.split("==")[0] + "==" for requirement in self.instead)
         kept = [line for line in lines if not line.startswith(("-r", *replaced))]
         return "\n".join([*kept, *self.instead]) + "\n"
