@@ -13,8 +13,10 @@ import pytest
 from sklearn import metrics as sklearn
 
 from rec_runner.loop.monitor import Monitor
+from rec_runner.metrics import rows as rows_module
 from rec_runner.metrics.auc import probability
 from rec_runner.metrics.regression import RunningErrors
+from rec_runner.metrics.rows import Rows, RowStore
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.report.predictions import write_predictions
 from rec_runner.report.report import Report, show
@@ -272,9 +274,8 @@ def test_types_and_weights_that_do_not_fit_are_refused() -> None:
     metrics = TaskMetrics(["a"])
     rows = np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32)
     metrics.update(*rows)
-    metrics.update(*rows, weights=np.ones(2))
     with pytest.raises(UserError, match="weights with some rows and none with others"):
-        metrics.result()
+        metrics.update(*rows, weights=np.ones(2))
 
 
 @pytest.mark.parametrize(
@@ -412,3 +413,35 @@ def test_predictions_leave_blank_labels_empty(rng, tmp_path: Path) -> None:
 )
 def test_errors_of_any_unit_can_be_read(value: float | None, shown: str) -> None:
     assert show(value) == shown
+
+
+def test_rows_in_chunks_are_the_rows_that_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "CHUNK_ROWS", 7)
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        store, came = RowStore(2), []
+        for _ in range(random.integers(1, 12)):
+            labels, n = random.random((random.integers(0, 20), 2)) < 0.5, 0
+            n = len(labels)
+            if random.random() < 0.4:
+                labels = np.where(random.random((n, 2)) < 0.3, np.nan, labels).astype(np.float32)
+            rows = Rows(labels, random.random((n, 2)), random.random(n), random.integers(0, 5, n))
+            store.append(rows)
+            came.append(rows)
+            if random.random() < 0.3:  # as where a batch is skipped
+                length = int(random.integers(0, len(store) + 1))
+                store.truncate(length)
+                came = [Rows._make(np.concatenate(parts)[:length] for parts in zip(*came))]
+        whole = Rows._make(np.concatenate(parts) for parts in zip(*came))
+        assert len(store) == len(whole.labels)
+        first, end = sorted(random.integers(0, len(store) + 1, 2))
+        for kept, array in zip(store.rows(first, end), whole) if end > first else ():
+            assert np.array_equal(
+                kept.astype(float), array[first:end].astype(float), equal_nan=True
+            )
+        known = ~np.isnan(whole.labels.astype(float))
+        assert store.known().tolist() == known.sum(axis=0).tolist()
+        if len(store):
+            of_one, counts = store.of_task(1, False), known[:, 1] & (whole.weights > 0)
+            assert np.array_equal(of_one.scores, whole.log_odds[counts, 1])
+            assert np.array_equal(of_one.labels, whole.labels[counts, 1] == 1)

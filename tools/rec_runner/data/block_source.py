@@ -144,16 +144,17 @@ class BlockSource(Source):
         """What makes each window, of rows that are there."""
         parts: list[tuple[Block, Index]] = []
         files: dict[str, None] = {}
-        have, batch, number = 0, first_batch, 0
+        have, batch, number, row_bytes = 0, first_batch, 0, 0
         skip = first_batch * self.batch_size
         for chunk in self._encoded_chunks():
             rows = chunk.rows
+            row_bytes = row_bytes or self._row_bytes(chunk)
             start = min(skip, rows)
             skip -= start
             order = self._order(epoch, number, rows)
             number += 1
             while start < rows:
-                want = self._window_batches(batch, stops, chunk) * self.batch_size
+                want = self._window_batches(batch, stops, row_bytes) * self.batch_size
                 end = min(rows, start + want - have)
                 index = slice(start, end) if order is None else order[start:end]
                 parts.append((chunk, index))
@@ -180,14 +181,14 @@ class BlockSource(Source):
     def _encoded_chunk(
         self, cache: list[Block | None] | None, own: bool, number: int, chunk: Block
     ) -> Block:
-        if self._encode is None or chunk.encoded:
-            return chunk
+        if self._encode is None or chunk.encoded or cache is None:
+            return chunk  # those that are not kept are encoded window by window, in less memory
         raw = chunk.arrays["features"]
         encoded = self._encode(raw, own)
         check_encoded(raw, encoded, chunk.files)
         chunk = chunk._replace(arrays={**chunk.arrays, "features": encoded}, encoded=True)
-        fits = cache is not None and encoded.nbytes * len(cache) <= self.cache_bytes
-        if cache is not None and self._keep_encoded and (fits or encoded is raw):
+        fits = encoded.nbytes * len(cache) <= self.cache_bytes
+        if self._keep_encoded and (fits or encoded is raw):
             cache[number] = chunk
         return chunk
 
@@ -207,8 +208,14 @@ class BlockSource(Source):
             return None
         return np.random.default_rng([self.shuffle_seed, epoch, number]).permutation(rows)
 
-    def _window_batches(self, batch: int, stops: Sequence[tuple[int, int]], chunk: Block) -> int:
-        row_bytes = chunk.arrays["features"][:1].nbytes
+    def _row_bytes(self, chunk: Block) -> int:
+        """Bytes of the features of a row as windows hold them."""
+        row = chunk.arrays["features"][:1]
+        if self._encode is not None and not chunk.encoded:
+            row = self._encode(row, False)
+        return row.nbytes
+
+    def _window_batches(self, batch: int, stops: Sequence[tuple[int, int]], row_bytes: int) -> int:
         room = max(1, MAX_WINDOW_BYTES // (row_bytes * self.batch_size))
         return min([room, *(every - (batch - after) % every for every, after in stops)])
 
@@ -216,6 +223,10 @@ class BlockSource(Source):
         self, batch: int, parts: Sequence[tuple[Block, Index]], rows: int, files: tuple[str, ...]
     ) -> Window:
         arrays = concatenate([chunk.take(index).arrays for chunk, index in parts])
+        if self._encode is not None and not parts[0][0].encoded:
+            raw = arrays["features"]
+            arrays = {**arrays, "features": self._encode(raw, False)}
+            check_encoded(raw, arrays["features"], files)
         return Window(batch, self.batch_size, arrays, rows, files)
 
     def _chunks(self) -> Iterator[Block]:

@@ -26,13 +26,17 @@ def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = Non
         if not low.total or not high.total:
             return None
         return beaten(low, high) / 2 / high.total / low.total
-    negatives, positives = np.sort(scores[~positive]), np.sort(scores[positive])
+    negatives, positives = scores[~positive], scores[positive]
     if not len(negatives) or not len(positives):
         return None
-    # searchsorted is several times faster on sorted needles.
-    below = np.searchsorted(negatives, positives, side="left").sum(dtype=np.float64)
-    not_above = np.searchsorted(negatives, positives, side="right").sum(dtype=np.float64)
-    return float((below + not_above) / 2 / len(positives) / len(negatives))
+    negatives.sort()
+    positives.sort()  # searchsorted is several times faster on sorted needles
+    won = 0  # twice the number of pairs, so that a tie counts 1
+    for start in range(0, len(positives), PIECE_ROWS):  # in little memory
+        piece = positives[start : start + PIECE_ROWS]
+        won += int(negatives.searchsorted(piece).sum())
+        won += int(negatives.searchsorted(piece, side="right").sum())
+    return won / 2 / len(positives) / len(negatives)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from typing import Callable, TypeVar
 import numpy as np
 
 from rec_runner.metrics.auc import WeightedRun, beaten, sorted_run
+from rec_runner.metrics.rows import own_pages
 
 # The higher, the fewer runs there are to search, and the more often scores are sorted again.
 _GROWTH = 8
+LONG = 1 << 16  # such a run is one of few
 _Run = TypeVar("_Run", bound=Sized)
 
 
@@ -99,7 +101,12 @@ def _sort_in(runs: list[_Run], fresh: _Run, joined: Callable[[Sequence[_Run]], _
 
 
 def _sorted(runs: Sequence[np.ndarray]) -> np.ndarray:
-    return np.sort(np.concatenate(runs))
+    size = sum(map(len, runs))
+    if size < LONG:
+        return np.sort(np.concatenate(runs))
+    joined = np.concatenate(runs, out=own_pages((size,), runs[0].dtype))
+    joined.sort()
+    return joined
 
 
 def _joined(runs: Sequence[WeightedRun]) -> WeightedRun:

@@ -11,7 +11,7 @@ from rec_runner.metrics.auc import auc, log_loss, probability
 from rec_runner.metrics.base import Metrics
 from rec_runner.metrics.grouped import grouped_auc
 from rec_runner.metrics.regression import RunningErrors, errors
-from rec_runner.metrics.rows import Rows, TaskRows, join
+from rec_runner.metrics.rows import CHUNK_ROWS, Rows, RowStore, TaskRows, of_task
 from rec_runner.metrics.running import RunningAuc, WeightedRunningAuc
 from rec_runner.system.errors import UserError
 from rec_runner.system.schema import array, check
@@ -73,12 +73,12 @@ class TaskMetrics(Metrics):
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._pieces: list[Rows] = []
+        self._store = RowStore(len(self.task_names))
         self._restart_running()
 
     def _restart_running(self) -> None:
         self._running: list[Any] = []  # one for each task, from the first rows on
-        self._counted = 0  # updates that they have
+        self._counted = 0  # rows that they have
 
     def update(
         self,
@@ -115,7 +115,7 @@ class TaskMetrics(Metrics):
                 )
         if weights is not None and not _are_weights(weights):
             raise UserError("a weight that the reader gives is negative or not finite")
-        self._pieces.append(Rows(self._kept(labels), log_odds, weights, groups))
+        self._store.append(Rows(self._kept(labels), log_odds, weights, groups))
 
     def _kept(self, labels: np.ndarray) -> np.ndarray:
         blank = labels.dtype.kind == "f" and np.isnan(labels).any()
@@ -124,15 +124,12 @@ class TaskMetrics(Metrics):
     @property
     def labels(self) -> np.ndarray:
         """Labels of all rows so far, as :class:`Rows` has them."""
-        return self._rows().labels
+        return self._store.rows().labels
 
     @property
     def log_odds(self) -> np.ndarray:
         """Log-odds of all rows so far, float32 ``[n, T]``; of a regression, the predictions."""
-        return self._rows().log_odds
-
-    def _rows(self, first: int = 0) -> Rows:
-        return join(self._pieces[first:], len(self.task_names))
+        return self._store.rows().log_odds
 
     def result(self) -> dict[str, float | None]:
         """Each kind of every task in turn, None where undefined; then what was counted.
@@ -140,14 +137,13 @@ class TaskMetrics(Metrics):
         That is ``rows_<task>``, the rows whose label is known, where some are not, and
         ``left_out_groups_<task>``, the groups of one class, where there are groups.
         """
-        rows = self._rows()
         # A pass ends with this: many rows are not to be in memory more often than needed.
-        self._pieces = [rows] if self._pieces else []
         self._restart_running()
-        known, found = rows.known(), []
+        known, found = self._store.known(), []
+        all_known = (known == len(self._store)).all()
         for task, regression in enumerate(self._regressions):
-            values = _measured(rows.of_task(task, regression), regression)
-            found.append(values if known is None else {**values, "rows": int(known[task])})
+            values = _measured(self._store.of_task(task, regression), regression)
+            found.append(values if all_known else {**values, "rows": int(known[task])})
         return {
             f"{kind}_{name}": values[kind]
             for kind in (*KINDS, "rows", "left_out_groups")
@@ -157,15 +153,8 @@ class TaskMetrics(Metrics):
 
     def running(self) -> dict[str, float | None]:
         """AUCs, and errors of regressions, over the rows so far; each row is counted once."""
-        if self._pieces[self._counted :]:
-            rows = self._rows(self._counted)
-            self._running = self._running or [
-                _running(regression, rows.weights is not None) for regression in self._regressions
-            ]
-            for task, (running, regression) in enumerate(zip(self._running, self._regressions)):
-                labels, scores, weights, _ = rows.of_task(task, regression)
-                running.add(labels, scores, *([] if weights is None else [weights]))
-        self._counted = len(self._pieces)
+        while self._counted < len(self._store):
+            self._count(self._store.rows(self._counted, self._counted + CHUNK_ROWS))
         counted = self._running or [_running(kind, False) for kind in self._regressions]
         values = [
             running.values() if regression else {"auc": running.value()}
@@ -177,6 +166,16 @@ class TaskMetrics(Metrics):
             for name, of_task in zip(self.task_names, values)
             if kind in of_task
         }
+
+    def _count(self, rows: Rows) -> None:
+        """Have the running values count rows: not many at once, which would take memory."""
+        self._running = self._running or [
+            _running(regression, rows.weights is not None) for regression in self._regressions
+        ]
+        for task, (running, regression) in enumerate(zip(self._running, self._regressions)):
+            labels, scores, weights, _ = of_task(rows, task, regression)
+            running.add(labels, scores, *([] if weights is None else [weights]))
+        self._counted += len(rows.labels)
 
     def possible_names(self) -> list[str]:
         """See :meth:`Metrics.possible_names`; GAUC, which takes rows with groups, is among them."""
@@ -190,10 +189,7 @@ class TaskMetrics(Metrics):
 
     def last_batch(self, rows: int) -> dict[str, np.ndarray]:
         """Its ``labels`` and ``log_odds``, ``[rows, T]``; ``weights`` and ``groups`` if any."""
-        first = len(self._pieces)
-        while first and sum(len(piece.labels) for piece in self._pieces[first:]) < rows:
-            first -= 1
-        last = self._rows(first).last(rows)
+        last = self._store.rows(max(len(self._store) - rows, 0))
         return {**_there(last), "labels": last.labels.astype(np.float32)}
 
     def predictions(self) -> dict[str, np.ndarray]:
@@ -201,7 +197,7 @@ class TaskMetrics(Metrics):
 
         A label that is not known is NaN. Besides, ``weight`` and ``group`` of rows that have one.
         """
-        rows, columns = self._rows(), {}
+        rows, columns = self._store.rows(), {}
         for task, (name, regression) in enumerate(zip(self.task_names, self._regressions)):
             labels, scores = rows.labels[:, task], rows.log_odds[:, task]
             whole = labels.dtype == np.bool_
@@ -215,7 +211,7 @@ class TaskMetrics(Metrics):
 
     def state_dict(self) -> dict[str, Any]:
         """Labels and log-odds of all rows so far; weights and groups of rows that have some."""
-        return _there(self._rows())
+        return _there(self._store.rows())
 
     def load_state_dict(self, state: Mapping[str, Any], rows: int) -> None:
         """See :meth:`Metrics.load_state_dict`."""
@@ -228,9 +224,9 @@ class TaskMetrics(Metrics):
         labels = state["labels"]
         if len(labels) != rows or np.isnan(state["log_odds"]).any():
             raise ValueError(f"metrics should be labels and log-odds of {rows} rows")
-        for of_task, regression in zip(labels.T, self._regressions):
-            fit = np.isfinite(of_task) if regression else (of_task == 0) | (of_task == 1)
-            if not (fit | np.isnan(of_task)).all():
+        for column, regression in zip(labels.T, self._regressions):
+            fit = np.isfinite(column) if regression else (column == 0) | (column == 1)
+            if not (fit | np.isnan(column)).all():
                 expected = "finite numbers" if regression else "0 or 1"
                 raise ValueError(f"metrics.labels should be {expected} where they are known")
         self.reset()
@@ -239,12 +235,12 @@ class TaskMetrics(Metrics):
             self.reset()
 
     def mark(self) -> int:
-        """Number of updates."""
-        return len(self._pieces)
+        """Number of rows."""
+        return len(self._store)
 
     def rewind(self, mark: int) -> None:
-        """Forget the updates after :meth:`mark`."""
-        del self._pieces[mark:]
+        """Forget the rows after :meth:`mark`."""
+        self._store.truncate(mark)
         if self._counted > mark:  # rare: a line was written in between
             self._restart_running()
 
