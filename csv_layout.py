@@ -26,6 +26,7 @@ class RowError(ValueError):
     """A row that cannot be used; the message names file, line, column and value."""
 
     user_error = True  # one sentence for the user, not a traceback
+    column: int | None = None  # the one that cannot be used, where it is a single one
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,18 @@ class Layout:
         """A column in a sentence; a row may have more than there are names."""
         name = "".join(f" {name!r}" for name in self.names[number : number + 1])
         return f"column {number} (from 0){name}"
+
+    @property
+    def expected_columns(self) -> str:
+        """How many columns a row should have, in a sentence."""
+        labels = len(self.label_columns)
+        others = self.column_num - labels - self.feature_size
+        more = f", {others} more" if others else ""
+        return f"{self.column_num} ({labels} labels and {self.feature_size} features{more})"
+
+    def is_header(self, names: tuple[str, ...]) -> bool:
+        """Whether a first line of these names is one that :meth:`of` is to be told."""
+        return bool(self.names) or len(names) == self.column_num
 
     def of(self, names: tuple[str, ...]) -> Layout:
         """The layout of a file with these columns, matched by name to what the names here are for.
