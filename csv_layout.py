@@ -21,6 +21,11 @@ _QUOTED = re.compile(rb'(?<![^," \t])"[^"]*"')
 # No line holds a line end, so these can stand for the commas and quotes that part no cells.
 _HIDE, SHOW = bytes.maketrans(b',"', b"\n\r"), bytes.maketrans(b"\n\r", b',"')
 
+# How what is said of a row goes on, by its columns and how many are expected. The files of Census
+# that UCI gives out have 42 columns, the encoded ones 501.
+_RAW_CENSUS = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
+HINTS = {(42, 501): _RAW_CENSUS}
+
 
 class RowError(ValueError):
     """A row that cannot be used; the message names file, line, column and value."""
@@ -147,7 +152,7 @@ def header_names(line: bytes, column_num: int) -> tuple[str, ...]:
     cells = [content(cell).strip() for cell in line.split(b",")]
     if any(not name or NUMBER.fullmatch(name) or NOT_FINITE.fullmatch(name) for name in cells):
         return ()
-    names = tuple(map(_text, cells))
+    names = tuple(map(as_text, cells))
     return names if any(map(_begins_with_letter, names)) else ()
 
 
@@ -164,7 +169,7 @@ def no_header(line: bytes, column_num: int) -> str:
     return what if 2 * names > len(cells) else ""
 
 
-def _text(name: bytes) -> str:
+def as_text(name: bytes) -> str:
     """A name in whatever encoding."""
     try:
         return name.decode("utf-8")
