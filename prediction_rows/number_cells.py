@@ -112,6 +112,7 @@ class NumberCells:
 
     def _fill(self, features: np.ndarray, cells: Sequence[Any], by_name: bool) -> Wrong | None:
         """Put cells into their row of features, or tell what is wrong with the first bad one."""
+        values = cells
         if not _NUMBERS.issuperset(map(type, cells)):
             texts = {}
             for place, cell in enumerate(cells):
@@ -122,11 +123,11 @@ class NumberCells:
             # Arrow's conversion, as of text: another's might round differently.
             read = pa.array(list(texts.values()), pa.string()).cast(pa.float32())
             numbers = dict(zip(texts, read.to_numpy(zero_copy_only=False).tolist()))
-            cells = [numbers.get(place, cell) for place, cell in enumerate(cells)]
+            values = [numbers.get(place, cell) for place, cell in enumerate(cells)]
         try:
-            features[:] = cells
+            features[:] = values
         except OverflowError:  # a whole number
-            features[:] = [_rounded(cell) for cell in cells]
+            features[:] = [_rounded(value) for value in values]
         # Of finite numbers of float32 a sum in float64 is finite.
         if math.isfinite(features.sum(dtype=np.float64)):
             return None
