@@ -21,10 +21,8 @@ import pytest
 from helpers import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prediction_oracle import wanted
 from row_oracle import _NoPool as NoPool
-from row_oracle import cells as cells_of
-from row_oracle import expected as expected_of
-from row_oracle import header
 from test_fuzz_rows import texts
 
 import csv_blocks
@@ -228,32 +226,6 @@ def test_bad_rows_are_named_in_their_place_as_training_does(data: st.DataObject)
                     ours, theirs = ours.split(", expected")[0], theirs.split(", expected")[0]
                 assert ours.split("; a header")[0] == theirs
                 assert (fault.column == "") == said.startswith("row has")
-
-
-def wanted(data: bytes, columns: NumberColumns) -> tuple[list[Any], list[int]] | None:
-    """What the oracle of training makes of a text, the layout chosen as for rows to predict on."""
-    full = Layout(
-        *(len(columns.features), (), {}, columns.features),
-        ignored_columns=tuple(c for c in range(columns.column_num) if c not in columns.features),
-        names=columns.names,
-    )
-    alone = Layout(full.feature_size, (), names=columns.feature_names if columns.names else ())
-    body = csv_text.BOM + data if not data.startswith(csv_text.BOM) else data
-    lines = body[3:].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    names = header(lines[0], Layout(1, (), names=("any",)))
-    chosen = full
-    if names and not columns.names:
-        if len(names) not in (full.column_num, alone.column_num):
-            return None
-        chosen = full if len(names) == full.column_num else alone
-    elif not names:
-        for line in lines:
-            count = len(cells_of(line)) if line.strip() else 0
-            if count in (full.column_num, alone.column_num):
-                chosen = full if count == full.column_num else alone
-                break
-    want = expected_of(data, None, chosen)
-    return None if want.damaged else (want.rows, want.bad)
 
 
 SMALL = {
