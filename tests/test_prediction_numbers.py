@@ -21,10 +21,8 @@ import pytest
 from helpers import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prediction_oracle import wanted
 from row_oracle import _NoPool as NoPool
-from row_oracle import cells as cells_of
-from row_oracle import expected as expected_of
-from row_oracle import header
 from test_fuzz_rows import texts
 
 import csv_blocks
@@ -230,32 +228,6 @@ def test_bad_rows_are_named_in_their_place_as_training_does(data: st.DataObject)
                 assert (fault.column == "") == said.startswith("row has")
 
 
-def wanted(data: bytes, columns: NumberColumns) -> tuple[list[Any], list[int]] | None:
-    """What the oracle of training makes of a text, the layout chosen as for rows to predict on."""
-    full = Layout(
-        *(len(columns.features), (), {}, columns.features),
-        ignored_columns=tuple(c for c in range(columns.column_num) if c not in columns.features),
-        names=columns.names,
-    )
-    alone = Layout(full.feature_size, (), names=columns.feature_names if columns.names else ())
-    body = csv_text.BOM + data if not data.startswith(csv_text.BOM) else data
-    lines = body[3:].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    names = header(lines[0], Layout(1, (), names=("any",)))
-    chosen = full
-    if names and not columns.names:
-        if len(names) not in (full.column_num, alone.column_num):
-            return None
-        chosen = full if len(names) == full.column_num else alone
-    elif not names:
-        for line in lines:
-            count = len(cells_of(line)) if line.strip() else 0
-            if count in (full.column_num, alone.column_num):
-                chosen = full if count == full.column_num else alone
-                break
-    want = expected_of(data, None, chosen)
-    return None if want.damaged else (want.rows, want.bad)
-
-
 SMALL = {
     "named": NumberColumns(4, (3, 1), (0,), None, (2,), ("a", "b", "c", "d")),
     "unnamed": NumberColumns(4, (1, 3), (2, 0)),
@@ -423,7 +395,7 @@ def test_a_missing_key_or_cell_is_named() -> None:
         "in: row 3: column 'a': value 'NaN' is not a finite number",
         "in: row 4: column 'a': value '1e+300' is too large for float32",
     ]
-    assert got.features[4].tolist() == [4, 5, 1, 1]
+    assert got.features.tolist() == [[1, 1, 1, 1], *[[0] * 4] * 3, [4, 5, 1, 1]]
     with pytest.raises(RowsError, match="in: its header lacks column 'z'"):
         stream = io.BytesIO()
         pq.write_table(pa.table({"a": [1], "b": [1], "c": [1]}), stream)
