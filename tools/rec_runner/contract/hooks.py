@@ -100,6 +100,11 @@ HOOKS = {
         "what score_rows needs of a state dict", "a dict of arrays", _are_arrays
     ),
     "score_rows": Hook("log-odds [N, T] of a batch of raw rows"),
+    "onnx_model": Hook(
+        "an ONNX model of scoring_weights: raw rows in, an output [N] for each task",
+        "an onnx.ModelProto",
+        lambda value: hasattr(value, "graph") and hasattr(value, "SerializeToString"),
+    ),
     "adapt": Hook("weights that are learnt from the training features", "a dict", _is_dict),
     "adapt_blocks": Hook(
         "the same from all arrays of the training rows, in place of adapt", "a dict", _is_dict
