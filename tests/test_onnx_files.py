@@ -161,6 +161,22 @@ def test_rows_that_the_model_cannot_take(made: Made, tmp_path: Path, capfd) -> N
     check(running, made, 3)
 
 
+def test_a_run_that_fails_says_so_in_one_sentence(made: Made, tmp_path: Path, capfd) -> None:
+    nodes = [
+        helper.make_node("Cast", ["features"], ["place"], to=7),
+        helper.make_node("Gather", ["weight", "place"], ["one"]),
+    ]
+    del made.model.graph.node[:], made.model.graph.output[1:]
+    made.model.graph.node.extend(nodes)
+    made.model.graph.input[0].type.tensor_type.shape.dim.pop()
+    made.model.graph.output[0].type.tensor_type.shape.dim.add(dim_value=2)
+    write_onnx(made.model, tmp_path)
+    running = OnnxRuntime(tmp_path, manifest(outputs=("one",)), 1)
+    with pytest.raises(UserError, match="model.onnx cannot be run: .*out of data bounds"):
+        running.run({"features": np.array([1, 1e6], np.float32)})
+    assert capfd.readouterr() == ("", "")
+
+
 def test_no_valid_model_is_written(made: Made, tmp_path: Path) -> None:
     made.model.graph.node[0].op_type = "Gemmm"
     with pytest.raises(UserError, match="the hook onnx_model gives no valid ONNX model: .*Gemmm"):
