@@ -112,6 +112,7 @@ def _export_blocks(
             **columns,
             files=noted_files(folder),
             formats=tuple(formats),
+            checked=checked({}, 0),
             **about,
         )
         manifest = _checked(folder, manifest, features, own)
@@ -143,11 +144,20 @@ def _columns(config: Config, features: np.ndarray) -> dict[str, Any]:
     if not (config.model_dir / f"{ROWS_MODULE.replace('.', '/')}.py").is_file():
         return {}
     told, opened, hashed = (
-        model_dir.load_function(ROWS_MODULE, name)
-        for name in ("columns_of", "open_rows", "hashing_of")
+        model_dir.load_function(module, name)
+        for module, name in (
+            (ROWS_MODULE, "columns_of"),
+            (ROWS_MODULE, "open_rows"),
+            ("prediction_rows.id_hashing", "hashing_of"),
+        )
     )
-    with foreign(told):
-        columns = told(config)
+    try:
+        with foreign(told):
+            columns = told(config)
+    except UserError as error:
+        if "NotImplementedError" in str(error):
+            return {}
+        raise
     with foreign(opened):
         described = opened(columns).describe()
     with foreign(hashed):
