@@ -101,9 +101,9 @@ HOOKS = {
     ),
     "score_rows": Hook("log-odds [N, T] of a batch of raw rows"),
     "onnx_model": Hook(
-        "an ONNX model of scoring_weights: raw rows in, an output [N] for each task",
+        "the network as an ONNX model, made of what scoring_weights gives",
         "an onnx.ModelProto",
-        lambda value: hasattr(value, "graph") and hasattr(value, "SerializeToString"),
+        lambda value: hasattr(value, "SerializeToString") and hasattr(value, "graph"),
     ),
     "adapt": Hook("weights that are learnt from the training features", "a dict", _is_dict),
     "adapt_blocks": Hook(
