@@ -121,6 +121,8 @@ def test_many_rows_are_run_in_pieces(made: Made, tmp_path: Path, monkeypatch) ->
     )
     check(running, made, len(made.rows))
     assert sizes == [PIECE_ROWS] * 3 + [5]
+    check(running, made, 0)
+    assert len(sizes) == 4  # older ones end the process at no rows
 
 
 def test_outputs_come_in_the_manifests_order(made: Made, tmp_path: Path) -> None:
@@ -185,8 +187,8 @@ def test_no_valid_model_is_written(made: Made, tmp_path: Path) -> None:
 
 def test_missing_packages_are_named(made: Made, tmp_path: Path, monkeypatch) -> None:
     write_onnx(made.model, tmp_path)
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for package in ("onnx", "onnxruntime", "paddle2onnx"):
+        monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match="python -m pip install onnx$"):
         write_onnx(made.model, tmp_path)
     with pytest.raises(UserError, match="python -m pip install onnxruntime$"):
