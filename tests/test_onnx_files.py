@@ -73,7 +73,7 @@ class Made:
         self.weight = rng.normal(size=(FEATURES, 2)).astype(np.float32)
         self.bias = np.array([1, -1], np.float32)
         self.model = linear_model(self.weight, self.bias)
-        self.rows = rng.normal(size=(3 * PIECE_ROWS + 5, FEATURES)).astype(np.float32)
+        self.rows = rng.normal(size=(8 * PIECE_ROWS + 5, FEATURES)).astype(np.float32)
         self.expected = self.rows.astype(np.float64) @ self.weight + self.bias
 
 
@@ -120,9 +120,9 @@ def test_many_rows_are_run_in_pieces(made: Made, tmp_path: Path, monkeypatch) ->
         running, "_run", lambda feeds: sizes.append(len(*feeds.values())) or run(feeds)
     )
     check(running, made, len(made.rows))
-    assert sizes == [PIECE_ROWS] * 3 + [5]
+    assert sizes == [PIECE_ROWS] * 8 + [5]
     check(running, made, 0)
-    assert len(sizes) == 4  # older ones end the process at no rows
+    assert len(sizes) == 9  # older ones end the process at no rows
 
 
 def test_outputs_come_in_the_manifests_order(made: Made, tmp_path: Path) -> None:
