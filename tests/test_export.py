@@ -19,6 +19,7 @@ from exports import Trained, export_of, trained
 from helpers import ROOT, TOOLS, Result, override, run, run_cases, run_tool, sample
 from test_model_dirs import copy as copy_directory
 
+from prediction_rows.open import open_rows
 from rec_runner.checkpoint.choice import choose_epoch
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.config import load_config
@@ -137,6 +138,20 @@ def test_facts_of_columns_are_those_of_the_rows() -> None:
     assert facts["user_id"] == {"typical": None}
     assert told["example"] == {name: fact["typical"] for name, fact in facts.items()}
     assert list(told["columns"]) == ["kind", "schema"]
+
+
+@pytest.mark.parametrize(("kind", "graph"), CASES[:3])
+def test_the_example_is_a_row_that_can_be_predicted(kind: str, graph: str) -> None:
+    model = open_export(export_of(kind, graph), "onnx")
+    manifest = model.manifest
+    reader = open_rows(manifest.columns)
+    assert [column["name"] for column in reader.describe()] == list(manifest.column_facts)
+    rows = reader.objects([manifest.example])
+    assert (dict(rows.faults), len(rows.features)) == ({}, 1)
+    assert np.isfinite(model.predict(rows.features)).all()
+    numbers = [f for f in manifest.column_facts.values() if "low" in f]
+    assert numbers
+    assert all(fact["low"] <= fact["typical"] <= fact["high"] for fact in numbers)
 
 
 def test_ids_are_hashed_as_the_manifest_says() -> None:
