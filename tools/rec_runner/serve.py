@@ -111,11 +111,11 @@ def serve(options: Namespace, opener: Open | None = None) -> int:
     """
     _check_packages()
     key = _key(options)
-    opener = opener or _of_export
+    make = opener or _of_export
     if options.workers > 1:
-        return _serve_by_several(options, key, opener)
+        return _serve_by_several(options, key, make)
     with _listen(options) as listener:
-        return _work(options, key, opener, listener, lambda: _tell_address(listener), None)
+        return _work(options, key, make, listener, lambda: _tell_address(listener), None)
 
 
 def _check_packages() -> None:
@@ -239,7 +239,7 @@ def _work(
         options.drain_seconds,
     )
     return run_worker(
-        lambda: opener(options),
+        opener(options),
         limits,
         key,
         listener,
@@ -251,6 +251,6 @@ def _work(
 
 def _of_export(options: Namespace) -> Callable[[], Model]:
     # Only where it is needed: the runtime starts threads, which a parent of workers must not have.
-    from rec_runner.service.opening import export_opener
+    from rec_runner.service.models import export_opener
 
     return export_opener(Path(options.model), options.runtime, options.threads)

@@ -136,7 +136,12 @@ def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
         if body.count(b"\n") > limits.rows + 1 and body.count(b"\r") > limits.rows + 1:
             raise _too_many(body.count(b"\n"), limits)
         rows: Any = None
-        found = reader.text(body)
+        try:
+            found = reader.text(body)
+        except Exception as error:
+            if not getattr(error, "user_error", False):
+                raise
+            raise Refusal(422, " ".join(str(error).split())) from error
     else:
         rows = _listed(_parsed(body))
         if len(rows) > limits.rows:

@@ -54,7 +54,7 @@ class Connection(HttpToolsProtocol):
 
     waiting: Waiting
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """A client connected."""
         super().connection_made(transport)
         self._seen = 0
@@ -154,7 +154,7 @@ class Server(uvicorn.Server):
         )
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Leave signals to whoever runs this."""
         yield
 

@@ -89,5 +89,5 @@ class Metrics:
         if not self.shared:
             return prometheus.generate_latest(self._registry)
         registry = prometheus.CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        multiprocess.MultiProcessCollector(registry)
         return prometheus.generate_latest(registry)
