@@ -312,7 +312,7 @@ def test_what_fails_inside_is_told_by_a_number_and_not_by_its_cells(service: Run
     answer = service.ask("/predict", {"a": -13, "b": 2}, {**HEADERS, "X-Request-ID": "mine.1"})
     assert answer.status == 500 and answer.headers["x-request-id"] == "mine.1"
     assert answer.json == {"error": {"message": "the service failed; its log has request mine.1"}}
-    event = next(line for line in service.lines(1) if line.get("event") == "error")
+    (event,) = service.lines(event="error", request="mine.1")
     assert event["error"] == "ZeroDivisionError" and event["place"].startswith(f"{FAKE}:")
     assert scores(service.ask("/predict", {"a": 1, "b": 2}, HEADERS)) == [[3, 2]]
 
@@ -368,11 +368,7 @@ def test_no_path_of_a_request_leads_to_a_file(service: Running, path: str) -> No
 
 def test_a_line_of_the_log_tells_of_a_request_and_shows_no_cell(service: Running) -> None:
     service.ask("/predict?on_bad=null", [[1, 2], ["hush", 1]], {**HEADERS, "X-Request-ID": "r7"})
-    end = time.monotonic() + 10
-    while not (found := [line for line in service.lines() if line.get("request") == "r7"]):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    (line,) = found
+    (line,) = service.lines(request="r7")
     assert line.pop("time")[:2] == "20" and line.pop("ms") > 0
     assert line == {
         **{"method": "POST", "path": "/predict", "status": 200, "rows": 2},
