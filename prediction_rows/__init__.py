@@ -1,0 +1,1 @@
+"""Rows to predict on: files, standard input and requests, by what a model was trained on."""

@@ -1,0 +1,197 @@
+"""uvicorn's server and its protocol, with bounds on clients that send slowly or without end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from rec_runner.service.answers import dump
+from rec_runner.service.app import Service, create_app
+from rec_runner.service.calls import Front
+from rec_runner.service.limits import HEADER_BYTES, Limits
+
+_SWEEP = 0.5  # seconds between two looks at the connections that wait
+_LAST = 0.5  # seconds for a request on a connection that was made in the last moment
+
+
+class Waiting:
+    """Connections without a request that is being answered, the one that waits longest first.
+
+    Args:
+        limits: of the worker.
+        most: connections that may be open.
+    """
+
+    def __init__(self, limits: Limits, most: int) -> None:
+        self.limits = limits
+        self.most = most
+        self.open = 0
+        self.since: dict[Connection, float] = {}
+
+    def sweep(self, now: float) -> None:
+        """Close what has waited too long: for headers, or for its client to take an answer."""
+        late = now - self.limits.seconds
+        for connection, since in list(self.since.items()):
+            if since > late:
+                break
+            connection.expire()
+
+    def make_room(self) -> None:
+        """Close the connection that has waited longest, if there are too many."""
+        if self.open > self.most:
+            for connection in self.since:
+                connection.expire()
+                break
+
+
+class Connection(HttpToolsProtocol):
+    """A connection; uvicorn's own has no bound on headers and on the time that they take."""
+
+    waiting: Waiting
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """A client connected."""
+        super().connection_made(transport)
+        self._seen = 0
+        self._in_headers = True
+        self.waiting.open += 1
+        self.waiting.since[self] = self.loop.time()
+        self.waiting.make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It went."""
+        self.waiting.open -= 1
+        self.waiting.since.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._seen += len(data)
+        super().data_received(data)
+        if self._in_headers:
+            if self._seen > HEADER_BYTES:
+                self._refuse(431, f"headers of at most {HEADER_BYTES} bytes are expected")
+        # The rest of a body that was refused is read and dropped, within bounds; and the ends of
+        # a chunked body, which may be without end, are kept.
+        elif self._seen > 8 * self.waiting.limits.body + HEADER_BYTES:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        super().on_message_begin()
+        self._in_headers = True
+        if self.waiting.since.pop(self, None) is not None:
+            self.waiting.since[self] = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        """Its headers are there."""
+        self._in_headers = False
+        self._seen = 0
+        self.waiting.since.pop(self, None)
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """It was answered."""
+        super().on_response_complete()
+        if not self.pipeline:
+            self.waiting.since[self] = self.loop.time()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(400, "this is no request of HTTP/1.1 that can be understood")
+
+    def expire(self) -> None:
+        """Close it: nothing came in time."""
+        self.waiting.since.pop(self, None)
+        if self._in_headers and self._seen and not self.transport.is_closing():
+            self._refuse(408, f"no request came within {self.waiting.limits.seconds:g} s")
+        else:
+            self.transport.abort()
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self.transport.is_closing():
+            return
+        body = dump({"error": {"message": message}})
+        head = f"HTTP/1.1 {status} \r\ncontent-type: application/json\r\nconnection: close\r\n"
+        head += f"content-length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, whose stop loses no request.
+
+    Args:
+        service: what it serves.
+        most: connections that may be open.
+    """
+
+    def __init__(self, service: Service, most: int) -> None:
+        self.service = service
+        limits = service.limits
+        self.waiting = waiting = Waiting(limits, most)
+        kind = type("Connection", (Connection,), {"waiting": waiting})
+        super().__init__(
+            uvicorn.Config(
+                Front(create_app(service), service),
+                http=kind,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=4096,
+                timeout_keep_alive=min(75, max(5, int(limits.seconds))),
+                timeout_graceful_shutdown=int(limits.seconds) + 5,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever runs this."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        self.service.log.start()
+        self.service.batcher.start()
+        self._sweeper = asyncio.create_task(self._sweep())
+        await super().startup(sockets)
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP)
+            self.waiting.sweep(loop.time())
+
+    async def drain(self) -> None:
+        """Stop when requests no longer come, after ``limits.drain`` seconds at most."""
+        self.service.draining = True
+        await asyncio.sleep(self.service.limits.drain)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, answer what has come, close."""
+        self.service.draining = True
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        # uvicorn closes what has no request yet; one may be on its way on a connection just made.
+        end = asyncio.get_running_loop().time() + _LAST
+        while self._just_made() and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
+        self._sweeper.cancel()
+        self.service.close()
+        self.service.log.stop()
+
+    def _just_made(self) -> bool:
+        return any(connection.cycle is None for connection in self.waiting.since)

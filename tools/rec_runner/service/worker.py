@@ -1,0 +1,120 @@
+"""One process that serves: the event loop, its signals, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any, Callable
+
+from rec_runner.service.access_log import AccessLog
+from rec_runner.service.app import Service
+from rec_runner.service.connections import Server
+from rec_runner.service.limits import SPARE_FILES, Limits, raise_open_files
+from rec_runner.service.metrics import Metrics
+from rec_runner.service.models import Model, Models
+
+
+def run_worker(
+    open_model: Callable[[], Model],
+    limits: Limits,
+    key: bytes | None,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    parent: int | None,
+    log_requests: bool,
+) -> int:
+    """Serve until a signal to stop.
+
+    Args:
+        open_model: opens the model, at the start and for each reload.
+        limits: of this worker.
+        key: what clients have to send, or None.
+        listener: a socket that is bound.
+        ready: called when it listens.
+        parent: the process whose SIGHUP reaches all workers, None where this is the only one.
+        log_requests: whether there is an access log.
+
+    Returns:
+        exit status.
+    """
+    metrics = Metrics()
+    first = open_model()
+    first.warm_up()
+    models = Models(first, open_model, metrics.model_in_use)
+
+    async def ask_parent() -> dict[str, Any]:
+        assert parent is not None
+        os.kill(parent, signal.SIGHUP)
+        return {"model": models.now.name, "reload": "all workers were told; their logs tell how"}
+
+    service = Service(
+        models, limits, metrics, AccessLog(log_requests), key, ask_parent if parent else None
+    )
+    files = raise_open_files()
+    server = Server(service, most=files - SPARE_FILES if files else 1 << 20)
+    runner = _Runner(server, service)
+    asyncio_run(runner.run(listener, ready))
+    return 0
+
+
+class _Runner:
+    def __init__(self, server: Server, service: Service) -> None:
+        self._server = server
+        self._service = service
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        handlers: dict[int, Callable[[], Any]] = {signal.SIGTERM: self._stop}
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            handlers[signal.SIGINT] = self._stop
+        if hasattr(signal, "SIGHUP"):
+            handlers[signal.SIGHUP] = self._reload
+        for signum, handler in handlers.items():
+            self._listen(signum, handler)
+        server = asyncio.ensure_future(self._server.serve([listener]))
+        while not self._server.started and not server.done():
+            await asyncio.sleep(0.005)
+        if self._server.started:
+            ready()
+        await server
+
+    def _listen(self, signum: int, handler: Callable[[], Any]) -> None:
+        if sys.platform != "win32":
+            self._loop.add_signal_handler(signum, handler)
+        elif threading.current_thread() is threading.main_thread():
+            signal.signal(signum, lambda *_: self._loop.call_soon_threadsafe(handler))
+
+    def _stop(self) -> None:
+        if self._service.draining:  # a second signal does not wait
+            self._server.should_exit = True
+            return
+        self._start(self._server.drain())
+
+    def _reload(self) -> None:
+        self._start(self._service.reload_by_signal())
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def asyncio_run(main: Any) -> None:
+    """Run the loop: uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+        return
+    loop = uvloop.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
