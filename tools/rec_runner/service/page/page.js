@@ -24,7 +24,7 @@ const WORDS = {
     other: "中文",
     skip: "Skip to the predictions",
     title: "Predictions",
-    about: (id, epoch, day) => [`Model ${id}`, epoch && `epoch ${epoch}`, day && `exported ${day}`].filter(Boolean).join(" · "),
+    about: (id, epoch, day) => [`Model ${id}`, isNumber(epoch) && `epoch ${epoch}`, day && `exported ${day}`].filter(Boolean).join(" · "),
     keyTitle: "This service asks for a key",
     keyLabel: "API key",
     keySend: "Use it",
@@ -63,7 +63,7 @@ const WORDS = {
     moreChoices: (n) => `${n} more; type to narrow it down`,
     needsValue: "needs a value",
     needsNumber: "is not a number",
-    needsChoice: "is none of the choices",
+    newText: "none of the choices: the model does not know this text",
     needsFinite: "is too large a number",
     toFile: "Score a file",
     fileTitle: "A file of rows",
@@ -96,7 +96,7 @@ const WORDS = {
     other: "English",
     skip: "跳到预测结果",
     title: "模型预测",
-    about: (id, epoch, day) => [`模型 ${id}`, epoch && `第 ${epoch} 轮`, day && `导出于 ${day}`].filter(Boolean).join(" · "),
+    about: (id, epoch, day) => [`模型 ${id}`, isNumber(epoch) && `第 ${epoch} 轮`, day && `导出于 ${day}`].filter(Boolean).join(" · "),
     keyTitle: "此服务需要密钥",
     keyLabel: "API 密钥",
     keySend: "使用",
@@ -135,7 +135,7 @@ const WORDS = {
     moreChoices: (n) => `还有 ${n} 项，请输入文字缩小范围`,
     needsValue: "需要填写",
     needsNumber: "不是数字",
-    needsChoice: "不在选项之中",
+    newText: "不在选项之中：模型不认识这段文字",
     needsFinite: "数字过大",
     toFile: "预测整个文件",
     fileTitle: "整个文件",
@@ -335,7 +335,6 @@ function cellOf(column, text) {
     if (!NUMBER.test(digits)) return { fault: t("needsNumber") };
     return Math.abs(Number(digits)) < 3.4e38 ? { cell: Number(digits) } : { fault: t("needsFinite") };
   }
-  if (column.kind === "category" && !column.other && !column.known.has(plain)) return { fault: t("needsChoice") };
   return { cell: plain };
 }
 
@@ -346,6 +345,12 @@ function isTypical(column) {
 
 function changed(column) {
   return column.text.trim() !== column.start.trim();
+}
+
+/** Whether a category holds a text that the model was not told of; it may be sent all the same. */
+function isNew(column) {
+  const text = column.text.trim();
+  return column.kind === "category" && !column.other && text !== "" && !column.known.has(text);
 }
 
 function faultOf(column) {
@@ -436,9 +441,10 @@ function refreshField(column, settled) {
   if (!fault || settled) {
     input.setAttribute("aria-invalid", String(Boolean(fault)));
     const note = field.querySelector(".fault");
-    note.hidden = !fault;
-    note.textContent = fault;
+    note.textContent = fault || (isNew(column) ? t("newText") : "");
+    note.hidden = note.textContent === "";
   }
+  input.placeholder = column.missing ? t("blank") : "";
   const back = field.querySelector(".back");
   back.hidden = !changed(column);
   back.textContent = t("back", named(column.start));
@@ -490,7 +496,7 @@ function combobox(column, input) {
     close();
     input.select();
   };
-  const unfold = (sought) => {
+  const unfold = (sought, typed) => {
     close();
     const { found, more } = choices(column, sought);
     items = found.map((value, i) => {
@@ -507,13 +513,16 @@ function combobox(column, input) {
     open = { input, list: box, close };
     box.scrollIntoView({ block: "nearest" });
     input.setAttribute("aria-expanded", "true");
-    // Where other texts may be sent, Enter takes the one that was typed.
-    mark(sought && !column.other ? 0 : found.indexOf(sought || column.text.trim()));
+    // Where other texts are known too, Enter takes the one that was typed.
+    mark(typed && sought && !column.other ? 0 : found.indexOf(typed ? sought : column.text.trim()));
   };
+  // Takes what was typed, as the list writes it; half a word is no text to predict by.
   const settle = () => {
-    const folded = column.text.trim().toLowerCase();
-    const alike = column.known.has(column.text.trim()) ? [] : (column.values || []).filter((v) => v.toLowerCase() === folded);
-    if (alike.length === 1) setText(column, alike[0]);
+    const typed = input.value.trim();
+    if (typed === column.text.trim()) return;
+    const folded = typed.toLowerCase();
+    const alike = column.known.has(typed) ? [] : (column.values || []).filter((value) => value.toLowerCase() === folded);
+    setText(column, alike.length === 1 ? alike[0] : typed);
     refreshField(column, true);
   };
 
@@ -523,8 +532,9 @@ function combobox(column, input) {
   });
   input.addEventListener("click", () => open?.input === input || unfold(""));
   input.addEventListener("input", () => {
-    setText(column, input.value);
-    unfold(input.value.trim());
+    const typed = input.value.trim();
+    if (column.known.has(typed)) setText(column, typed);
+    unfold(typed, true);
   });
   input.addEventListener("blur", () => (close(), settle()));
   input.addEventListener("keydown", (event) => {
@@ -631,19 +641,22 @@ function later() {
   waiting = setTimeout(predict, PAUSE_MS);
 }
 
-function stale(is, why = "") {
+/** Mark predictions as those of another row; `broken` is said where columns have to be corrected. */
+function stale(is, broken = false) {
   $("tasks").classList.toggle("stale", is);
   $("moves").classList.toggle("stale", is);
-  $("state").textContent = why;
+  $("tasks").classList.toggle("broken", broken);
+  $("state").textContent = broken ? brokenOnes() : "";
 }
 
 /** Ask for the row as it stands and, in the same request, for each column set back. */
 async function predict() {
   const mine = ++serial;
+  waiting = 0;
   underWay?.abort();
   underWay = new AbortController();
   const cells = columns.map((column) => cellOf(column, column.text));
-  if (columns.some(faultOf)) return stale(true, brokenOnes());
+  if (columns.some(faultOf)) return stale(true, true);
   const row = cells.map((cell) => cell.cell);
   const set = columns.filter((column) => column.typical !== null && !isTypical(column));
   const rows = [row, ...set.map((column) => row.map((cell, i) => (i === column.index ? column.typical : cell)))];
@@ -652,7 +665,7 @@ async function predict() {
     if (mine !== serial) return;
     show("");
     latest = { row: predictions[0], variants: set.map((column, i) => ({ column, value: column.text, prediction: predictions[i + 1] })) };
-    stale(false);
+    stale(waiting !== 0); // what was typed meanwhile is asked for next
     renderPredictions();
     if (by && model.model && by !== model.model) loadModel(); // a new one is served
   } catch (error) {
@@ -675,7 +688,7 @@ function refused(error) {
     return error.status === 401 || show(error.message);
   }
   column.fault = said(error.message, name);
-  stale(true, brokenOnes());
+  stale(true, true);
   refreshField(column, true);
   refreshGroups();
 }
@@ -982,6 +995,7 @@ async function scoreFile(file) {
   fileUnderWay?.abort();
   const mine = (fileUnderWay = new AbortController());
   outcome = { file, state: "scoring" };
+  $("progress").value = 0;
   URL.revokeObjectURL(address);
   renderFile();
   const scored = new Scored(file, mine.signal, (share) => ($("progress").value = share));
@@ -998,11 +1012,12 @@ async function scoreFile(file) {
   renderFile();
 }
 
+/** Show what has come of the file. */
 function renderFile() {
   const { file, state, scored, why } = outcome || {};
   const busy = state === "scoring";
+  $("file").setAttribute("aria-busy", String(busy));
   $("progress").hidden = $("cancel").hidden = !busy;
-  if (busy && !fileUnderWay) $("progress").value = 0;
   $("download").hidden = state !== "scored";
   $("faults").hidden = !scored?.faults.length;
   if (!outcome) return;
@@ -1050,6 +1065,7 @@ function renderAll() {
   renderTaskChoice();
   renderMoves();
   renderPredictions();
+  if ($("tasks").classList.contains("broken")) stale(true, true);
   renderFile();
 }
 
@@ -1061,6 +1077,7 @@ function listen() {
   $("key").addEventListener("submit", (event) => {
     event.preventDefault();
     key = $("key-text").value.trim();
+    $("key-text").value = "";
     loadModel();
   });
   $("filter").addEventListener("input", renderColumns);
