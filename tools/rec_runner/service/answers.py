@@ -13,6 +13,7 @@ JSON = "application/json"
 CSV = "text/csv; charset=utf-8"
 MOST_FAULTS = 10
 _SHOWN = 100
+_LONGEST = 500  # characters of a sentence
 
 
 class BadRow(NamedTuple):
@@ -33,7 +34,7 @@ class BadRow(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """It as a client gets it; what is long is cut."""
         return {
-            "message": self.message,
+            "message": _cut(self.message, _LONGEST),
             "row": self.row,
             "column": self.column or None,
             "value": shown(self.value),
@@ -65,7 +66,7 @@ class Refusal(Exception):
 
     def answer(self) -> Response:
         """The response."""
-        first: dict[str, Any] = {"message": self.message}
+        first: dict[str, Any] = {"message": _cut(self.message, _LONGEST)}
         body: dict[str, Any] = {"error": first}
         if self.bad_rows:
             body = {"error": self.bad_rows[0].as_json(), **faults(self.bad_rows)}
@@ -86,10 +87,14 @@ def faults(bad_rows: Sequence[BadRow]) -> dict[str, Any]:
 def shown(value: Any) -> Any:
     """A value of a request, short enough to be sent back."""
     if isinstance(value, str):
-        return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+        return _cut(value, _SHOWN)
     if isinstance(value, (list, dict)):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     return value
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def dump(value: Any) -> bytes:

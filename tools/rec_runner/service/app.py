@@ -1,231 +1,45 @@
-"""The routes."""
+"""The routes as FastAPI has them, and what it tells of them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any, Callable
-from urllib.parse import parse_qs
 
-import numpy as np
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from rec_runner.service.access_log import AccessLog
-from rec_runner.service.answers import (
-    CSV,
-    JSON,
-    BadRow,
-    Refusal,
-    busy,
-    csv_answer,
-    dump,
-    json_answer,
-)
-from rec_runner.service.batcher import Batcher
-from rec_runner.service.body import LARGE, Bodies, Taken, kind_of, rows_of
-from rec_runner.service.calls import Call
-from rec_runner.service.limits import Limits
-from rec_runner.service.metrics import CONTENT_TYPE, Metrics
-from rec_runner.service.models import Model, Models
+from rec_runner.service.answers import JSON, Refusal, busy, dump
+from rec_runner.service.records import CONTENT_TYPE
+from rec_runner.service.service import Service
 
 PAGE = Path(__file__).parent / "page"
+HTML = "text/html; charset=utf-8"
 # What a browser may get, and nothing else: no path of a request is ever looked up.
 FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
+    "/": ("index.html", HTML),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-MOST_LARGE = 32  # large bodies that wait for the thread that makes rows of them
-
-
-class Service:
-    """What the routes share.
-
-    Args:
-        models: the model in use.
-        limits: of a worker.
-        metrics: what is counted.
-        log: the access log.
-        key: what clients have to send, or None.
-        reload: called by ``POST /reload``; what it returns is awaited.
-    """
-
-    def __init__(
-        self,
-        models: Models,
-        limits: Limits,
-        metrics: Metrics,
-        log: AccessLog,
-        key: bytes | None,
-        reload: Callable[[], Any] | None = None,
-    ) -> None:
-        self.models = models
-        self.limits = limits
-        self.metrics = metrics
-        self.log = log
-        self.key = key
-        self.draining = False
-        self.batcher = Batcher(limits, metrics.scored)
-        self._reload = reload or self._reload_here
-        self._bodies = Bodies(limits)
-        self._rows_maker = ThreadPoolExecutor(1, "rows")
-        self._large = 0
-
-    async def predict(self, call: Call, receive: Callable[[], Any]) -> Response:
-        """Answer ``POST /predict``.
-
-        Raises:
-            Refusal: there are no predictions for it.
-            ClientGone: there is nobody left to answer.
-        """
-        kind = kind_of(call.headers)
-        keep = _keeps_bad_rows(call.query)
-        body = await self._bodies.read(call.headers, receive)
-        model = self.models.now
-        call.model = model.header
-        if len(body) < LARGE:
-            taken = rows_of(kind, body, model.rows, self.limits)
-        else:
-            taken = await self._rows_aside(kind, body, model)
-        del body
-        call.rows = len(taken.features)
-        if taken.bad_rows:
-            self.metrics.refused_rows(len(taken.bad_rows))
-            if not keep:
-                raise Refusal(422, taken.bad_rows[0].message, bad_rows=taken.bad_rows)
-        scores = np.zeros((0, len(model.tasks)), np.float32)
-        if len(taken.features):
-            scores = await self.batcher.score(model.scorer, taken.features)
-        return _answer(_is_csv(call, kind), model, scores, taken.bad_rows)
-
-    async def _rows_aside(self, kind: str, body: bytes, model: Model) -> Taken:
-        if self._large >= MOST_LARGE:
-            raise busy("too many large requests wait; try again later")
-        self._large += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._rows_maker, rows_of, kind, body, model.rows, self.limits
-            )
-        finally:
-            self._large -= 1
-
-    def about(self) -> bytes:
-        """What ``GET /model`` tells."""
-        limits = {"rows": self.limits.rows, "body_bytes": self.limits.body}
-        return dump({**self.models.now.about, "limits": limits})
-
-    async def reload(self) -> Response:
-        """Answer ``POST /reload``.
-
-        Raises:
-            Refusal: there is no key to ask for, or the new export cannot be opened.
-        """
-        if self.key is None:
-            raise Refusal(
-                403,
-                "a reload by HTTP needs a service with a key (SERVE_API_KEY); SIGHUP does without",
-            )
-        return Response(dump(await self._reload()), media_type=JSON)
-
-    async def _reload_here(self) -> dict[str, Any]:
-        try:
-            model = await self.models.reload()
-        except Exception as error:
-            self.metrics.reloaded(False)
-            said = " ".join(str(error).split())[:500]
-            self.log.event("reload failed", model=self.models.now.name, error=said)
-            raise Refusal(409, f"the model in use stays: {said}") from error
-        self.metrics.reloaded(True)
-        self.log.event("reloaded", model=model.name)
-        return {"model": model.name}
-
-    async def reload_by_signal(self) -> None:
-        """Answer SIGHUP; how it went is in the log."""
-        try:
-            await self._reload_here()
-        except Refusal:
-            pass
-
-    def close(self) -> None:
-        """Stop the threads."""
-        self.batcher.stop()
-        self._rows_maker.shutdown(wait=False)
-
-
-def _keeps_bad_rows(query: bytes) -> bool:
-    """Whether ``on_bad=null`` was asked for."""
-    if not query:
-        return False
-    wanted = parse_qs(query.decode("latin-1"), max_num_fields=20).get("on_bad", ["refuse"])[-1]
-    if wanted not in ("null", "refuse"):
-        raise Refusal(400, "on_bad should be null (bad rows get null) or refuse")
-    return wanted == "null"
-
-
-def _is_csv(call: Call, kind: str) -> bool:
-    """Whether the client wants CSV: it says so, or sent some and does not say."""
-    accepts = call.headers.get(b"accept", b"").lower()
-    if b"text/csv" in accepts:
-        return b"application/json" not in accepts or kind == "text/csv"
-    return kind == "text/csv" and b"application/json" not in accepts
-
-
-def _answer(csv: bool, model: Model, scores: np.ndarray, bad_rows: Sequence[BadRow]) -> Response:
-    if csv:
-        return Response(csv_answer(model.tasks, scores, bad_rows), media_type=CSV)
-    return Response(json_answer(model.name, model.tasks, scores, bad_rows), media_type=JSON)
 
 
 def create_app(service: Service) -> FastAPI:
-    """The routes of a service, as FastAPI has them."""
+    """The routes of a service."""
     app = FastAPI(
         title="Predictions of a share-bottom model",
+        version="1",
         docs_url=None,  # FastAPI's page takes its script from an outside address
         redoc_url=None,
         redirect_slashes=False,
     )
-
-    @app.post("/predict", response_class=Response)
-    async def predict(request: Request) -> Response:
-        """Predictions of rows."""
-        return await service.predict(request.scope["call"], request.receive)
-
-    @app.get("/model", response_class=Response)
-    async def model(request: Request) -> Response:
-        """The model in use: its tasks, its columns, an example, its metrics."""
-        return Response(service.about(), media_type=JSON)
-
-    @app.get("/health", response_class=Response)
-    async def health(request: Request) -> Response:
-        """Whether the process answers."""
-        return Response(dump({"status": "up"}), media_type=JSON)
-
-    @app.get("/ready", response_class=Response)
-    async def ready(request: Request) -> Response:
-        """Whether to send requests here."""
-        if service.draining:
-            raise busy("the service is stopping")
-        return Response(dump({"status": "ready"}), media_type=JSON)
-
-    @app.get("/metrics", response_class=Response)
-    async def metrics(request: Request) -> Response:
-        """What was counted, for Prometheus."""
-        service.metrics.waiting.set(service.batcher.waiting)
-        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
-
-    @app.post("/reload", response_class=Response)
-    async def reload(request: Request) -> Response:
-        """Open the export anew and use it from now on."""
-        return await service.reload()
-
+    _add_routes(app, service)
     for path, (name, kind) in FILES.items():
         if (PAGE / name).is_file():
             app.add_route(path, _file((PAGE / name).read_bytes(), kind), include_in_schema=False)
+    app.add_route("/docs", _file(_docs(app.openapi()), HTML), include_in_schema=False)
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
@@ -240,8 +54,119 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
+def _add_routes(app: FastAPI, service: Service) -> None:
+    @app.post("/predict", response_class=Response, openapi_extra=_PREDICT, responses=_ANSWERS)
+    async def predict(request: Request) -> Response:
+        """Predictions of rows, in their order: a probability or a number for each task."""
+        return await service.predict(request.scope["call"], request.receive)
+
+    @app.get("/model", response_class=Response, responses=_KEYED)
+    async def model(request: Request) -> Response:
+        """The model in use: tasks, columns with their ranges, an example row, metrics, limits."""
+        return Response(service.about(), media_type=JSON)
+
+    @app.get("/health", response_class=Response)
+    async def health(request: Request) -> Response:
+        """Whether the process answers."""
+        return Response(dump({"status": "up"}), media_type=JSON)
+
+    @app.get("/ready", response_class=Response)
+    async def ready(request: Request) -> Response:
+        """Whether to send requests here: 503 while the service stops."""
+        if service.draining:
+            raise busy("the service is stopping")
+        return Response(dump({"status": "ready"}), media_type=JSON)
+
+    @app.get("/metrics", response_class=Response, responses=_KEYED)
+    async def metrics(request: Request) -> Response:
+        """What was counted, for Prometheus."""
+        return Response(service.counted(), headers={"content-type": CONTENT_TYPE})
+
+    @app.post("/reload", response_class=Response, responses={**_KEYED, **_RELOADS})
+    async def reload(request: Request) -> Response:
+        """Open the export's folder anew and use what lies there; only with a key."""
+        return await service.reload()
+
+
 def _file(content: bytes, kind: str) -> Callable[[Request], Any]:
     async def file(request: Request) -> Response:
         return Response(content, media_type=kind)
 
     return file
+
+
+_ROW = {"type": "object", "additionalProperties": True}
+_CELLS = {"type": "array", "items": {}}
+_ROWS = {"oneOf": [{"type": "array", "items": _ROW}, {"type": "array", "items": _CELLS}]}
+_PREDICT = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "description": "One row by column name; or rows, each by column name or as "
+                    "cells in the order of GET /model's columns.",
+                    "oneOf": [
+                        _ROW,
+                        *_ROWS["oneOf"],
+                        {"type": "object", "properties": {"rows": _ROWS}, "required": ["rows"]},
+                    ],
+                }
+            },
+            "text/csv": {"schema": {"type": "string", "description": "With or without a header."}},
+        },
+    },
+    "parameters": [
+        {
+            "name": "on_bad",
+            "in": "query",
+            "description": "What bad rows do: refuse the whole request, or get null.",
+            "schema": {"type": "string", "enum": ["refuse", "null"], "default": "refuse"},
+        }
+    ],
+}
+_KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "The key is missing or wrong."}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": 'JSON: {"model": id, "predictions": [{task: number}, …]}; CSV where it '
+        "was asked for by Accept, or sent.",
+        "content": {"application/json": {}, "text/csv": {}},
+    },
+    400: {"description": "The body is not JSON."},
+    **_KEYED,
+    408: {"description": "The body came too slowly."},
+    413: {"description": "Too many bytes or rows."},
+    415: {"description": "Another Content-Type or Content-Encoding."},
+    422: {"description": "A row is bad: error has its sentence, row, column and value."},
+    503: {"description": "Too much at once, or the service stops; Retry-After tells when."},
+}
+_RELOADS: dict[int | str, dict[str, Any]] = {
+    403: {"description": "The service has no key."},
+    409: {"description": "The new export cannot be used; the model in use stays."},
+}
+
+
+def _docs(schema: Mapping[str, Any]) -> bytes:
+    """A page of the routes, from what FastAPI tells of them; its own needs an outside address."""
+    parts = [
+        '<!doctype html><html lang="en"><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width">',
+        f"<title>{escape(schema['info']['title'])}</title><h1>{escape(schema['info']['title'])}",
+        '</h1><p>For programs: <a href="/openapi.json">/openapi.json</a> (OpenAPI). A key, where ',
+        "the service has one, goes into the header X-API-Key.</p>",
+    ]
+    for path, methods in schema["paths"].items():
+        for method, route in methods.items():
+            parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2>")
+            parts.append(f"<p>{escape(route['description'])}</p>")
+            for kind, content in route.get("requestBody", {}).get("content", {}).items():
+                said = escape(content["schema"]["description"])
+                parts.append(f"<p>Body <code>{escape(kind)}</code>: {said}</p>")
+            for parameter in route.get("parameters", []):
+                said = f"{' or '.join(parameter['schema']['enum'])}: {parameter['description']}"
+                parts.append(f"<p><code>?{escape(parameter['name'])}=</code>{escape(said)}</p>")
+            parts.append("<ul>")
+            for status, answer in route["responses"].items():
+                parts.append(f"<li>{status}: {escape(answer['description'])}</li>")
+            parts.append("</ul>")
+    return "".join(parts).encode()

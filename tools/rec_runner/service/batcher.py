@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple, Protocol
 import numpy as np
 
 from rec_runner.service.answers import busy
-from rec_runner.service.limits import Limits
+from rec_runner.service.limits import QUEUE_BYTES, Limits
 
 
 class Scorer(Protocol):
@@ -63,6 +63,7 @@ class Batcher:
         self._come = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="scoring", daemon=True)
+        self._bytes = 0
         self.waiting = 0
 
     def start(self) -> None:
@@ -83,10 +84,12 @@ class Batcher:
         Raises:
             Refusal: the queue is full.
         """
-        if self.waiting >= self._limits.queue:
+        size = features.nbytes
+        if self.waiting >= self._limits.queue or (self._bytes and self._bytes + size > QUEUE_BYTES):
             raise busy(f"{self.waiting} requests wait already; try again later")
         future: asyncio.Future[np.ndarray] = self._loop.create_future()
         self.waiting += 1
+        self._bytes += size
         try:
             with self._come:
                 self._jobs.append(_Job(model, features, future))
@@ -94,6 +97,7 @@ class Batcher:
             return await future
         finally:
             self.waiting -= 1
+            self._bytes -= size
 
     def _work(self) -> None:
         while True:

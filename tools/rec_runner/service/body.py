@@ -132,9 +132,6 @@ def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
         Refusal: it is no JSON, no rows, or too many.
     """
     if kind == "text/csv":
-        # A row is a line at least, so no more than this can be in there.
-        if body.count(b"\n") > limits.rows + 1 and body.count(b"\r") > limits.rows + 1:
-            raise _too_many(body.count(b"\n"), limits)
         rows: Any = None
         try:
             found = reader.text(body)
@@ -162,11 +159,11 @@ def _read(rows: list[Any], reader: Reader) -> Rows:
         return reader.objects(rows)
     if kinds == {list}:
         return reader.arrays(rows)
-    first = next(i for i, row in enumerate(rows) if type(row) is not type(rows[0]))  # noqa: E721
-    bad = 0 if type(rows[0]) not in (dict, list) else first
-    expected = "an object by column name or an array in the order of the columns"
-    other = "" if bad == 0 else ", and all rows of one kind"
-    message = f"row {bad + 1} is {_word(rows[bad])}, expected {expected}{other}"
+    kind = type(rows[0])
+    alike = kind in (dict, list)
+    bad = next(i for i, row in enumerate(rows) if type(row) is not kind) if alike else 0
+    expected = f"{_word(rows[0])} as the first" if alike else "an object or an array"
+    message = f"row {bad + 1} is {_word(rows[bad])}, expected {expected}"
     raise Refusal(422, message, bad_rows=[BadRow(message, bad + 1, "", rows[bad])])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Iterator
 
@@ -11,11 +12,13 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rec_runner.service.answers import dump
-from rec_runner.service.app import Service, create_app
+from rec_runner.service.app import create_app
 from rec_runner.service.calls import Front
 from rec_runner.service.limits import HEADER_BYTES, Limits
+from rec_runner.service.service import Service
 
 _SWEEP = 0.5  # seconds between two looks at the connections that wait
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _LAST = 0.5  # seconds for a request on a connection that was made in the last moment
 
 
@@ -58,7 +61,7 @@ class Connection(HttpToolsProtocol):
         """A client connected."""
         super().connection_made(transport)
         self._seen = 0
-        self._in_headers = True
+        self._in_body = False
         self.waiting.open += 1
         self.waiting.since[self] = self.loop.time()
         self.waiting.make_room()
@@ -72,8 +75,10 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         self._seen += len(data)
+        if not self._in_body and b"pgrade" in data:
+            data = _without_upgrade(data)
         super().data_received(data)
-        if self._in_headers:
+        if not self._in_body:
             if self._seen > HEADER_BYTES:
                 self._refuse(431, f"headers of at most {HEADER_BYTES} bytes are expected")
         # The rest of a body that was refused is read and dropped, within bounds; and the ends of
@@ -84,16 +89,21 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte."""
         super().on_message_begin()
-        self._in_headers = True
         if self.waiting.since.pop(self, None) is not None:
             self.waiting.since[self] = self.loop.time()
 
     def on_headers_complete(self) -> None:
         """Its headers are there."""
-        self._in_headers = False
+        self._in_body = True
         self._seen = 0
         self.waiting.since.pop(self, None)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Its body is there."""
+        self._in_body = False
+        self._seen = 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """It was answered."""
@@ -108,7 +118,7 @@ class Connection(HttpToolsProtocol):
     def expire(self) -> None:
         """Close it: nothing came in time."""
         self.waiting.since.pop(self, None)
-        if self._in_headers and self._seen and not self.transport.is_closing():
+        if not self._in_body and self._seen and not self.transport.is_closing():
             self._refuse(408, f"no request came within {self.waiting.limits.seconds:g} s")
         else:
             self.transport.abort()
@@ -121,6 +131,16 @@ class Connection(HttpToolsProtocol):
         head += f"content-length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Headers that offer no other protocol.
+
+    We speak none; and the parser takes what follows them, a body, for the other protocol's. Java's
+    client offers HTTP/2 in each first request.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-grade:", head) + end + rest
 
 
 class Server(uvicorn.Server):

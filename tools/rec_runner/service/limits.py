@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 HEADER_BYTES = 64 << 10  # request line and headers
 BODIES = 16  # largest bodies that may be held at once, all requests together
+QUEUE_BYTES = 256 << 20  # features of all requests that wait
 SPARE_FILES = 64  # descriptors for all else than connections
 
 

@@ -10,12 +10,11 @@ import sys
 import threading
 from typing import Any, Callable
 
-from rec_runner.service.access_log import AccessLog
-from rec_runner.service.app import Service
 from rec_runner.service.connections import Server
 from rec_runner.service.limits import SPARE_FILES, Limits, raise_open_files
-from rec_runner.service.metrics import Metrics
 from rec_runner.service.models import Model, Models
+from rec_runner.service.records import AccessLog, Metrics
+from rec_runner.service.service import Service
 
 
 def run_worker(
@@ -54,6 +53,8 @@ def run_worker(
     service = Service(
         models, limits, metrics, AccessLog(log_requests), key, ask_parent if parent else None
     )
+    # A thread that makes rows of a large request would keep the event loop waiting 5 ms each time.
+    sys.setswitchinterval(0.0005)
     files = raise_open_files()
     server = Server(service, most=files - SPARE_FILES if files else 1 << 20)
     runner = _Runner(server, service)
