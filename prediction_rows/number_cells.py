@@ -43,7 +43,7 @@ class NumberCells:
             self._cells = lambda row: [row[self.names[0]]]
 
     def features(
-        self, rows: Sequence[Any], strict: bool = True
+        self, rows: Sequence[Any], strict: bool = False
     ) -> tuple[np.ndarray, dict[int, Wrong]]:
         """Rows from objects by column name, or from arrays of cells in the order of the features.
 
@@ -70,12 +70,17 @@ class NumberCells:
                     features[place] = 0
         return features, wrong
 
-    def bad_cell(self, feature: int, cell: Any, by_name: bool = False) -> Wrong:
-        """What is wrong with a cell that is no finite float32."""
-        name = self.names[feature]
-        where = f"column {name!r}" if by_name else self._layout.column(feature)
+    def bad_cell(self, feature: int, cell: Any, name: str = "") -> Wrong:
+        """What is wrong with a cell that is no finite float32.
+
+        Args:
+            feature: its place among the features.
+            cell: its value.
+            name: of its column, where the cell was found by it.
+        """
+        where = f"column {name!r}" if name else self._layout.column(feature)
         problem = _problem(cell) or "is too large for float32"
-        return Wrong(name, f"{where}: value {_shown(cell)} {problem}")
+        return Wrong(name or self.names[feature], f"{where}: value {_shown(cell)} {problem}")
 
     def _by_name(self, row: Mapping[str, Any], strict: bool) -> Sequence[Any] | Wrong:
         try:
@@ -107,27 +112,28 @@ class NumberCells:
 
     def _fill(self, features: np.ndarray, cells: Sequence[Any], by_name: bool) -> Wrong | None:
         """Put cells into their row of features, or tell what is wrong with the first bad one."""
+        values = cells
         if not _NUMBERS.issuperset(map(type, cells)):
             texts = {}
             for place, cell in enumerate(cells):
                 if type(cell) is str and _NUMBER.fullmatch(cell):
                     texts[place] = cell.strip()
                 elif _problem(cell):
-                    return self.bad_cell(place, cell, by_name)
+                    return self.bad_cell(place, cell, self.names[place] if by_name else "")
             # Arrow's conversion, as of text: another's might round differently.
             read = pa.array(list(texts.values()), pa.string()).cast(pa.float32())
             numbers = dict(zip(texts, read.to_numpy(zero_copy_only=False).tolist()))
-            cells = [numbers.get(place, cell) for place, cell in enumerate(cells)]
+            values = [numbers.get(place, cell) for place, cell in enumerate(cells)]
         try:
-            features[:] = cells
+            features[:] = values
         except OverflowError:  # a whole number
-            features[:] = [_rounded(cell) for cell in cells]
+            features[:] = [_rounded(value) for value in values]
         # Of finite numbers of float32 a sum in float64 is finite.
         if math.isfinite(features.sum(dtype=np.float64)):
             return None
         odd = [place for place in np.flatnonzero(~np.isfinite(features)).tolist()]
         first = next((place for place in odd if _problem(cells[place])), odd[0])
-        return self.bad_cell(first, cells[first], by_name)
+        return self.bad_cell(first, cells[first], self.names[first] if by_name else "")
 
 
 def _rounded(number: float) -> float:
