@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers import ROOT, TOOLS, override, run_cases
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from raw_tables.text import read_row
 
@@ -612,39 +610,37 @@ def test_rows_end_where_training_has_them_end(browser: Browser) -> None:
     page = browser.new_page()
     source = (PAGE / "page.js").read_text("utf-8")
     page.add_script_tag(content=source.split("// On a narrow screen")[0])
-    parts_of_text = ['"', '""', ",", ";", "\n", "\r", "\r\n", "a", " ", "\t", '",', '"\n']
-
-    @settings(max_examples=150, deadline=None)
-    @given(st.lists(st.sampled_from(parts_of_text), max_size=24), st.integers(1, 5))
-    def hold(parts: list[str], size: int) -> None:
-        text = "".join(parts)
-        rows, delimiter = page.evaluate(
-            """async ([text, size]) => {
-              const bytes = new TextEncoder().encode(text);
-              const file = {
-                slice: (a, b) => new Blob([bytes.slice(a, b)]),
-                stream: () => new ReadableStream({start(c) {
-                  for (let i = 0; i < bytes.length; i += size) c.enqueue(bytes.slice(i, i + size));
-                  c.close();
-                }}),
-              };
-              let delimiter = ",";
-              const rows = [];
-              for await (const row of rowsOf(file, () => {}, (d) => (delimiter = d)))
-                rows.push([row.text + row.end, row.line]);
-              return [rows, delimiter];
-            }""",
-            [text, size],
-        )
+    rng = np.random.default_rng(11)
+    some = ['"', '""', ",", ";", "\n", "\r", "\r\n", "a", "é", " ", "\t", '",', '"\n', ',"']
+    texts = ["".join(rng.choice(some, rng.integers(25))) for _ in range(1500)]
+    found = page.evaluate(
+        """(texts) => Promise.all(texts.map(async (text, i) => {
+          const bytes = new TextEncoder().encode(text);
+          const file = {
+            slice: (start, end) => new Blob([bytes.slice(start, end)]),
+            stream: () => new ReadableStream({start(stream) {
+              const size = 1 + (i % 7);
+              for (let at = 0; at < bytes.length; at += size)
+                stream.enqueue(bytes.slice(at, at + size));
+              stream.close();
+            }}),
+          };
+          const rows = [];
+          let delimiter = ",";
+          for await (const row of rowsOf(file, () => {}, (found) => (delimiter = found)))
+            rows.push([row.text + row.end, row.line]);
+          return [rows, delimiter];
+        }))""",
+        texts,
+    )
+    for text, (rows, delimiter) in zip(texts, found):
         data, place, expected = text.encode(), 0, []
         while place < len(data):
             end = read_row(data, place, delimiter.encode(), 0).end
-            line = len(re.findall(r"\r\n|\r|\n", data[:place].decode())) + 1
+            line = 1 + len(re.findall(r"\r\n|\r|\n", data[:place].decode()))
             expected.append([data[place:end].decode(), line])
             place = end
-        assert rows == expected
-
-    hold()
+        assert rows == expected, text
     page.close()
 
 
