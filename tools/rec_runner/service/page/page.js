@@ -58,7 +58,6 @@ const WORDS = {
     choices: (n) => `${n} choices`,
     anyText: "or any other text",
     id: "any text",
-    mayBlank: "may be blank",
     noChoice: "no such choice",
     moreChoices: (n) => `${n} more; type to narrow it down`,
     needsValue: "needs a value",
@@ -130,7 +129,6 @@ const WORDS = {
     choices: (n) => `${n} 个选项`,
     anyText: "也可填其他文字",
     id: "任意文字",
-    mayBlank: "可留空",
     noChoice: "没有这样的选项",
     moreChoices: (n) => `还有 ${n} 项，请输入文字缩小范围`,
     needsValue: "需要填写",
@@ -424,7 +422,6 @@ function hintOf(column) {
   if (kind === "category") parts.push(t("choices", shown(values.length)));
   if (kind === "category" && column.other) parts.push(t("anyText"));
   if (kind === "id") parts.push(t("id"));
-  if (column.missing) parts.push(t("mayBlank"));
   return parts.join(lang === "zh" ? "，" : ", ");
 }
 
