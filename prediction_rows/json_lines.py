@@ -24,9 +24,9 @@ class Wrong(NamedTuple):
     message: str
 
 
-# Of JSON values: features float32 ``[n, feature_size]``, zeros of a bad row; and of each bad row,
-# by its place, what is wrong. An object's keys that are no columns are to be passed over; what is
-# no object or array, and has no features, may be said to have anything wrong with it.
+# Of JSON objects, arrays, and what is already known to be wrong: features float32
+# ``[n, feature_size]``, zeros of a bad row; and of each bad row, by its place, what is wrong. Keys
+# of an object that are no columns are to be passed over.
 Convert = Callable[[Sequence[Any]], tuple[np.ndarray, Mapping[int, Wrong]]]
 
 
@@ -88,7 +88,6 @@ class JsonLines(NamedTuple):
         numbered = self.values(line, data)
         values = [value for _, value in numbered]
         features, wrong = self.convert(values)
-        wrong = {**wrong, **{n: v for n, v in enumerate(values) if isinstance(v, Wrong)}}
         faults = {
             place: Fault(f"{self.name}:{numbered[place][0]}", *what)
             for place, what in wrong.items()

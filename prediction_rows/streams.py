@@ -41,11 +41,13 @@ class Stream:
         return self._head
 
     def read(self, size: int = BLOCK_BYTES) -> bytes:
-        """The next bytes, at most ``size`` of them; none at the end."""
-        if not self._head:
-            return b"" if self._ended else self._stream.read(size)
-        taken, self._head = self._head[:size], self._head[size:]
-        return taken
+        """The next bytes: ``size`` of them, fewer only at the end."""
+        parts = [self._head[:size]]
+        self._head = self._head[size:]
+        while (left := size - sum(map(len, parts))) and not self._ended:
+            parts.append(self._stream.read(left))
+            self._ended = not parts[-1]
+        return b"".join(parts)
 
 
 class Content(NamedTuple):

@@ -38,6 +38,10 @@ class _Bad(Exception):
 class RowCells:
     """What the cells of a row mean.
 
+    Attributes:
+        cells: what those of a column do.
+        names: columns that are features, in the order of the cells of an array.
+
     Args:
         cells: by a schema of nothing but features.
         others: columns that rows may have besides.
@@ -45,7 +49,7 @@ class RowCells:
 
     def __init__(self, cells: Cells, others: Iterable[str]) -> None:
         schema = cells.schema
-        self._cells = cells
+        self.cells = cells
         self.names = schema.feature_names
         self._known = frozenset((*self.names, *others))
         self._columns = {column.name: column for column in schema.columns}
@@ -63,7 +67,8 @@ class RowCells:
         """Features of rows, and what is wrong with which.
 
         Args:
-            rows: objects by column name, or arrays of cells in the order of ``names``.
+            rows: objects by column name, or arrays of cells in the order of ``names``; or what is
+                wrong with one.
             strict: an object may have no names but those of columns.
 
         Returns:
@@ -72,7 +77,7 @@ class RowCells:
         values, wrong = [], {}
         nothing = [0.0] * len(self.names)
         for place, row in enumerate(rows):
-            found = self._row(row, strict)
+            found = row if isinstance(row, Wrong) else self._row(row, strict)
             if isinstance(found, Wrong):
                 wrong[place] = found
                 found = nothing
@@ -85,6 +90,7 @@ class RowCells:
             for place in np.flatnonzero(np.isinf(features).any(axis=1)).tolist():
                 wrong[place] = self._first_wrong(self._getter(rows[place]))
                 features[place] = 0
+            wrong = dict(sorted(wrong.items()))
         return features, wrong
 
     def _row(self, row: Any, strict: bool) -> list[float] | Wrong:
@@ -93,7 +99,7 @@ class RowCells:
             if strict and not self._known.issuperset(row):
                 return self._unknown(row)
             get: Callable[[str], Any] = row.get
-        elif isinstance(row, (list, tuple)) and not isinstance(row, Wrong):
+        elif isinstance(row, (list, tuple)):
             if len(row) != len(self.names):
                 first = ", ".join(map(quoted, self.names[:MANY])) + ", ..." * (
                     len(self.names) > MANY
@@ -113,7 +119,7 @@ class RowCells:
 
     def _features(self, get: Callable[[str], Any]) -> list[float]:
         found: list[float] = []
-        add, quick = found.append, self._cells.as_numbers
+        add, quick = found.append, self.cells.as_numbers
         for name in self._numbers:
             value = get(name)
             kind = type(value)
@@ -151,12 +157,12 @@ class RowCells:
         if text is None or text in self._marks:
             return NAN
         if not is_number(text):
-            raise _Bad(name, printable(self._cells.fault(self._columns[name], text)))
+            raise _Bad(name, printable(self.cells.fault(self._columns[name], text)))
         number = float(text)
         # It is to be the float32 nearest to the text, not to the float64 nearest to that: these
         # differ only where that float64 lies in the very middle between two float32.
         middle = struct.unpack("<Q", struct.pack("<d", number))[0] & 0x1FFFFFFF == 0x10000000
-        if (middle or abs(number) < SMALL) and type(value) is not float:
+        if (middle or 0 < abs(number) < SMALL) and type(value) is not float:
             return pa.scalar(text).cast(pa.float32()).as_py()
         return number
 
@@ -174,7 +180,7 @@ class RowCells:
 
     def _first_wrong(self, get: Callable[[str], Any]) -> Wrong:
         """What is wrong with a row, in the first column of the table that has anything."""
-        for column in self._cells.columns:
+        for column in self.cells.columns:
             try:
                 self._look_at(column, get(column.name))
             except _Bad as bad:
@@ -190,7 +196,7 @@ class RowCells:
         with np.errstate(over="ignore"):
             single = np.float32(self._number(column.name, value))
         if np.isinf(single):
-            raise _Bad(column.name, self._cells.fault(column, text))
+            raise _Bad(column.name, self.cells.fault(column, text))
 
     def _unknown(self, row: Mapping[Any, Any]) -> Wrong:
         name = next(str(key) for key in row if key not in self._known)

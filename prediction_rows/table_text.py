@@ -13,8 +13,9 @@ import pyarrow.csv
 
 from csv_layout import RowError
 from csv_text import count_lines
+from prediction_rows.json_lines import Wrong
 from prediction_rows.rows import Fault, Rows, joined
-from raw_tables.cells import Cells
+from prediction_rows.table_cells import RowCells
 from raw_tables.delimited import (
     MOST_COLUMNS,
     SLOW_BYTES,
@@ -31,6 +32,8 @@ from raw_tables.rows import place_of, places_by_name
 from raw_tables.schema import Schema
 from raw_tables.text import Piece, Row, blank_lines, read_row, whole_rows
 from raw_tables.words import quoted
+
+FEW_BYTES = 16 << 10  # of which Arrow would take longer to be told what the columns are
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,15 @@ class TextRows:
     Args:
         name: what messages call it; empty: it is a request.
         table: all columns of the training files.
-        cells: what those mean that are features.
+        rows: what cells mean, of those that are features.
         keep: columns whose cells are wanted too.
     """
 
-    def __init__(self, name: str, table: Schema, cells: Cells, keep: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, table: Schema, rows: RowCells, keep: Sequence[str] = ()) -> None:
         self._name = name
         self._table = table
-        self._cells = cells
+        self._rows = rows
+        self._cells = rows.cells
         self._keep = keep
         self._direct = True
 
@@ -110,9 +114,10 @@ class TextRows:
         One is enough where training files have a header; else half of the features, so that a row
         with a cell that happens to be called like a column stays one.
         """
+        there = set(names)
         if self._table.header:
-            return any(column.name in names for column in self._table.columns)
-        found = sum(column.name in names for column in self._cells.columns)
+            return not there.isdisjoint(column.name for column in self._table.columns)
+        found = sum(column.name in there for column in self._cells.columns)
         return 2 * found >= len(self._cells.columns)
 
     def _without_names(self, number: int, where: str) -> TextLayout:
@@ -139,6 +144,8 @@ class TextRows:
             fault = Fault(self._at(piece.line), name, f"{column}{piece.problem}")
             features = np.zeros((1, len(layout.places)), np.float32)
             return Rows(features, {0: fault}, {name: [None] for name in self._keep})
+        if len(piece.data) <= FEW_BYTES:
+            return self._parse_rows(piece, layout)
         rows = self._parse_at_once(piece, layout)
         if rows is not None:
             return rows
@@ -210,27 +217,21 @@ class TextRows:
     def _parse_rows(self, piece: Piece, layout: TextLayout) -> Rows:
         """Part a piece row by row: slow, but it knows where it is."""
         lines: list[int] = []
-        columns: list[list[str | None]] = [[] for _ in layout.places]
-        faults: dict[int, Fault] = {}
+        texts: list[Any] = []
         kept: dict[str, list[str | None]] = {name: [] for name in self._keep}
+        names = [column.name for column in self._cells.columns]
         for line, row in numbered_rows(piece, layout):
-            texts: Any = row_texts(row, layout)
-            if isinstance(texts, Unread):
-                faults[len(lines)] = Fault(self._at(line), texts.column, texts.said)
-                texts = [None] * len(columns)
+            found = row_texts(row, layout)
+            if isinstance(found, Unread):
+                texts.append(Wrong(found.column, found.said))
+            else:
+                texts.append(dict(zip(names, found)))
             lines.append(line)
-            for column, text in zip(columns, texts):
-                column.append(text)
             for name, cells in kept.items():
                 cells.append(_cell(row, layout, name))
-        given = [pa.array(column, pa.string()) for column in columns]
-        if not lines:
-            return Rows(self._features([]), {}, kept)
-        arrays = self._cells.arrays(given)
-        for place, bad, said in faults_of(arrays, self._cells, given):
-            faults.setdefault(place, Fault(self._at(lines[place]), bad.name, said))
-        arrays.features[list(faults)] = 0
-        return Rows(arrays.features, dict(sorted(faults.items())), kept)
+        features, bad = self._rows.convert(texts)
+        faults = {place: Fault(self._at(lines[place]), *wrong) for place, wrong in bad.items()}
+        return Rows(features, faults, kept)
 
 
 def _cell(row: Row, layout: Layout, name: str) -> str | None:

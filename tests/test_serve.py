@@ -5,14 +5,20 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Callable
 
 import numpy as np
 import pytest
+from helpers import run
 from prometheus_client.parser import text_string_to_metric_families
-from serving import FAKE, Answer, Running, ask, serving
+from serving import FAKE, TOOL, Answer, Running, ask, serving
 
 KEY = "a-key-of-the-tests-0815"
 HEADERS = {"X-API-Key": KEY}
@@ -403,3 +409,225 @@ def test_metrics_count_requests_and_rows(service: Running) -> None:
     assert more("serve_request_seconds_count", "/predict") == 2
     assert (more("serve_rows_total"), more("serve_bad_rows_total")) == (2, 1)
     assert after["serve_model", "first"] == 1
+
+
+def until(wanted: Callable[[], Any]) -> Any:
+    """What a function gives, once it gives something; at most 20 s."""
+    end = time.monotonic() + 20
+    while not (found := wanted()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
+def refuses(service: Running) -> bool:
+    """Whether nobody listens any more."""
+    try:
+        service.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_new_model_takes_the_place_of_the_old_one_by_signal_and_by_request(
+    tmp_path: Path,
+) -> None:
+    model = new_model(tmp_path / "model", "one")
+    with serving(tmp_path / "log", "--model", model, SERVE_API_KEY=KEY) as service:
+        new_model(model, "two")
+        assert service.ask("/health").headers["x-model"] == "one"
+        service.process.send_signal(signal.SIGHUP)
+        assert service.lines(event="reloaded", model="two")
+        new_model(model, "three")
+        assert service.ask("/reload", b"", HEADERS).json == {"model": "three"}
+        assert service.ask("/predict", [[1, 2]], HEADERS).json["model"] == "three"
+        new_model(model, "damaged")
+        answer = service.ask("/reload", b"", HEADERS)
+        assert answer.status == 409 and answer.headers["x-model"] == "three"
+        assert "its checksum is not the one noted" in answer.json["error"]["message"]
+        service.process.send_signal(signal.SIGHUP)
+        assert service.lines(event="reload failed")
+        (model / "id").unlink()
+        assert service.ask("/reload", b"", HEADERS).status == 409
+        assert service.ask("/predict", [[1, 2]], HEADERS).json["model"] == "three"
+        found = counted(service)
+        assert [found["serve_reloads_total", how] for how in ("done", "failed")] == [2, 3]
+        assert [found["serve_model", name] for name in ("one", "two", "three")] == [0, 0, 1]
+        assert service.stop() == 0
+
+
+def test_a_request_keeps_the_model_that_it_began_with(tmp_path: Path) -> None:
+    model = new_model(tmp_path / "model", "old")
+    with serving(tmp_path / "log", "--model", model, SERVE_API_KEY=KEY) as service:
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+        connection.request("POST", "/predict", b"[[-14, 0.5]]", JSON)
+        time.sleep(0.2)
+        new_model(model, "new")
+        assert service.ask("/reload", b"", HEADERS).json == {"model": "new"}
+        assert service.ask("/health").headers["x-model"] == "new"
+        answer = connection.getresponse()
+        assert answer.status == 200 and answer.getheader("x-model") == "old"
+        assert json.loads(answer.read())["model"] == "old"
+        connection.close()
+
+
+def test_without_a_key_predictions_are_given_and_reloads_are_not(tmp_path: Path) -> None:
+    model = new_model(tmp_path / "model", "first")
+    with serving(tmp_path / "log", "--model", model, "--queue", 3, "--quiet") as service:
+        assert scores(service.ask("/predict", {"a": 1, "b": 2})) == [[3, 2]]
+        assert service.ask("/model").status == service.ask("/metrics").status == 200
+        answer = service.ask("/reload", b"")
+        assert answer.status == 403 and "SIGHUP" in answer.json["error"]["message"]
+        # One is being scored and two wait; the others are sent away.
+        clients = [service.connect() for _ in range(6)]
+        body = b"[[-14, 0.7]]"
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        for client in clients:
+            client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            time.sleep(0.05)
+        said = [client.recv(65536) for client in clients]
+        for client in clients:
+            client.close()
+        assert [text[9:12] for text in said] == [b"200"] * 3 + [b"503"] * 3
+        assert all(b"\r\nretry-after: 1\r\n" in text for text in said[3:])
+        assert service.text().count("\n") == 1  # no access log
+        assert service.stop(signal.SIGINT) == 0
+
+
+def test_requests_that_have_come_are_answered_after_the_signal_to_stop(tmp_path: Path) -> None:
+    model = new_model(tmp_path / "model", "first")
+    with serving(tmp_path / "log", "--model", model, "--drain-seconds", 1.5) as service:
+        slow = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+        slow.request("POST", "/predict", b"[[-14, 3]]", {"Content-Type": "application/json"})
+        kept = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+        assert ask(kept, "/ready").status == 200
+        half = service.connect()
+        half.sendall(request(ROW[:5], LENGTH))
+        time.sleep(0.1)
+        service.process.send_signal(signal.SIGTERM)
+        answer = until(lambda: (found := service.ask("/ready")).status == 503 and found)
+        assert answer.headers["connection"] == "close" and int(answer.headers["retry-after"]) > 0
+        answer = ask(kept, "/health")
+        assert answer.status == 200 and answer.headers["connection"] == "close"
+        late = service.connect()  # while it drains; the request comes when it listens no more
+        assert until(lambda: refuses(service))
+        late.sendall(request(ROW, LENGTH))
+        half.sendall(ROW[5:])
+        for client in (late, half):
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+            client.close()
+        answer = slow.getresponse()
+        assert answer.status == 200 and answer.getheader("connection") == "close"
+        assert service.process.wait(20) == 0
+
+
+def test_workers_share_the_port_and_are_replaced(tmp_path: Path) -> None:
+    model = new_model(tmp_path / "model", "first")
+    arguments = ("--model", model, "--workers", 2, "--drain-seconds", 0.1)
+    with serving(tmp_path / "log", *arguments, SERVE_API_KEY=KEY) as service:
+
+        def workers() -> set[int]:
+            parent = service.process.pid
+            return {*map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())}
+
+        assert until(lambda: len(workers()) == 2)
+        first = workers()
+        for _ in range(40):
+            assert scores(service.ask("/predict", [[1, 2]], HEADERS)) == [[3, 2]]
+        assert counted(service)["serve_requests_total", "/predict", "200"] == 40
+        new_model(model, "second")
+        assert service.ask("/reload", b"", HEADERS).json == {"model": "second"}
+
+        def named() -> set[str]:
+            return {service.ask("/health").headers["x-model"] for _ in range(20)}
+
+        assert until(lambda: named() == {"second"})
+        new_model(model, "damaged")
+        assert service.ask("/reload", b"", HEADERS).status == 409
+        new_model(model, "third")
+        victim = min(first)
+        subprocess.run(["kill", "-KILL", str(victim)], check=True)
+        assert until(lambda: len(workers() - {victim}) == 2)
+        assert until(lambda: f"worker {victim} ended with signal 9" in service.text())
+        assert service.ask("/health").status == 200
+        metrics = until(lambda: counted(service))
+        assert metrics["serve_requests_total", "/predict", "200"] == 40
+        assert service.stop() == 0
+        assert not workers() if Path(f"/proc/{service.process.pid}").exists() else True
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    model = new_model(tmp_path / "model", "first")
+    arguments = ("--model", model, "--workers", 2, "--drain-seconds", 0.1)
+    with serving(tmp_path / "log", *arguments) as service:
+        assert service.ask("/health").status == 200
+        service.process.kill()
+        service.process.wait()
+        assert until(lambda: refuses(service))
+
+
+# Runs command lines of the tool, one after another, in one process.
+COMMANDS = """
+import contextlib, io, json, os, sys
+
+from fake_service import main, opener
+
+found = []
+for fake, arguments, environment in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    os.environ.update(environment)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(arguments, opener if fake else None)
+        except SystemExit as stop:
+            status = stop.code
+    for name in environment:
+        del os.environ[name]
+    found.append([status, out.getvalue(), err.getvalue()])
+print(json.dumps(found))
+"""
+
+
+def test_what_is_wrong_with_the_command_line_is_said_in_a_sentence(tmp_path: Path) -> None:
+    model = new_model(tmp_path / "model", "first")
+    damaged = new_model(tmp_path / "damaged", "damaged")
+    (tmp_path / "empty").mkdir()
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    cases: list[tuple[bool, list[object], dict[str, str], int, str]] = [
+        (True, ["--model", model, "--host", "0.0.0.0"], {}, 2, "SERVE_API_KEY is not set"),
+        (True, ["--model", model, "--host", "::"], {}, 2, "SERVE_API_KEY is not set"),
+        (True, ["--model", model], {"SERVE_API_KEY": ""}, 2, "printable"),
+        (True, ["--model", model], {"SERVE_API_KEY": "a b"}, 2, "printable"),
+        (True, ["--model", model, "--no-key"], {"SERVE_API_KEY": KEY}, 2, "one of the two"),
+        (True, ["--model", model, "--port", port], {}, 1, f"--port {port}: "),
+        (True, ["--model", model, "--port", 70_000], {}, 2, "--port"),
+        (True, ["--model", model, "--timeout", "nan"], {}, 2, "--timeout"),
+        (True, ["--model", damaged], {}, 2, "is damaged"),
+        (True, ["--model", tmp_path / "empty"], {}, 1, "No such file"),
+        (False, ["--model", tmp_path / "empty"], {}, 2, "holds no export"),
+        (False, [], {}, 2, "--model"),
+    ]
+    result = run(
+        [
+            *(sys.executable, "-c", COMMANDS),
+            json.dumps([[fake, [*map(str, line)], given] for fake, line, given, _, _ in cases]),
+        ],
+        cwd=tmp_path,
+        PYTHONPATH=str(FAKE.parent),
+    )
+    assert result.status == 0, result.stderr
+    for (_, line, given, wanted, said), (status, out, err) in zip(cases, json.loads(result.stdout)):
+        assert (status, out) == (wanted, ""), (line, err)
+        assert err.startswith("error: ") and err.count("\n") == 1 and said in err, err
+        assert not given.get("SERVE_API_KEY") or given["SERVE_API_KEY"] not in err
+    taken.close()
+    result = run(
+        [sys.executable, str(FAKE), "--model", str(damaged), "--workers", "2"], cwd=tmp_path
+    )
+    assert result.status == 2 and result.sentences == [
+        "error: model.json is damaged: its checksum is not the one noted"
+    ]
+    result = run([sys.executable, str(TOOL), "-h"], cwd=tmp_path)
+    assert result.status == 0 and "SERVE_API_KEY" in result.stdout

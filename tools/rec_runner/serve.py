@@ -19,6 +19,7 @@ from rec_runner.system.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from rec_runner.service.models import Model
+    from rec_runner.service.workers import Parent
 
 KEY = "SERVE_API_KEY"
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None, opener: Open | None = None) -> 
     options = _parser().parse_args(arguments)
     try:
         return serve(options, opener)
+    except KeyboardInterrupt:  # while it starts; later it is a signal to stop
+        print("error: interrupted", file=sys.stderr)
+        return 130
     except Exception as error:
         if options.debug:
             raise
@@ -187,22 +191,21 @@ def _tell_address(listener: socket.socket) -> None:
 
 
 def _serve_by_several(options: Namespace, key: bytes | None, opener: Open) -> int:
-    from rec_runner.service.workers import READY, Workers, can_fork
+    from rec_runner.service.workers import Workers, can_fork
 
     if not can_fork():
         raise UserError("--workers: this platform does not share sockets; 1 was expected")
-    parent = os.getpid()
+    own = os.getpid()
     folder = tempfile.mkdtemp(prefix="serve-metrics-")
     os.environ[SHARED_METRICS] = folder
     try:
         with _listen(options) as listener:
 
-            def work(done: int) -> int:
+            def work(parent: Parent) -> int:
                 def ready() -> None:
-                    if done >= 0:
-                        os.write(done, READY)
-                        os.close(done)
+                    if parent.ready is not None:
                         _tell_address(listener)
+                    parent.tell_ready()
 
                 try:
                     return _work(options, key, opener, listener, ready, parent)
@@ -211,10 +214,17 @@ def _serve_by_several(options: Namespace, key: bytes | None, opener: Open) -> in
                         raise
                     return tell(error)
 
-            return Workers(options.workers, work).run()
+            return Workers(options.workers, work, _forget_worker).run()
     finally:
-        if os.getpid() == parent:
+        if os.getpid() == own:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_worker(pid: int) -> None:
+    """What a worker that is no more had running counts no longer."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(pid)
 
 
 def _work(
@@ -223,7 +233,7 @@ def _work(
     opener: Open,
     listener: socket.socket,
     ready: Callable[[], None],
-    parent: int | None,
+    parent: Parent | None,
 ) -> int:
     """What one worker does."""
     from rec_runner.service.limits import Limits
@@ -238,15 +248,8 @@ def _work(
         options.batch_wait_ms / 1000,
         options.drain_seconds,
     )
-    return run_worker(
-        opener(options),
-        limits,
-        key,
-        listener,
-        ready,
-        parent,
-        log_requests=not options.quiet,
-    )
+    open_model = opener(options)
+    return run_worker(open_model, limits, key, listener, ready, parent, not options.quiet)
 
 
 def _of_export(options: Namespace) -> Callable[[], Model]:

@@ -72,11 +72,11 @@ class Batcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread when the queue is empty."""
+        """End the thread when the queue is empty, or leave it where it hangs."""
         with self._come:
             self._stopped = True
             self._come.notify()
-        self._thread.join()
+        self._thread.join(timeout=5)
 
     async def score(self, model: Scorer, features: np.ndarray) -> np.ndarray:
         """Scores float32 ``[n, T]`` of features float32 ``[n, F]``, n at least 1.

@@ -131,19 +131,17 @@ def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
     Raises:
         Refusal: it is no JSON, no rows, or too many.
     """
-    if kind == "text/csv":
-        rows: Any = None
-        try:
-            found = reader.text(body)
-        except Exception as error:
-            if not getattr(error, "user_error", False):
-                raise
-            raise Refusal(422, " ".join(str(error).split())) from error
-    else:
+    rows: Any = None
+    if kind == "application/json":
         rows = _listed(_parsed(body))
         if len(rows) > limits.rows:
             raise _too_many(len(rows), limits)
-        found = _read(rows, reader)
+    try:
+        found = reader.text(body) if rows is None else _read(rows, reader)
+    except Exception as error:
+        if not getattr(error, "user_error", False):
+            raise
+        raise Refusal(422, " ".join(str(error).split())) from error
     if len(found.features) > limits.rows:
         raise _too_many(len(found.features), limits)
     return Taken(found.features, _bad_rows(found, rows, reader) if found.faults else ())

@@ -24,11 +24,10 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PREFIX = secrets.token_hex(6)
 _numbers = itertools.count(1)
 GONE = 499  # in log and metrics: the client did not wait for its answer
-_SAFE = [
+_SAFE = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+_OF_PAGES = [
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
-    (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
 ]
 
 
@@ -80,18 +79,21 @@ class Front:
         service = self._service
         call = scope["call"] = Call(scope, service.models.now.header, self._key)
 
+        path, method = scope["path"], scope["method"]
+        if path not in OPEN and path not in LOCKED:
+            path = "other"
+
         async def reply(message: Any) -> None:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
                 extra = [(b"x-model", call.model), (b"x-request-id", call.id), *_SAFE]
+                if path != "/predict":
+                    extra += _OF_PAGES
                 if service.draining:
                     extra.append((b"connection", b"close"))
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        path, method = scope["path"], scope["method"]
-        if path not in OPEN and path not in LOCKED:
-            path = "other"
         try:
             if self._key is not None and path in LOCKED and not self._has_key(call):
                 await self._locked(scope, receive, reply)

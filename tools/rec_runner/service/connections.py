@@ -19,7 +19,7 @@ from rec_runner.service.service import Service
 
 _SWEEP = 0.5  # seconds between two looks at the connections that wait
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-_LAST = 0.5  # seconds for a request on a connection that was made in the last moment
+_LAST = 1.0  # seconds for a request on a connection that was made in the last moment
 
 
 class Waiting:
@@ -164,6 +164,7 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 interface="asgi3",
                 log_config=None,
+                log_level="error",
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,

@@ -164,30 +164,9 @@ def export_opener(folder: Path, runtime: str, threads: int | None) -> Callable[[
             )
         about = describe(manifest, call(reader, "describe"))
         about["runtime"] = exported.runtime
-        return Model(manifest.model, manifest.task_names, _Guarded(reader), exported, about)
+        return Model(manifest.model, manifest.task_names, reader, exported, about)
 
     return open_model
-
-
-class _Guarded:
-    """A reader, its errors as one sentence each."""
-
-    def __init__(self, reader: Any) -> None:
-        self._reader = reader
-        self.names: Sequence[str] = tuple(reader.names)
-        self.feature_size: int = reader.feature_size
-
-    def objects(self, rows: Sequence[Mapping[str, Any]]) -> Rows:
-        """Rows of JSON objects by column name."""
-        return call(self._reader, "objects", rows)
-
-    def arrays(self, rows: Sequence[Sequence[Any]]) -> Rows:
-        """Rows of JSON arrays."""
-        return call(self._reader, "arrays", rows)
-
-    def text(self, data: bytes) -> Rows:
-        """Rows of delimited text."""
-        return call(self._reader, "text", data)
 
 
 def describe(manifest: Manifest, columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -41,7 +41,10 @@ class Service:
         metrics: what is counted.
         log: the access log.
         key: what clients have to send, or None.
-        reload: called by ``POST /reload``; what it returns is awaited.
+
+    Attributes:
+        draining: whether the service stops.
+        reloaded: called after ``POST /reload`` has put a new model to use.
     """
 
     def __init__(
@@ -51,7 +54,6 @@ class Service:
         metrics: Metrics,
         log: AccessLog,
         key: bytes | None,
-        reload: Callable[[], Any] | None = None,
     ) -> None:
         self.models = models
         self.limits = limits
@@ -60,7 +62,7 @@ class Service:
         self.key = key
         self.draining = False
         self.batcher = Batcher(limits, metrics.scored)
-        self._reload = reload or self._reload_here
+        self.reloaded: Callable[[], None] = lambda: None
         self._bodies = Bodies(limits)
         self._thread = ThreadPoolExecutor(1, "large requests")
         self._large = 0
@@ -130,9 +132,11 @@ class Service:
                 403,
                 "a reload by HTTP needs a service with a key (SERVE_API_KEY); SIGHUP does without",
             )
-        return Response(dump(await self._reload()), media_type=JSON)
+        model = await self._reload_here()
+        self.reloaded()
+        return Response(dump({"model": model.name}), media_type=JSON)
 
-    async def _reload_here(self) -> dict[str, Any]:
+    async def _reload_here(self) -> Model:
         try:
             model = await self.models.reload()
         except Exception as error:
@@ -142,7 +146,7 @@ class Service:
             raise Refusal(409, f"the model in use stays: {said}") from error
         self.metrics.reloaded(True)
         self.log.event("reloaded", model=model.name)
-        return {"model": model.name}
+        return model
 
     async def reload_by_signal(self) -> None:
         """Answer SIGHUP; how it went is in the log."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -15,6 +14,7 @@ from rec_runner.service.limits import SPARE_FILES, Limits, raise_open_files
 from rec_runner.service.models import Model, Models
 from rec_runner.service.records import AccessLog, Metrics
 from rec_runner.service.service import Service
+from rec_runner.service.workers import Parent
 
 
 def run_worker(
@@ -23,7 +23,7 @@ def run_worker(
     key: bytes | None,
     listener: socket.socket,
     ready: Callable[[], None],
-    parent: int | None,
+    parent: Parent | None,
     log_requests: bool,
 ) -> int:
     """Serve until a signal to stop.
@@ -34,41 +34,43 @@ def run_worker(
         key: what clients have to send, or None.
         listener: a socket that is bound.
         ready: called when it listens.
-        parent: the process whose SIGHUP reaches all workers, None where this is the only one.
+        parent: of several workers; None where this is the only one.
         log_requests: whether there is an access log.
 
     Returns:
         exit status.
     """
+    early: list[int] = []
+    if hasattr(signal, "SIGHUP"):  # from here on a model is opened, and may be too old by then
+        signal.signal(signal.SIGHUP, lambda signum, frame: early.append(signum))
     metrics = Metrics()
     first = open_model()
     first.warm_up()
     models = Models(first, open_model, metrics.model_in_use)
 
-    async def ask_parent() -> dict[str, Any]:
-        assert parent is not None
-        os.kill(parent, signal.SIGHUP)
-        return {"model": models.now.name, "reload": "all workers were told; their logs tell how"}
-
-    service = Service(
-        models, limits, metrics, AccessLog(log_requests), key, ask_parent if parent else None
-    )
+    service = Service(models, limits, metrics, AccessLog(log_requests), key)
+    if parent:
+        service.reloaded = parent.tell_all
     # A thread that makes rows of a large request would keep the event loop waiting 5 ms each time.
     sys.setswitchinterval(0.0005)
     files = raise_open_files()
     server = Server(service, most=files - SPARE_FILES if files else 1 << 20)
-    runner = _Runner(server, service)
-    asyncio_run(runner.run(listener, ready))
+    runner = _Runner(server, service, parent)
+    _run_loop(runner.run(listener, ready, early))
     return 0
 
 
 class _Runner:
-    def __init__(self, server: Server, service: Service) -> None:
+    def __init__(self, server: Server, service: Service, parent: Parent | None) -> None:
         self._server = server
         self._service = service
+        self._parent = parent
+        self._stops = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+    async def run(
+        self, listener: socket.socket, ready: Callable[[], None], early: list[int]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         handlers: dict[int, Callable[[], Any]] = {signal.SIGTERM: self._stop}
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -77,6 +79,10 @@ class _Runner:
             handlers[signal.SIGHUP] = self._reload
         for signum, handler in handlers.items():
             self._listen(signum, handler)
+        if early:
+            self._reload()
+        if self._parent is not None:
+            self._loop.add_reader(self._parent.alive, self._orphaned)
         server = asyncio.ensure_future(self._server.serve([listener]))
         while not self._server.started and not server.done():
             await asyncio.sleep(0.005)
@@ -91,10 +97,19 @@ class _Runner:
             signal.signal(signum, lambda *_: self._loop.call_soon_threadsafe(handler))
 
     def _stop(self) -> None:
-        if self._service.draining:  # a second signal does not wait
+        self._stops += 1
+        if self._stops == 1:
+            self._start(self._server.drain())
+        elif self._stops == 2:  # a second signal does not wait for clients to notice
             self._server.should_exit = True
-            return
-        self._start(self._server.drain())
+        else:
+            self._server.force_exit = True
+
+    def _orphaned(self) -> None:
+        """The parent was killed, and nobody keeps this worker any more."""
+        assert self._parent is not None
+        self._loop.remove_reader(self._parent.alive)
+        self._stop()
 
     def _reload(self) -> None:
         self._start(self._service.reload_by_signal())
@@ -105,7 +120,7 @@ class _Runner:
         task.add_done_callback(self._tasks.discard)
 
 
-def asyncio_run(main: Any) -> None:
+def _run_loop(main: Any) -> None:
     """Run the loop: uvloop's where it is installed."""
     try:
         import uvloop

@@ -7,12 +7,41 @@ import select
 import signal
 import sys
 import time
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from rec_runner.system.log import warn
 
-_LEAST = 1.0  # seconds that a worker lives, or its successor waits
 READY = b"1"
+_LEAST = 1.0  # seconds that a worker lives, or its successor waits
+
+
+def can_fork() -> bool:
+    """Whether this platform has what several workers need."""
+    return hasattr(os, "fork") and hasattr(signal, "SIGHUP")
+
+
+class Parent(NamedTuple):
+    """What a worker knows of its parent.
+
+    Attributes:
+        pid: its process.
+        alive: a descriptor that is at its end when the parent is gone.
+        ready: a descriptor to write :data:`READY` to; None for all workers but the first.
+    """
+
+    pid: int
+    alive: int
+    ready: int | None
+
+    def tell_all(self) -> None:
+        """Have all workers open the model anew."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    def tell_ready(self) -> None:
+        """Say that this worker serves."""
+        if self.ready is not None:
+            os.write(self.ready, READY)
+            os.close(self.ready)
 
 
 class Workers:
@@ -20,15 +49,19 @@ class Workers:
 
     Args:
         number: of workers.
-        work: what a worker does, in the process forked; gets the descriptor to write
-            :data:`READY` to; what it returns is the exit status.
+        work: what a worker does, in the process forked; what it returns is the exit status.
+        ended: called with the process id of each worker that is no more.
     """
 
-    def __init__(self, number: int, work: Callable[[int], int]) -> None:
+    def __init__(
+        self, number: int, work: Callable[[Parent], int], ended: Callable[[int], None]
+    ) -> None:
         self._number = number
         self._work = work
+        self._ended = ended
         self._started: dict[int, float] = {}
-        self._stopping = 0
+        self._stops = 0
+        self._alive, self._keep = os.pipe()
 
     def run(self) -> int:
         """Keep the workers going until a signal to stop; exit status."""
@@ -38,41 +71,48 @@ class Workers:
         status = self._first()
         if status is not None:
             return status
-        while len(self._started) < self._number and not self._stopping:
-            self._fork(None)
+        while len(self._started) < self._number and not self._stops:
+            self._fork()
         while self._started:
             self._wait()
         return 0
 
     def _first(self) -> int | None:
-        """Start one worker and wait until it is ready; the status that it ends with before."""
-        ready, done = os.pipe()
-        pid = self._fork(done, ready)
-        os.close(done)
-        with os.fdopen(ready, "rb", buffering=0) as stream:
+        """Start one worker and wait until it serves; else the status to end with.
+
+        What is wrong with the model is said once so, and not by each worker.
+        """
+        read, write = os.pipe()
+        pid = self._fork(write, read)
+        os.close(write)
+        with os.fdopen(read, "rb", buffering=0) as stream:
             while not select.select([stream], [], [], 1)[0]:
                 pass
             if stream.read(1) == READY:
                 return None
         self._started.pop(pid)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status < 0 and not self._stops:
+            warn(f"the first worker ended with signal {-status} before it served")
+        return 0 if self._stops else status if status > 0 else 1
 
-    def _fork(self, done: int | None, unused: int | None = None) -> int:
+    def _fork(self, ready: int | None = None, *unused: int) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
-        blocked = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        parent = Parent(os.getpid(), self._alive, ready)
         pid = os.fork()
         if not pid:
             status = 1
             try:
-                if unused is not None:
-                    os.close(unused)
+                for descriptor in (self._keep, *unused):
+                    os.close(descriptor)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hands on a SIGTERM
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                status = self._work(-1 if done is None else done)
+                status = self._work(parent)
                 sys.stdout.flush()
                 sys.stderr.flush()
             finally:
@@ -83,20 +123,23 @@ class Workers:
 
     def _wait(self) -> None:
         """Wait for the end of a worker, and start another in its place."""
-        pid, status = os.waitpid(-1, 0)
+        pid, ended = os.waitpid(-1, 0)
         started = self._started.pop(pid, None)
-        if started is None or self._stopping:
+        if started is None:
             return
-        code = os.waitstatus_to_exitcode(status)
-        how = f"signal {-code}" if code < 0 else f"status {code}"
+        self._ended(pid)
+        if self._stops:
+            return
+        status = os.waitstatus_to_exitcode(ended)
+        how = f"signal {-status}" if status < 0 else f"status {status}"
         warn(f"worker {pid} ended with {how}; another takes its place")
-        time.sleep(max(0.0, min(_LEAST, started + _LEAST - time.monotonic())))
-        if not self._stopping:
-            self._fork(None)
+        time.sleep(max(0.0, started + _LEAST - time.monotonic()))
+        if not self._stops:
+            self._fork()
 
     def _stop(self, signum: int, frame: object) -> None:
-        self._stopping += 1
-        self._tell(signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
+        self._stops += 1
+        self._tell(signal.SIGTERM if self._stops < 4 else signal.SIGKILL)
 
     def _hand_on(self, signum: int, frame: object) -> None:
         self._tell(signal.SIGHUP)
@@ -107,8 +150,3 @@ class Workers:
                 os.kill(pid, signum)
             except ProcessLookupError:
                 pass
-
-
-def can_fork() -> bool:
-    """Whether this platform has what several workers need."""
-    return hasattr(os, "fork") and hasattr(signal, "SIGHUP")
