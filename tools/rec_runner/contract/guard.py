@@ -19,7 +19,7 @@ _PADDLE_ERROR = re.compile(r"^\s*(\w+Error: .*)$", re.MULTILINE)
 
 @contextmanager
 def foreign(owner: Any, member: str = "") -> Iterator[None]:
-    """Errors that a directory's own code raises inside, as one sentence.
+    """Errors that a directory's own code raises inside, as one sentence; it may call Paddle.
 
     Args:
         owner: the class, or an object of it, whose code runs; or a function.
@@ -29,10 +29,16 @@ def foreign(owner: Any, member: str = "") -> Iterator[None]:
         UserError: names file, class, method, and the line that failed.
         Interrupted: a signal came meanwhile, whatever the code made of it.
     """
+    with told(owner, member), noted():
+        yield
+
+
+@contextmanager
+def told(owner: Any, member: str = "") -> Iterator[None]:
+    """As :func:`foreign`, for code that does not call Paddle: a signal interrupts it."""
     kind = _code_of(owner)
     try:
-        with noted():
-            yield
+        yield
     except Exception as error:
         # What the system says, of a file that vanished for instance, is not the code's fault.
         of_system = isinstance(error, OSError) and error.errno is not None

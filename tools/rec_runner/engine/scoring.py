@@ -22,8 +22,9 @@ from rec_runner.engine.labels import (
     row_weights,
     unknown_tasks,
 )
+from rec_runner.metrics.auc import probability
 from rec_runner.metrics.tasks import TaskMetrics
-from rec_runner.system.errors import RunError
+from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
 
 COMPARED_ROWS = 32
@@ -118,14 +119,77 @@ class BlockScoring(Engine):
         """See :meth:`Engine.score`."""
         if not self.scores_rows:
             return self._count_scores(window, self._score_encoded(window))
-        if self._follows_network and not self._weights_taken:
-            self._take_weights()
-            self._weights_taken, self._to_compare = True, COMPARED_ROWS
+        self._make_ready()
         if self._follows_network and self._to_compare:
             self._compare(window)
         if self._follows_network:
             return self._count_scores(window, self._score_rows(window))
         return self._count_scores(window, self._score_encoded(self._encoded(window)))
+
+    def predict(self, features: np.ndarray, batch_size: int) -> np.ndarray:
+        """What the network says of raw rows, without labels; nothing is counted.
+
+        Args:
+            features: float32 ``[n, F]``.
+            batch_size: how many rows are computed at once.
+
+        Returns:
+            float32 ``[n, T]``: a binary task's probability of class 1, a regression task's number;
+            NaN where the network gives none, of values too large for it for instance.
+        """
+        if not len(features):
+            return np.empty((0, len(self.metrics.task_names)), np.float32)
+        window = self._without_labels(features, batch_size)
+        if self.scores_rows:
+            self._make_ready()
+        if self.scores_rows and self._follows_network:
+            found = self._score_rows(window)
+            self._check_shape(found, window)
+            # Of a row that cannot be encoded the comparison would tell an error.
+            good = np.flatnonzero(np.isfinite(found).all(axis=1))[: self._to_compare]
+            if len(good):
+                self._compare(self._without_labels(features[good], batch_size))
+        if not (self.scores_rows and self._follows_network):
+            found = self._score_leniently(window)
+        self._check_shape(found, window)
+        predictions = found.astype(np.float32)
+        for task in range(predictions.shape[1]):
+            if not self.task_types or self.task_types[task] == "binary":
+                predictions[:, task] = probability(found[:, task])
+        return predictions
+
+    def _check_shape(self, found: np.ndarray, window: Window) -> None:
+        shape = window.arrays["labels"].shape
+        if found.shape != shape:
+            raise UserError(
+                f"{self.model_dir.path}: the model gives log-odds of shape {list(found.shape)} for "
+                f"{window.rows} rows, expected {list(shape)}"
+            )
+
+    def _make_ready(self) -> None:
+        """Give the hook ``score_rows`` the weights as they are."""
+        if self._follows_network and not self._weights_taken:
+            self._take_weights()
+            self._weights_taken, self._to_compare = True, COMPARED_ROWS
+
+    def _without_labels(self, features: np.ndarray, batch_size: int) -> Window:
+        """Rows as a window to score: labels and weights are there, and say nothing."""
+        rows, tasks = len(features), len(self.metrics.task_names)
+        arrays = {"features": features, "labels": np.zeros((rows, tasks), np.float32)}
+        if self.weighs_rows:
+            arrays["weights"] = np.ones(rows, np.float32)
+        return Window(0, batch_size, arrays, rows)
+
+    def _score_leniently(self, window: Window) -> np.ndarray:
+        """Log-odds ``[n, T]`` by the network itself, NaN of rows that it cannot encode."""
+        encoded = self.encode(window.arrays["features"])
+        bad = ~np.isfinite(encoded.reshape(len(encoded), -1)).all(axis=1)
+        if bad.any():
+            encoded = np.where(bad.reshape(-1, *[1] * (encoded.ndim - 1)), 0, encoded)
+        encoded = encoded.astype(np.float32, copy=False)
+        arrays = {**window.arrays, "features": encoded}
+        found = self._score_encoded(window._replace(arrays=arrays))
+        return np.where(bad[:, np.newaxis], np.float32(np.nan), found)
 
     def set_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """See :meth:`Engine.set_state_dict`."""
