@@ -147,14 +147,7 @@ def _parser(command: str, graph: str) -> argparse.ArgumentParser:
 
 
 def _run(command: str, graph: str, config: Config, signals: RaisedSignals) -> None:
-    prepare_environment(config.runner("thread_num"), config.batch_size(command))
-    with signals.waiting(), _uncollected():
-        # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
-        import zlib  # noqa: F401
-
-        # Before Paddle starts its threads. NumPy, which comes with it, starts some too: where
-        # signals do not wait, one of these would take a signal that comes while Paddle is imported.
-        flush_denormals(config.runner("flush_denormals"))
+    with before_paddle(config, command, signals):
         # Imported only now, Paddle reads its environment when it is imported; and only the job
         # that runs.
         if command == "train":
@@ -162,6 +155,20 @@ def _run(command: str, graph: str, config: Config, signals: RaisedSignals) -> No
         else:
             from rec_runner.infer import infer as job
     job(graph, config)
+
+
+@contextmanager
+def before_paddle(config: Config, phase: str, signals: RaisedSignals) -> Iterator[None]:
+    """Context to import Paddle in, and what calls it: all is set that it reads when it comes."""
+    prepare_environment(config.runner("thread_num"), config.batch_size(phase))
+    with signals.waiting(), _uncollected():
+        # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
+        import zlib  # noqa: F401
+
+        # Before Paddle starts its threads. NumPy, which comes with it, starts some too: where
+        # signals do not wait, one of these would take a signal that comes while Paddle is imported.
+        flush_denormals(config.runner("flush_denormals"))
+        yield
 
 
 @contextmanager

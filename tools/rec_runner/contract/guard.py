@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from rec_runner.system.errors import UserError
 from rec_runner.system.signals import noted
@@ -54,12 +54,21 @@ def call(owner: Any, member: str, *arguments: Any, **named: Any) -> Any:
         return getattr(owner, member)(*arguments, **named)
 
 
-def iterate(owner: Any, member: str, items: Iterable[Any]) -> Iterator[Any]:
-    """Items of an iterable that a directory's own code makes; errors as :func:`foreign`'s."""
-    with foreign(owner, member):
+def iterate(
+    owner: Any, member: str, items: Iterable[Any], guard: Callable[..., Any] = foreign
+) -> Iterator[Any]:
+    """Items of an iterable that a directory's own code makes; errors as :func:`foreign`'s.
+
+    Args:
+        owner: the object whose method made it.
+        member: the method.
+        items: the iterable.
+        guard: :func:`foreign` or :func:`told`.
+    """
+    with guard(owner, member):
         iterator = iter(items)
     while True:
-        with foreign(owner, member):
+        with guard(owner, member):
             try:
                 item = next(iterator)
             except StopIteration:
