@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from paddle import Tensor
@@ -14,8 +14,12 @@ from hyper_parameters import HyperParameters
 from input_encoding import encode_columns
 from loss import multi_task_loss
 from net import ShareBottomLayer, score_rows, scoring_weights
+from onnx_network import onnx_model
 from paddlerec_weights import convert_state_dict
 from table_encoding import encode_rows
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Config = Mapping[str, Any]
 
@@ -90,6 +94,11 @@ class ModelHooks:
     def score_rows(features: Any, weights: Mapping[str, Any]) -> Any:
         """Hook: log-odds of class 1 ``[N, T]`` of raw rows ``[N, F]``, on either graph."""
         return score_rows(features, weights)
+
+    def onnx_model(self, weights: Mapping[str, np.ndarray]) -> ModelProto:
+        """Hook: an ONNX model of :meth:`scoring_weights`; rows in, an output for each task."""
+        settings = self.settings
+        return onnx_model(weights, settings.feature_size, settings.task_names, settings.regression)
 
     def _loss_of(
         self, net: ShareBottomLayer, log_odds: Tensor, labels: Tensor, weights: Tensor | None

@@ -236,12 +236,12 @@ def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     # A ReLU makes 0 of -inf, and of NaN; times zero, either is NaN.
     check = hidden @ weights["check"]
     hidden = F.relu(hidden)
-    for layer in _later(weights, "bottom"):
+    for layer in later_layers(weights, "bottom"):
         hidden = F.relu(paddle.addmm(weights[f"{layer}.bias"], hidden, weights[f"{layer}.weight"]))
     hidden = F.relu(paddle.addmm(weights["tower.0.bias"], hidden, weights["tower.0.weight"]))
     task_num = weights["out.weight"].shape[0]
     hidden = hidden.reshape([-1, task_num, hidden.shape[1] // task_num])
-    for layer in _later(weights, "tower"):
+    for layer in later_layers(weights, "tower"):
         by_task = hidden.transpose([1, 0, 2]) @ weights[f"{layer}.weight"]
         hidden = F.relu(by_task + weights[f"{layer}.bias"]).transpose([1, 0, 2])
     # In this order: Paddle 2.6 may add in place, and overwrite a narrower array while it reads it.
@@ -251,8 +251,8 @@ def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     )
 
 
-def _later(weights: Mapping[str, Tensor], kind: str) -> list[str]:
-    """Names of the layers of a kind after the first."""
+def later_layers(weights: Mapping[str, Tensor], kind: str) -> list[str]:
+    """Names of the layers of a kind, ``bottom`` or ``tower``, after the first."""
     names = (f"{kind}.{number}" for number in range(1, len(weights)))
     return [name for name in names if f"{name}.weight" in weights]
 

@@ -267,11 +267,11 @@ class Target:
         job = self.job
         if path.startswith("past"):
             from rec_runner.build import load_weights_into
-            from rec_runner.checkpoint.choice import epochs_to_score
             from rec_runner.checkpoint.store import Checkpoints
             from rec_runner.checkpoint.weights import load_weights
+            from rec_runner.infer import _epochs_to_score
 
-            epochs_to_score(job.config, Checkpoints(job.config.runner("infer_load_path")))
+            _epochs_to_score(job.config, Checkpoints(job.config.runner("infer_load_path")))
             folder = self.folder / "past" / "0"
             load_weights_into(job.engine, load_weights(folder), str(folder))
             return "scored"

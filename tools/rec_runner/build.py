@@ -10,14 +10,14 @@ from typing import Any, Callable
 
 import numpy as np
 
-from rec_runner.checkpoint.choice import chosen_epoch, columns_of_epochs
+from rec_runner.checkpoint.choice import choose_epoch
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.checkpoint.weights import load_weights, match
 from rec_runner.config import Config
 from rec_runner.contract.guard import foreign, iterate
 from rec_runner.contract.hooks import READING_BLOCKS, call_hook, has, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
-from rec_runner.data.columns import COLUMNS, settle_columns
+from rec_runner.data.columns import COLUMNS, known_columns, settle_columns
 from rec_runner.data.files import list_files
 from rec_runner.data.sources import test_folder
 from rec_runner.engine.base import Engine
@@ -206,7 +206,7 @@ def open_checkpoint(graph: str, config: Config, wanted: str | None) -> tuple[Blo
     Args:
         graph: ``dygraph`` or ``static``.
         config: the run's config; what the checkpoint knows of columns is put into it.
-        wanted: which epoch, see :func:`chosen_epoch`.
+        wanted: which epoch, see :func:`choose_epoch`.
 
     Returns:
         the engine, the checkpoint's weights loaded, and the checkpoint's folder.
@@ -215,8 +215,8 @@ def open_checkpoint(graph: str, config: Config, wanted: str | None) -> tuple[Blo
         UserError: there is no such checkpoint, or it is of another network.
     """
     checkpoints = Checkpoints(config.runner("infer_load_path"))
-    epoch = chosen_epoch(config, checkpoints, wanted)
-    config.update(columns_of_epochs([epoch], checkpoints))
+    epoch = choose_epoch(config, checkpoints, wanted)
+    config.update(known_columns(checkpoints.fingerprint(epoch)))
     folder = checkpoints.folder / str(epoch)
     engine = build_scorer(graph, config)
     load_weights_into(engine, load_weights(folder), str(folder))

@@ -8,8 +8,9 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Callable, NoReturn
 
 from rec_runner.config import Config, load_config
 from rec_runner.contract.guard import describe
@@ -22,6 +23,8 @@ from rec_runner.system.signals import RaisedSignals
 JOBS = {
     "train": "Train the model of a config's folder and save a checkpoint after each epoch.",
     "infer": "Score the test rows with saved checkpoints and print the metrics.",
+    "export": "Write a checkpoint as a folder that predicts without this repository: a Paddle "
+    "inference model, an ONNX model, and model.json, which says what they take and give.",
 }
 
 
@@ -38,7 +41,7 @@ def main(command: str, graph: str, arguments: Sequence[str] | None = None) -> in
 
     Args:
         command: one of :data:`JOBS`.
-        graph: ``dygraph`` or ``static``.
+        graph: ``dygraph`` or ``static``; empty for a tool that takes either.
         arguments: command line; by default the process's own.
 
     Returns:
@@ -62,7 +65,7 @@ def _main(command: str, graph: str, arguments: Sequence[str] | None, signals: Ra
     try:
         config = load_config(options.config, options.override)
         with plain_warnings(config.model_dir):
-            _run(command, graph, config, signals)
+            _run(command, graph, config, options, signals)
     except Exception as error:
         signals.check(error)
         if options.debug:
@@ -124,8 +127,8 @@ def plain_warnings(folder: Path) -> Iterator[None]:
 
 
 def _parser(command: str, graph: str) -> argparse.ArgumentParser:
-    name = {"dygraph": "eager (dygraph)", "static": "static"}[graph]
-    parser = Parser(description=f"{JOBS[command]} Graph: {name}.")
+    names = {"dygraph": " Graph: eager (dygraph).", "static": " Graph: static.", "": ""}
+    parser = Parser(description=JOBS[command] + names[graph])
     parser.add_argument(
         "-m",
         "--config",
@@ -143,18 +146,49 @@ def _parser(command: str, graph: str) -> argparse.ArgumentParser:
         help="set a config value, for example -o runner.epochs=1 runner.use_gpu=true",
     )
     parser.add_argument("--debug", action="store_true", help="show the full traceback of any error")
+    if command == "export":
+        _add_export_options(parser)
     return parser
 
 
-def _run(command: str, graph: str, config: Config, signals: RaisedSignals) -> None:
-    with before_paddle(config, command, signals):
+def _add_export_options(parser: Parser) -> None:
+    add = parser.add_argument
+    add(
+        "--epoch",
+        metavar="N",
+        help="which checkpoint of runner.infer_load_path: the number of an epoch, best or last (as "
+        "infer takes it: the one that the config names, else the best, else the last)",
+    )
+    add("--format", choices=("paddle", "onnx", "both"), default="both", help="what to write (both)")
+    add("--out", metavar="DIR", help="the folder to write (export in runner.infer_load_path)")
+    add(
+        "--force",
+        action="store_true",
+        help="replace an export though it is damaged, or other files lie in its folder",
+    )
+
+
+def _run(
+    command: str, graph: str, config: Config, options: argparse.Namespace, signals: RaisedSignals
+) -> None:
+    phase = "train" if command == "train" else "infer"
+    with before_paddle(config, phase, signals):
         # Imported only now, Paddle reads its environment when it is imported; and only the job
         # that runs.
+        job: Callable[[], None]
         if command == "train":
-            from rec_runner.train import train as job
+            from rec_runner.train import train
+
+            job = partial(train, graph, config)
+        elif command == "infer":
+            from rec_runner.infer import infer
+
+            job = partial(infer, graph, config)
         else:
-            from rec_runner.infer import infer as job
-    job(graph, config)
+            from rec_runner.export import export
+
+            job = partial(export, config, options)
+    job()
 
 
 @contextmanager

@@ -100,6 +100,11 @@ HOOKS = {
         "what score_rows needs of a state dict", "a dict of arrays", _are_arrays
     ),
     "score_rows": Hook("log-odds [N, T] of a batch of raw rows"),
+    "onnx_model": Hook(
+        "the network as an ONNX model, made of what scoring_weights gives",
+        "an onnx.ModelProto",
+        lambda value: hasattr(value, "SerializeToString") and hasattr(value, "graph"),
+    ),
     "adapt": Hook("weights that are learnt from the training features", "a dict", _is_dict),
     "adapt_blocks": Hook(
         "the same from all arrays of the training rows, in place of adapt", "a dict", _is_dict

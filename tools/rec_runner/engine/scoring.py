@@ -214,6 +214,14 @@ class BlockScoring(Engine):
                 "change there too"
             )
 
+    def network_log_odds(self, window: Window) -> np.ndarray:
+        """Log-odds ``[n, T]`` of a window of raw rows, by the network itself; nothing is counted.
+
+        Raises:
+            RunError: a row is too large to be encoded.
+        """
+        return self._score_encoded(self._encoded(window))
+
     def _encoded(self, window: Window) -> Window:
         raw = window.arrays["features"]
         encoded = self.encode(raw)

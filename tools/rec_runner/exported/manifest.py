@@ -61,6 +61,7 @@ MOST_NAMES = 10_000  # tasks, inputs, outputs
 LONGEST_NAME = 1_000
 _PIECE = 1 << 20
 _OF_FORMAT = {"onnx": (ONNX, ONNX_DATA), "paddle": (*PADDLE_PROGRAMS, PADDLE_WEIGHTS)}
+FILES = (MANIFEST, *_OF_FORMAT["onnx"], *_OF_FORMAT["paddle"])
 
 _SHA256 = Rule(
     "64 hexadecimal digits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -96,6 +97,41 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Give a folder a name that another may hold, whose content goes.
+
+    Where the system can exchange two names at once there is no moment without one of the two;
+    elsewhere there is a short one.
+
+    Raises:
+        OSError: it cannot be renamed; what stood there before still does.
+    """
+    if not os.path.lexists(folder):
+        os.rename(new, folder)
+    elif _exchange(new, folder):
+        clear(new)
+    else:
+        old = new.with_name(f"{new.name}.old")
+        os.rename(folder, old)
+        try:
+            os.rename(new, folder)
+        except OSError:
+            os.rename(old, folder)
+            raise
+        clear(old)
+    sync_folder(folder.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two folders at once; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def clear(path: Path) -> None:

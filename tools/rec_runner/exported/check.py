@@ -1,0 +1,163 @@
+"""Whether an exported model predicts what its checkpoint does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, Callable
+
+import numpy as np
+
+from rec_runner.config import Config
+from rec_runner.data.files import list_files
+from rec_runner.data.rows import Arrays, Source, Window, concatenate, take
+from rec_runner.data.sources import test_folder
+from rec_runner.engine.scoring import BlockScoring
+from rec_runner.exported.manifest import Manifest
+from rec_runner.system.errors import RunError, UserError
+
+ROWS = 1_000
+TOLERANCE = 1e-5
+# Rows in a batch, and how many rows go through in such batches; a client may send any number.
+BATCHES = ((1, 50), (7, 350), (ROWS, ROWS))
+# A float32 holds no more of a number than some 1e-7 of it, and half a dozen are added up.
+_OF_SIZE = 0.1
+
+
+def settle_sample(config: Config) -> str:
+    """Have the config test on rows that are there: its test rows, else validation, else training.
+
+    Returns:
+        which runner key names their folder.
+
+    Raises:
+        UserError: there are none at all.
+    """
+    named, wrong = test_folder(config)[0], ""
+    for key in dict.fromkeys((named, "valid_data_dir", "train_data_dir")):
+        if config.runner(key) is None:
+            continue
+        try:
+            list_files(config, key)
+        except UserError as error:
+            wrong = wrong or f" ({error})"
+            continue
+        if key != named:
+            config["runner.test_data_dir"] = config.runner(key)
+            config["runner.infer_reader_path"] = config.runner("train_reader_path")
+        return key
+    raise UserError(
+        f"{config['yaml_path']}: there are no rows to check an export with{wrong}; give some by "
+        "-o runner.test_data_dir=…"
+    )
+
+
+def sample_rows(source: Source) -> Arrays:
+    """The first rows of a source of blocks, as the reader gives them, at most :data:`ROWS`."""
+    blocks, rows = [], 0
+    with closing(source):
+        for arrays in source.raw_arrays():
+            blocks.append(take(arrays, slice(ROWS - rows)))
+            rows += len(blocks[-1]["labels"])
+            if rows >= ROWS:
+                break
+    return concatenate(blocks)
+
+
+def checkpoint_scores(
+    engine: BlockScoring, arrays: Arrays, batch_size: int, types: Sequence[str]
+) -> np.ndarray:
+    """What the network of a checkpoint predicts, float64 ``[n, T]``.
+
+    Args:
+        engine: with the checkpoint's weights.
+        arrays: rows.
+        batch_size: how many the network takes at once.
+        types: of the tasks.
+    """
+    rows = len(arrays["labels"])
+    odds = engine.network_log_odds(Window(0, min(batch_size, rows), arrays, rows))
+    with np.errstate(over="ignore"):
+        probabilities = 1 / (1 + np.exp(-odds.astype(np.float64)))
+    return np.where([kind == "regression" for kind in types], odds, probabilities)
+
+
+def off(found: np.ndarray, own: np.ndarray, types: Sequence[str]) -> np.ndarray:
+    """How far predictions ``[n, T]`` are off, in units that :data:`TOLERANCE` is for.
+
+    Of a probability it is the difference. A number of a regression may go into the millions, or be
+    a thousandth throughout: it is held against the spread of the predictions, standard deviation,
+    and a tenth of its own size.
+
+    Args:
+        found: an exported model's.
+        own: the checkpoint's.
+        types: of the tasks.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = np.where(
+            [kind == "regression" for kind in types],
+            own.std(axis=0, keepdims=True) + _OF_SIZE * np.abs(own),
+            1.0,
+        )
+        difference = np.abs(found.astype(np.float64) - own) / scale
+    difference[np.isnan(difference)] = np.inf  # a number that only one of the two has
+    difference[(found == own) | (np.isnan(found) & np.isnan(own))] = 0
+    return difference
+
+
+def largest_difference(
+    predict: Callable[[np.ndarray], np.ndarray],
+    features: np.ndarray,
+    own: np.ndarray,
+    types: Sequence[str],
+) -> tuple[float, int, int]:
+    """How far an exported model is off its checkpoint at most, in batches of several sizes.
+
+    Args:
+        predict: the exported model.
+        features: rows ``[n, F]``.
+        own: what the checkpoint predicts of them.
+        types: of the tasks.
+
+    Returns:
+        how far, of which row and of which task.
+    """
+    worst = (0.0, 0, 0)
+    for size, rows in BATCHES:
+        some = features[:rows]
+        starts = range(0, len(some), size)
+        found = np.concatenate([predict(some[start : start + size]) for start in starts])
+        differences = off(found, own[:rows], types)
+        row, task = np.unravel_index(int(differences.argmax()), differences.shape)
+        if differences[row, task] > worst[0]:
+            worst = float(differences[row, task]), int(row), int(task)
+    return worst
+
+
+def refuse_difference(kind: str, difference: float, place: str) -> None:
+    """Refuse a model that is further off than :data:`TOLERANCE`.
+
+    Args:
+        kind: its format.
+        difference: how far it is off.
+        place: where, for a sentence.
+
+    Raises:
+        RunError: it is.
+    """
+    if not difference <= TOLERANCE:
+        raise RunError(
+            f"the exported {kind} model is removed: it differs from the checkpoint by "
+            f"{difference:.3g} at {place}, {TOLERANCE:g} was expected at most"
+        )
+
+
+def checked(differences: Mapping[str, float], rows: int) -> dict[str, Any]:
+    """``checked`` of a manifest."""
+    return {"rows": rows, "tolerance": TOLERANCE, **differences}
+
+
+def difference_of(manifest: Manifest) -> float:
+    """The largest difference from its checkpoint that any of an export's models had."""
+    return max(float(manifest.checked.get(kind, 0.0)) for kind in manifest.formats)
