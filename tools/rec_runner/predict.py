@@ -7,6 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from rec_runner.contract.guard import told
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.inputs import find_inputs
 from rec_runner.rows_out.flow import Flow, Model
-from rec_runner.rows_out.target import FORMATS, Write, format_of, make_encoder, opened, own_stdout
+from rec_runner.rows_out.target import (
+    FORMATS,
+    Write,
+    check_target,
+    format_of,
+    make_encoder,
+    opened,
+    own_stdout,
+)
 from rec_runner.system.errors import UserError
 from rec_runner.system.signals import RaisedSignals
 
@@ -52,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return getattr(stop, "exit_status", 130)
 
 
-def _main(options: Namespace, signals: RaisedSignals, write: Write | None, shown: bool) -> int:
+def _main(options: Namespace, signals: RaisedSignals, write: Write, shown: bool) -> int:
     try:
         _predict(options, signals, write, shown)
     except BrokenPipeError:
@@ -113,16 +122,17 @@ def _parser() -> Parser:
     return parser
 
 
-def _predict(options: Namespace, signals: RaisedSignals, write: Write | None, shown: bool) -> None:
+def _predict(options: Namespace, signals: RaisedSignals, write: Write, shown: bool) -> None:
     """Predict the rows that a command line names."""
     files = _check(options)
     kind, compressed = format_of(options.out, options.format)
     inputs = find_inputs(files)
+    if options.out is not None:
+        check_target(options.out, [one.path for one in inputs if one.path])
     keep = _kept(options.keep)
     config = load_config(options.config, options.override) if options.config else Config()
     with plain_warnings(config.model_dir if options.config else HOME):
-        open_model = _of_checkpoint if options.config else _of_export
-        model = open_model(options, config, signals)
+        model = (_of_checkpoint if options.config else _of_export)(options, config, signals)
         tasks = [options.prefix + name for name in model.tasks]
         both = next((name for name in keep if name in tasks), None)
         if both is not None:
@@ -131,20 +141,13 @@ def _predict(options: Namespace, signals: RaisedSignals, write: Write | None, sh
                 "columns otherwise"
             )
         encoder = make_encoder(kind, compressed, keep, tasks)
-        start = time.perf_counter()
-        run = Flow(model, keep, options.bad_rows == "keep")
-        if options.out is None:
-            if write is None:
-                raise UserError("standard output is closed; --out names a file for the rows")
-            run.through(inputs, encoder, write, shown)
-        else:
-            with opened(options.out, [i.path for i in inputs if i.path]) as to_file:
-                run.through(inputs, encoder, to_file, shown)
-    seconds = time.perf_counter() - start
-    run.tell_bad()
+        flow, start = Flow(model, keep, options.bad_rows == "keep"), time.perf_counter()
+        with nullcontext(write) if options.out is None else opened(options.out) as to_target:
+            flow.through(inputs, encoder, to_target, shown)
+        seconds = time.perf_counter() - start
+    flow.tell_bad()
     if not options.quiet:
-        speed = run.rows / seconds
-        said = f"{run.rows:,} rows in {seconds:.1f} s ({speed:,.0f} rows/s)"
+        said = f"{flow.rows:,} rows in {seconds:.1f} s ({flow.rows / seconds:,.0f} rows/s)"
         print(f"predicted {said} with {model.name}", file=sys.stderr)
 
 

@@ -59,20 +59,15 @@ def make_encoder(kind: str, compressed: bool, kept: Sequence[str], tasks: Sequen
     return Gzipped(encoder) if compressed else encoder
 
 
-@contextmanager
-def opened(out: str, inputs: Sequence[str]) -> Iterator[Write]:
-    """Open a file for predictions; it takes its name when all of it is on disk.
+def check_target(out: str, inputs: Sequence[str]) -> None:
+    """Whether a file for predictions may be there, before anything that takes time.
 
     Args:
-        out: its name; or that of a device or a named pipe, which is written to as it is.
+        out: its name.
         inputs: files that are read, which it may not be.
 
-    Yields:
-        what writes bytes to it.
-
     Raises:
-        UserError: it cannot be there, or is one of ``inputs``.
-        RunError: it cannot be written; what stood there before still does.
+        UserError: it may not.
     """
     file = Path(out)
     if file.is_dir():
@@ -81,6 +76,22 @@ def opened(out: str, inputs: Sequence[str]) -> Iterator[Write]:
         raise UserError(f"--out {out}: there is no folder {file.parent}")
     if any(os.path.realpath(out) == os.path.realpath(name) for name in inputs):
         raise UserError(f"--out {out}: its rows are read; give another name")
+
+
+@contextmanager
+def opened(out: str) -> Iterator[Write]:
+    """Open a file for predictions; it takes its name when all of it is on disk.
+
+    Args:
+        out: its name; or that of a device or a named pipe, which is written to as it is.
+
+    Yields:
+        what writes bytes to it.
+
+    Raises:
+        RunError: it cannot be written; what stood there before still does.
+    """
+    file = Path(out)
     if file.exists() and not file.is_file():
         with open(file, "wb", buffering=0) as stream:
             yield partial(_write_all, stream)
@@ -90,19 +101,19 @@ def opened(out: str, inputs: Sequence[str]) -> Iterator[Write]:
 
 
 @contextmanager
-def own_stdout() -> Iterator[Write | None]:
+def own_stdout() -> Iterator[Write]:
     """Keep standard output to oneself: what anything else prints meanwhile goes to stderr.
 
     Paddle's own code too prints now and then, and what it has not written out yet comes last of
     all: where standard output is the process's own, this holds until the process ends.
 
     Yields:
-        what writes to it; None where it is closed.
+        what writes to it, or says that it is closed.
     """
     shown = sys.stdout
     if shown is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # in its place, so that no file is
-        yield None
+        yield _write_nowhere
         return
     shown.flush()
     try:
@@ -114,6 +125,10 @@ def own_stdout() -> Iterator[Write | None]:
         return
     with rows:
         yield partial(_write_all, rows)
+
+
+def _write_nowhere(data: bytes) -> None:
+    raise UserError("standard output is closed; --out names a file for the predictions")
 
 
 def _write_all(stream: RawIOBase, data: bytes) -> None:
