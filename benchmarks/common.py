@@ -149,8 +149,8 @@ def run_tool(
     return run_python([str(tools / f"{tool}.py"), "-m", str(config), "-o", *overrides], cwd)
 
 
-def run_python(arguments: Sequence[str], cwd: Path) -> Ended:
-    """Run Python in a working directory.
+def run_python(arguments: Sequence[str], cwd: Path, stdin: int | None = None) -> Ended:
+    """Run Python in a working directory, with its standard input from a descriptor if one is given.
 
     Its peak memory is its own: Linux counts from the parent's peak, which is why the benchmarks'
     main processes import nothing large before.
@@ -161,7 +161,7 @@ def run_python(arguments: Sequence[str], cwd: Path) -> Ended:
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         command = [sys.executable, *arguments]
-        with Popen(command, cwd=cwd, stdout=DEVNULL, stderr=errors) as process:
+        with Popen(command, cwd=cwd, stdin=stdin, stdout=DEVNULL, stderr=errors) as process:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
             finally:

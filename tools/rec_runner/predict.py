@@ -29,6 +29,7 @@ from rec_runner.rows_out.target import (
     own_stdout,
 )
 from rec_runner.system.errors import UserError
+from rec_runner.system.log import warn
 from rec_runner.system.signals import RaisedSignals
 
 HOME = Path(__file__).resolve().parents[2]  # the folder that tools/ lies in
@@ -51,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     parser = _parser()
     options = parser.parse_intermixed_args(arguments)
-    shown = not options.quiet and _is_terminal(sys.stderr)
-    shown = shown and not (options.out is None and _is_terminal(sys.stdout))
+    on_screen = options.out is None and _is_terminal(sys.stdout)
+    if on_screen and options.format == "parquet":
+        parser.error("--format parquet: a terminal cannot show it, --out names a file")
+    shown = not (options.quiet or on_screen) and _is_terminal(sys.stderr)
     try:
         with RaisedSignals() as signals, own_stdout() as write:
             return _main(options, signals, write, shown)
@@ -129,6 +132,8 @@ def _predict(options: Namespace, signals: RaisedSignals, write: Write, shown: bo
     inputs = find_inputs(files)
     if options.out is not None:
         check_target(options.out, [one.path for one in inputs if one.path])
+    if any(one.path is None for one in inputs) and _is_terminal(sys.stdin):
+        warn("rows are read from the terminal; -h explains how to name files")
     keep = _kept(options.keep)
     config = load_config(options.config, options.override) if options.config else Config()
     with plain_warnings(config.model_dir if options.config else HOME):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -142,29 +142,21 @@ class BlockScoring(Engine):
         window = self._without_labels(features, batch_size)
         if self.scores_rows:
             self._make_ready()
-        if self.scores_rows and self._follows_network:
-            found = self._score_rows(window)
-            self._check_shape(found, window)
-            # Of a row that cannot be encoded the comparison would tell an error.
-            good = np.flatnonzero(np.isfinite(found).all(axis=1))[: self._to_compare]
-            if len(good):
-                self._compare(self._without_labels(features[good], batch_size))
-        if not (self.scores_rows and self._follows_network):
-            found = self._score_leniently(window)
-        self._check_shape(found, window)
-        predictions = found.astype(np.float32)
-        for task in range(predictions.shape[1]):
-            if not self.task_types or self.task_types[task] == "binary":
-                predictions[:, task] = probability(found[:, task])
-        return predictions
-
-    def _check_shape(self, found: np.ndarray, window: Window) -> None:
+            if self._follows_network and self._to_compare:
+                self._compare(window, self._score_leniently)
+        by_rows = self.scores_rows and self._follows_network
+        found = self._score_rows(window) if by_rows else self._score_leniently(window)
         shape = window.arrays["labels"].shape
         if found.shape != shape:
             raise UserError(
                 f"{self.model_dir.path}: the model gives log-odds of shape {list(found.shape)} for "
                 f"{window.rows} rows, expected {list(shape)}"
             )
+        predictions = found.astype(np.float32)
+        for task in range(predictions.shape[1]):
+            if not self.task_types or self.task_types[task] == "binary":
+                predictions[:, task] = probability(found[:, task])
+        return predictions
 
     def _make_ready(self) -> None:
         """Give the hook ``score_rows`` the weights as they are."""
@@ -196,12 +188,20 @@ class BlockScoring(Engine):
         super().set_state_dict(state)  # type: ignore[safe-super]
         self._weights_taken = False
 
-    def _compare(self, window: Window) -> None:
-        """Let a few rows be scored both ways."""
+    def _compare(
+        self, window: Window, network: Callable[[Window], np.ndarray] | None = None
+    ) -> None:
+        """Let a few rows be scored both ways.
+
+        Args:
+            window: some rows.
+            network: scores raw rows by the network itself; by default a row that cannot be encoded
+                is an error.
+        """
         rows = min(window.rows, self._to_compare)
         self._to_compare -= rows
         some = window._replace(arrays=take(window.arrays, slice(rows)), rows=rows)
-        ours, own = self._score_rows(some), self._score_encoded(self._encoded(some))
+        ours, own = self._score_rows(some), (network or self.network_log_odds)(some)
         if ours.shape != own.shape:
             return  # the metrics tell it
         off = differences(ours, own, window.arrays["labels"], self.task_types)
