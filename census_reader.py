@@ -12,14 +12,10 @@ from paddle.io import IterableDataset, get_worker_info
 
 from column_names import first_named, head_of, known_head, training_head
 from csv_blocks import Block, read_blocks
-from csv_layout import Layout, RowError
+from csv_layout import HINTS, Layout, RowError
 from csv_line import BadRows
 from csv_text import Head
 from hyper_parameters import ConfigError, HyperParameters
-
-# The files that UCI gives out have 42 columns, the encoded ones 501.
-_RAW_CENSUS = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
-_HINTS = {(42, 501): _RAW_CENSUS}
 
 
 class RecDataset(IterableDataset):
@@ -55,7 +51,7 @@ class RecDataset(IterableDataset):
         self.layout = Layout(
             settings.feature_size,
             settings.label_columns,
-            _HINTS,
+            HINTS,
             settings.feature_columns,
             settings.weight_column,
             settings.ignored_columns,

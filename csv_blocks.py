@@ -11,30 +11,28 @@ one (:mod:`csv_line`) to name the file, line, column and value.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache, partial
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import NamedTuple, TypeVar, Union
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 
+from csv_arrow import matrix_of, read_cells
 from csv_digits import split_digits
 from csv_layout import Layout, RowError, no_header
 from csv_line import BadRows, parse_row
-from csv_text import BOM, LINE_END, Text, count_lines, last_line_end, read_texts
+from csv_text import LINE_END, Text, count_lines, last_line_end, read_texts
 
 SLOW_BYTES = 64 << 10
-WIDE = 10_000
 # To find that rows do not end in digits takes about a tenth of the time that it saves if they do.
 MISSES = 8
-_QUOTED = re.compile(rb'(?<![^,\n\r])"[^"\n\r]*"(?![^,\n\r])')
 
 
 class Block(NamedTuple):
@@ -71,7 +69,8 @@ class WeighedBlock(NamedTuple):
 AnyBlock = Union[Block, WeighedBlock]
 
 
-class _Parsed(NamedTuple):
+@dataclass
+class Parsed:
     """What a text gave.
 
     Attributes:
@@ -85,6 +84,11 @@ class _Parsed(NamedTuple):
     bad: list[str]
     not_digits: bool = False
     split: bool = False
+
+
+Piece = TypeVar("Piece", bound=Parsed)
+# Reads a text that has this layout, these columns of small integers, and perhaps ends in digits.
+Parse = Callable[[Text, Layout, frozenset[int], bool], Piece]
 
 
 def read_blocks(
@@ -114,7 +118,32 @@ def read_blocks(
     """
     bad_rows = bad_rows or BadRows()
     texts = (text for file in files for text in read_texts(str(file), layout))
-    ahead: deque[Future[_Parsed]] = deque()
+
+    def parse(text: Text, layout: Layout, digits: frozenset[int], split: bool) -> Parsed:
+        return parse_text(text, layout, bad_rows.cap, digits, split)
+
+    with closing(parse_ahead(texts, layout, parse, threads)) as pieces:
+        for parsed in pieces:
+            for message in parsed.bad:
+                bad_rows.add(message)
+            yield from parsed.blocks
+
+
+def parse_ahead(
+    texts: Iterator[Text], layout: Layout, parse: Parse[Piece], threads: int = 2
+) -> Generator[Piece, None, None]:
+    """Parse texts in a pool of threads, a few ahead of what is asked for.
+
+    Args:
+        texts: whole lines each.
+        layout: the columns of a text that does not say where its own are.
+        parse: as :func:`parse_text`, called in the threads.
+        threads: how many.
+
+    Yields:
+        what each text gave, in order.
+    """
+    ahead: deque[Future[Piece]] = deque()
     binary: frozenset[int] | None = None
     misses, all_decimal = 0, False
     with ThreadPoolExecutor(threads, thread_name_prefix="csv") as pool:
@@ -123,19 +152,16 @@ def read_blocks(
                 own = text.layout or layout
                 known = binary is not None and not all_decimal
                 digits = _digits(own, binary or frozenset()) if known else frozenset()
-                job = (text, own, bad_rows.cap, digits, misses < MISSES)
-                ahead.append(pool.submit(_parse, *job))
+                ahead.append(pool.submit(parse, text, own, digits, misses < MISSES))
             if not ahead:
                 return
             parsed = ahead.popleft().result()
-            for message in parsed.bad:
-                bad_rows.add(message)
             misses = 0 if parsed.split else misses + 1
             if parsed.not_digits:
                 all_decimal = True
             elif binary is None and parsed.blocks:
                 binary = _binary_features(parsed.blocks)
-            yield from parsed.blocks
+            yield parsed
 
 
 def _binary_features(blocks: Sequence[AnyBlock]) -> frozenset[int]:
@@ -156,83 +182,44 @@ def _digits(layout: Layout, binary: frozenset[int]) -> frozenset[int]:
     return frozenset([*labels, *(columns[feature] for feature in binary)])
 
 
-def _parse(
-    text: Text, layout: Layout, cap: int, digits: frozenset[int] = frozenset(), split: bool = False
-) -> _Parsed:
+def parse_text(
+    text: Text,
+    layout: Layout,
+    cap: int,
+    digits: frozenset[int] = frozenset(),
+    split: bool = False,
+    by_line: Callable[[Text, Layout, int], Parsed] | None = None,
+) -> Parsed:
     """Rows of a text; of those that cannot be used, at least ``cap`` + 1, are there so many.
 
-    The rows are the same, to the last bit, with ``split``, which tries :func:`_parse_split` first.
+    Args:
+        text: whole lines, or a problem.
+        layout: the columns expected.
+        cap: how many bad rows may be skipped.
+        digits: columns that probably hold small integers.
+        split: rows may end in a run of single digits, see :func:`_parse_split`; they are the same,
+            to the last bit.
+        by_line: reads what the fast ways cannot; by default it leaves out bad rows.
     """
+    by_line = by_line or _parse_lines
     if text.problem:
-        return _Parsed([], [f"{text.file}:{text.line}: {text.problem}"])
+        return by_line(text, layout, cap)
     if split:
         blocks = _parse_split(text, layout, digits)
         if blocks is not None:
-            return _Parsed(blocks, [], split=True)
+            return Parsed(blocks, [], split=True)
     for integers in dict.fromkeys((digits, frozenset())):
         blocks = _parse_fast(text, layout, integers)
         if blocks is not None:
-            return _Parsed(blocks, [], integers != digits)
+            return Parsed(blocks, [], integers != digits)
     cut = last_line_end(text.data[: len(text.data) // 2])
     if len(text.data) <= SLOW_BYTES or not cut:
-        return _parse_lines(text, layout, cap)
-    first = _parse(text._replace(data=text.data[:cut]), layout, cap)
+        return by_line(text, layout, cap)
+    first = parse_text(text._replace(data=text.data[:cut]), layout, cap, by_line=by_line)
     line = text.line + count_lines(text.data[:cut])
-    second = _parse(text._replace(line=line, data=text.data[cut:]), layout, cap)
-    return _Parsed(first.blocks + second.blocks, first.bad + second.bad)
-
-
-@lru_cache(maxsize=8)
-def _conversion(
-    number: int, digits: frozenset[int], ignored: frozenset[int], blanks: bool
-) -> tuple[list[str], pa.csv.ConvertOptions]:
-    """Names that stand for the columns, and how to convert them; the same for every text."""
-    names = [str(column) for column in range(number)]
-    types = {str(c): pa.int8() if c in digits else pa.float32() for c in range(number)}
-    used = [str(column) for column in range(number) if column not in ignored] if ignored else None
-    nulls = ["", " "] if blanks else []
-    return names, pa.csv.ConvertOptions(column_types=types, null_values=nulls, include_columns=used)
-
-
-def _read(
-    data: bytes, number: int, digits: frozenset[int], layout: Layout
-) -> list[pa.RecordBatch] | None:
-    """All rows of whole lines: one batch, or none where all lines are blank.
-
-    None where a row cannot be used or read this way.
-
-    Args:
-        data: the lines.
-        number: columns of a row, the first of the layout's.
-        digits: columns to read as small integers.
-        layout: which columns to leave out, and whether labels may be blank.
-    """
-    quoted = b'"' in data
-    # A config may claim more columns than could be named, where no row has so many.
-    if number > WIDE and number > data.count(b",") + 1:
-        return None
-    # Arrow takes "0x1" for an integer, and a byte-order mark in mid-file for nothing.
-    if data.startswith(BOM) or (digits and (b"x" in data or b"X" in data)):
-        return None
-    if quoted:
-        data = data.replace(b', "', b',"')
-        # Past the quote that ends a cell Arrow would read on, and take "1"2 for 12.
-        if layout.ignored_columns:  # where there may be quotes of any kind
-            if b'"' in _QUOTED.sub(b"", data):
-                return None
-        else:
-            ends = sum(data.count(b'"' + end) for end in (b",", b"\n", b"\r"))
-            if 2 * (ends + data.endswith(b'"')) != data.count(b'"'):
-                return None
-    ignored = frozenset(layout.ignored_columns)
-    names, convert = _conversion(number, digits, ignored, layout.blank_labels)
-    read = pa.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names)
-    split = pa.csv.ParseOptions(quote_char='"' if quoted else False)
-    try:
-        table = pa.csv.read_csv(pa.BufferReader(data), read, split, convert)
-    except pa.ArrowInvalid:
-        return None
-    return table.combine_chunks().to_batches()
+    rest = text._replace(line=line, data=text.data[cut:])
+    second = parse_text(rest, layout, cap, by_line=by_line)
+    return Parsed(first.blocks + second.blocks, first.bad + second.bad)
 
 
 def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> list[AnyBlock] | None:
@@ -243,12 +230,12 @@ def _parse_fast(text: Text, layout: Layout, digits: frozenset[int]) -> list[AnyB
         layout: the columns expected.
         digits: columns to read as small integers.
     """
-    batches = _read(text.data, layout.column_num, digits, layout)
+    batches = read_cells(text.data, layout.column_num, digits, layout)
     if batches is None:
         return None
     blocks: list[AnyBlock] = []
     for rows in batches:
-        matrix = partial(_matrix, rows, layout)
+        matrix = partial(matrix_of, rows, layout)
         features = matrix(layout.feature_columns)
         block = _block(text.file, layout, features, matrix)
         if block is None or not np.isfinite(features).all():
@@ -265,7 +252,7 @@ def _parse_split(text: Text, layout: Layout, digits: frozenset[int]) -> list[Any
     heads, tails = parts
     number = layout.column_num - tails.shape[1]
     digits = digits.difference(range(number, layout.column_num))
-    batches = _read(heads, number, digits, layout)
+    batches = read_cells(heads, number, digits, layout)
     if not batches or len(batches[0]) != len(tails):  # a head may be blank
         return None
 
@@ -273,7 +260,7 @@ def _parse_split(text: Text, layout: Layout, digits: frozenset[int]) -> list[Any
         values = np.empty((len(tails), len(columns)), np.float32)
         at = np.asarray(columns, np.intp)
         in_head, in_tail = np.flatnonzero(at < number), np.flatnonzero(at >= number)
-        values[:, in_head] = _matrix(batches[0], layout, at[in_head].tolist())
+        values[:, in_head] = matrix_of(batches[0], layout, at[in_head].tolist())
         values[:, in_tail] = tails[:, at[in_tail] - number]
         return values
 
@@ -282,7 +269,7 @@ def _parse_split(text: Text, layout: Layout, digits: frozenset[int]) -> list[Any
         features = head = matrix(columns)
     else:  # they are in the file's order
         size = bisect_left(columns, number)
-        head = _matrix(batches[0], layout, columns[:size])
+        head = matrix_of(batches[0], layout, columns[:size])
         others = np.setdiff1d(range(number, layout.column_num), columns[size:]) - number
         features = np.empty((len(tails), layout.feature_size), np.float32)
         features[:, :size] = head
@@ -310,24 +297,10 @@ def _block(
     return WeighedBlock(features, labels, file, weights) if fits else None
 
 
-def _matrix(rows: pa.RecordBatch, layout: Layout, columns: Sequence[int]) -> np.ndarray:
-    """Columns of a batch, float32, row-major; a blank is NaN, the text "nan" then infinite."""
-    if not columns:
-        return np.empty((len(rows), 0), np.float32)
-    blanks = layout.blank_labels
-    names: list[Any] = [*map(str, columns)] if layout.ignored_columns else [*columns]
-    chosen = rows.select(names)
-    matrix = chosen.to_tensor(null_to_nan=blanks, row_major=True).to_numpy()
-    matrix = matrix.astype(np.float32, copy=False)
-    if blanks:
-        nan = np.isnan(matrix)
-        if nan.sum() != sum(column.null_count for column in chosen.columns):
-            matrix = np.where(nan, np.float32(np.inf), matrix)
-    return matrix
-
-
-def _parse_lines(text: Text, layout: Layout, cap: int) -> _Parsed:
+def _parse_lines(text: Text, layout: Layout, cap: int) -> Parsed:
     """Read a text line by line: slow, but it knows where it is."""
+    if text.problem:
+        return Parsed([], [f"{text.file}:{text.line}: {text.problem}"])
     rows: list[np.ndarray] = []
     bad: list[str] = []
     for number, line in enumerate(LINE_END.split(text.data), start=text.line):
@@ -340,10 +313,10 @@ def _parse_lines(text: Text, layout: Layout, cap: int) -> _Parsed:
                 hint = no_header(line, layout.column_num) if number == 1 else ""
                 bad.append(f"{text.file}:{number}: {error}{hint}")
     if not rows:
-        return _Parsed([], bad)
+        return Parsed([], bad)
     matrix = np.array(rows)
     block = _block(
         text.file, layout, matrix.take(layout.feature_columns, 1), lambda c: matrix.take(c, 1)
     )
     assert block is not None
-    return _Parsed([block], bad)
+    return Parsed([block], bad)

@@ -21,11 +21,17 @@ _QUOTED = re.compile(rb'(?<![^," \t])"[^"]*"')
 # No line holds a line end, so these can stand for the commas and quotes that part no cells.
 _HIDE, SHOW = bytes.maketrans(b',"', b"\n\r"), bytes.maketrans(b"\n\r", b',"')
 
+# How what is said of a row goes on, by its columns and how many are expected. The files of Census
+# that UCI gives out have 42 columns, the encoded ones 501.
+_RAW_CENSUS = "; this looks like the raw Census file, which datasets/census/prepare.py encodes"
+HINTS = {(42, 501): _RAW_CENSUS}
+
 
 class RowError(ValueError):
     """A row that cannot be used; the message names file, line, column and value."""
 
     user_error = True  # one sentence for the user, not a traceback
+    column: int | None = None  # the one that cannot be used, where it is a single one
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,18 @@ class Layout:
         """A column in a sentence; a row may have more than there are names."""
         name = "".join(f" {name!r}" for name in self.names[number : number + 1])
         return f"column {number} (from 0){name}"
+
+    @property
+    def expected_columns(self) -> str:
+        """How many columns a row should have, in a sentence."""
+        labels = len(self.label_columns)
+        others = self.column_num - labels - self.feature_size
+        more = f", {others} more" if others else ""
+        return f"{self.column_num} ({labels} labels and {self.feature_size} features{more})"
+
+    def is_header(self, names: tuple[str, ...]) -> bool:
+        """Whether a first line of these names is one that :meth:`of` is to be told."""
+        return bool(self.names) or len(names) == self.column_num
 
     def of(self, names: tuple[str, ...]) -> Layout:
         """The layout of a file with these columns, matched by name to what the names here are for.
@@ -134,7 +152,7 @@ def header_names(line: bytes, column_num: int) -> tuple[str, ...]:
     cells = [content(cell).strip() for cell in line.split(b",")]
     if any(not name or NUMBER.fullmatch(name) or NOT_FINITE.fullmatch(name) for name in cells):
         return ()
-    names = tuple(map(_text, cells))
+    names = tuple(map(as_text, cells))
     return names if any(map(_begins_with_letter, names)) else ()
 
 
@@ -151,7 +169,7 @@ def no_header(line: bytes, column_num: int) -> str:
     return what if 2 * names > len(cells) else ""
 
 
-def _text(name: bytes) -> str:
+def as_text(name: bytes) -> str:
     """A name in whatever encoding."""
     try:
         return name.decode("utf-8")

@@ -53,16 +53,11 @@ def parse_row(line: bytes, layout: Layout) -> np.ndarray:
         before, _, rest = text.rpartition(b'"')
         cell = (before.rpartition(b",")[2] + b'"' + rest.partition(b",")[0]).translate(SHOW)
         problem = "has a quote without its other half; line breaks inside quotes are not supported"
-        raise _bad_value(layout, before.count(b","), cell, problem)
+        raise bad_value(layout, before.count(b","), cell, problem)
     columns = text.count(b",") + 1
     if columns != layout.column_num:
-        labels = len(layout.label_columns)
-        others = layout.column_num - labels - layout.feature_size
-        more = f", {others} more" if others else ""
-        parts = f"{labels} labels and {layout.feature_size} features{more}"
-        expected = f"{layout.column_num} ({parts})"
         hint = layout.hints.get((columns, layout.column_num), "")
-        raise RowError(f"row has {columns} columns, expected {expected}{hint}")
+        raise RowError(f"row has {columns} columns, expected {layout.expected_columns}{hint}")
     cells = [content(cell) for cell in text.split(b",")]
     left_out = set(layout.ignored_columns)
     if layout.blank_labels:
@@ -71,26 +66,33 @@ def parse_row(line: bytes, layout: Layout) -> np.ndarray:
         if column not in left_out and not NUMBER.fullmatch(cell):
             word = NOT_FINITE.fullmatch(cell.strip())
             problem = "is not a finite number" if word else "is not a number"
-            raise _bad_value(layout, column, cell, problem)
+            raise bad_value(layout, column, cell, problem)
     # Arrow's conversion here too: another's might round differently.
     texts = [None if c in left_out else cell.strip() for c, cell in enumerate(cells)]
     values = pa.array(texts, pa.string()).cast(pa.float32()).to_numpy(zero_copy_only=False)
     for column in np.flatnonzero(~np.isfinite(values)):
         if column not in left_out:
-            raise _bad_value(layout, column, cells[column], "is too large for float32")
+            raise bad_value(layout, column, cells[column], "is too large for float32")
     for task, column in enumerate(layout.label_columns):
         free = column in left_out or (layout.regression and layout.regression[task])
         if not free and values[column] not in (0, 1):
-            raise _bad_value(layout, column, cells[column], "should be 0 or 1", "label")
+            raise bad_value(layout, column, cells[column], "should be 0 or 1", "label")
     weight = layout.weight_column
     if weight is not None and values[weight] < 0:
-        raise _bad_value(layout, weight, cells[weight], "should not be negative", "weight")
+        raise bad_value(layout, weight, cells[weight], "should not be negative", "weight")
     return values
 
 
-def _bad_value(
+def bad_value(
     layout: Layout, column: int, cell: bytes, problem: str, kind: str = "value"
 ) -> RowError:
+    """The error that a cell of a row cannot be used."""
+    error = RowError(f"{layout.column(column)}: {kind} {shown(cell)} {problem}")
+    error.column = column
+    return error
+
+
+def shown(cell: bytes) -> str:
+    """A cell in a message."""
     # Only blanks are left out: a character that cannot be seen may be what is wrong.
-    shown = cell[:40].strip(b" \t").decode("utf-8", "backslashreplace")
-    return RowError(f"{layout.column(column)}: {kind} {shown!r} {problem}")
+    return repr(cell[:40].strip(b" \t").decode("utf-8", "backslashreplace"))

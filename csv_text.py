@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
 
@@ -51,6 +51,13 @@ class Text(NamedTuple):
     data: bytes
     problem: str = ""
     layout: Layout | None = None
+
+
+class Stream(Protocol):
+    """Where bytes come from."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next ``size`` bytes, or fewer; none at the end."""
 
 
 class Head(NamedTuple):
@@ -95,39 +102,54 @@ def read_texts(file: str, layout: Layout, block_bytes: int = 0) -> Iterator[Text
             or lacks one.
         OSError: it cannot be read.
     """
+    with told(file, lambda: 1), open(file, "rb") as plain:
+        stream = plain_or_gzip(plain)
+        start = stream.read(64)
+        refuse_other_formats(file, start)
+        yield from cut_texts(file, stream, layout, start.removeprefix(BOM), block_bytes)
+
+
+def cut_texts(
+    file: str, stream: Stream, layout: Layout, start: bytes = b"", block_bytes: int = 0
+) -> Iterator[Text]:
+    """As :func:`read_texts`, of an open stream of text.
+
+    Args:
+        file: what messages call it.
+        stream: it need not be seekable, and is not closed.
+        layout: the columns expected.
+        start: what has been read of it already.
+        block_bytes: as there.
+    """
     line, block_bytes = 1, block_bytes or BLOCK_BYTES
     with told(file, lambda: line):
-        with open(file, "rb") as plain:
-            stream = plain_or_gzip(plain)
-            read = stream.read(64)
-            refuse_other_formats(file, read)
-            tail = read.removeprefix(BOM)
-            while read:
-                read = stream.read(block_bytes)
-                cut = last_line_end(read)
-                if cut:  # new memory for a megabyte takes longer than to fill it: only once
-                    whole, tail = b"".join((tail, memoryview(read)[:cut])), read[cut:]
-                else:
-                    data = tail + read
-                    cut = last_line_end(data) if read else len(data)
-                    whole, tail = data[:cut], data[cut:]
-                if whole and line == 1:
-                    header, *rest = LINE_END.split(whole, 1)
-                    names = header_names(header, layout.column_num)
-                    if names and (layout.names or len(names) == layout.column_num):
-                        layout = _matched(file, layout, names)
-                        whole, line = b"".join(rest), 2
-                if whole:
-                    yield Text(file, line, whole, layout=layout)
-                    line += count_lines(whole)
-                if len(tail) > MAX_LINE_BYTES:
-                    problem = f"line is longer than {MAX_LINE_BYTES >> 20} MB"
-                    yield Text(file, line, b"", problem, layout)
-                    while read and not last_line_end(tail):
-                        read = stream.read(block_bytes)
-                        tail = tail[-1:] + read
-                    tail = b"".join(LINE_END.split(tail, 1)[1:])
-                    line += 1
+        tail, read = start, b"some"
+        while read:
+            read = stream.read(block_bytes)
+            cut = last_line_end(read)
+            if cut:  # new memory for a megabyte takes longer than to fill it: only once
+                whole, tail = b"".join((tail, memoryview(read)[:cut])), read[cut:]
+            else:
+                data = tail + read
+                cut = last_line_end(data) if read else len(data)
+                whole, tail = data[:cut], data[cut:]
+            if whole and line == 1:
+                header, *rest = LINE_END.split(whole, 1)
+                names = header_names(header, layout.column_num)
+                if names and layout.is_header(names):
+                    layout = _matched(file, layout, names)
+                    whole, line = b"".join(rest), 2
+            if whole:
+                yield Text(file, line, whole, layout=layout)
+                line += count_lines(whole)
+            if len(tail) > MAX_LINE_BYTES:
+                problem = f"line is longer than {MAX_LINE_BYTES >> 20} MB"
+                yield Text(file, line, b"", problem, layout)
+                while read and not last_line_end(tail):
+                    read = stream.read(block_bytes)
+                    tail = tail[-1:] + read
+                tail = b"".join(LINE_END.split(tail, 1)[1:])
+                line += 1
 
 
 def plain_or_gzip(plain: BufferedReader) -> BufferedReader | gzip.GzipFile:

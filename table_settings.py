@@ -46,8 +46,12 @@ def _read(path: str, changed: int, size: int) -> Schema:
     return load_schema(path)
 
 
-def schema_from(kept: Any) -> Schema:
+def schema_from(kept: Any, what: str = "the schema that the run has kept") -> Schema:
     """The schema that :meth:`raw_tables.schema.Schema.as_dict` told.
+
+    Args:
+        kept: what it told.
+        what: what a sentence calls it.
 
     Raises:
         NoSchemaError: it is none.
@@ -55,7 +59,7 @@ def schema_from(kept: Any) -> Schema:
     try:
         return build_schema(_as_text(kept))
     except (Unfit, RecursionError) as error:
-        raise NoSchemaError(f"the schema that the run has kept{error}") from error
+        raise NoSchemaError(f"{what}{error}") from error
 
 
 def feature_names(config: Mapping[str, Any]) -> list[str] | None:

@@ -20,7 +20,7 @@ import atheris
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-PARSER = ["csv_blocks", "csv_digits", "csv_layout", "csv_line", "csv_text"]
+PARSER = ["csv_arrow", "csv_blocks", "csv_digits", "csv_layout", "csv_line", "csv_text"]
 with atheris.instrument_imports(include=PARSER):
     from row_oracle import LAYOUTS, check
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
-from prediction_rows.rows import PredictionRows, RowsError
+from hyper_parameters import SECTION
+from prediction_rows.rows import PredictionRows
+from prediction_rows.table import TableRows
+from raw_tables.schema import Schema
+from table_settings import NoSchemaError, schema_from, table_of
 
-# KINDS: by "kind", (module-level function) columns of a config, and reader from columns.
+TABLE, NUMBERS = "table", "numbers"
+MOST_COLUMNS = 100_000
+MOST_LETTERS = 10_000  # of a name or of one of its values
+_WHAT = "the columns that the model tells"
 
 
 class ColumnsError(ValueError):
@@ -24,8 +32,15 @@ def columns_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``{"kind": "table", "schema": {…}}`` or ``{"kind": "numbers", …}``.
+
+    Raises:
+        ConfigError, SchemaError, NoSchemaError: the config has no such columns.
     """
-    raise NotImplementedError
+    if config.get(f"{SECTION}schema"):
+        return {"kind": TABLE, "schema": table_of(config).as_dict()}
+    from prediction_rows.numbers import number_columns
+
+    return {"kind": NUMBERS, **number_columns(config)}
 
 
 def open_rows(columns: Any) -> PredictionRows:
@@ -35,9 +50,48 @@ def open_rows(columns: Any) -> PredictionRows:
         columns: what :func:`columns_of` gave, perhaps from a file of strangers.
 
     Raises:
-        ColumnsError: it is nothing of the kind.
+        ColumnsError: it is nothing of the kind; or another sentence of the same.
     """
-    raise NotImplementedError
+    kind = columns.get("kind") if isinstance(columns, Mapping) else None
+    if kind == TABLE:
+        return TableRows(_checked_schema(columns.get("schema")))
+    if kind == NUMBERS:
+        from prediction_rows.numbers import open_numbers
+
+        return open_numbers(columns)
+    raise ColumnsError(f"{_WHAT}: kind should be {TABLE} or {NUMBERS}, got {str(kind)[:60]!r}")
 
 
-__all__ = ["ColumnsError", "RowsError", "columns_of", "open_rows"]
+def _checked_schema(kept: Any) -> Schema:
+    """A schema that a stranger may have written.
+
+    Raises:
+        ColumnsError: it is none.
+    """
+    listed = kept.get("columns") if isinstance(kept, Mapping) else None
+    if not isinstance(listed, list):
+        raise ColumnsError(f"{_WHAT}: schema should be an object with a list of columns")
+    if len(listed) > MOST_COLUMNS:
+        raise ColumnsError(f"{_WHAT}: schema has {len(listed)} columns, at most {MOST_COLUMNS} fit")
+    _check_texts(kept)
+    try:
+        return schema_from(kept, f"{_WHAT}: schema")
+    except NoSchemaError as error:
+        raise ColumnsError(str(error)) from error
+
+
+def _check_texts(tree: Any, depth: int = 4) -> None:
+    """Refuse what no text of a schema is, and would be shown or compared at a great cost."""
+    if isinstance(tree, (Mapping, list)):
+        if depth == 0:
+            raise ColumnsError(f"{_WHAT}: schema is nested too deeply to be one")
+        of = chain(tree, tree.values()) if isinstance(tree, Mapping) else tree
+        for item in of:
+            _check_texts(item, depth - 1)
+    elif isinstance(tree, str):
+        if len(tree) > MOST_LETTERS:
+            raise ColumnsError(f"{_WHAT}: schema has a text of {len(tree)} letters")
+        if not tree.isascii() and any("\ud800" <= letter <= "\udfff" for letter in tree):
+            raise ColumnsError(f"{_WHAT}: schema has half of a surrogate pair, {tree[:60]!r}")
+    elif isinstance(tree, int) and tree.bit_length() > 64:
+        raise ColumnsError(f"{_WHAT}: schema has a number of more than 64 bits")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple, Optional, Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, BinaryIO, Callable, NamedTuple, Protocol
 
 import numpy as np
+
+# Input of which no row can be read: no such format, a header that lacks a column.
+from csv_layout import RowError as RowsError  # noqa: F401
 
 
 class Fault(NamedTuple):
     """What is wrong with a row.
 
     Attributes:
-        place: where it is: ``file:line`` of text, ``file: row 7`` of Parquet, ``row 3`` of a
-            request; all counted from 1.
+        place: where it is: ``file:line`` of text and JSON lines, ``file: row 7`` of Parquet,
+            ``row 3`` of a request, ``line 3`` of one of text; all counted from 1.
         column: the column's name; empty where it is no single one.
         message: what is wrong, a clause that names the column and the value.
     """
@@ -38,7 +44,7 @@ class Rows(NamedTuple):
 
     features: np.ndarray
     faults: Mapping[int, Fault]
-    kept: Mapping[str, Sequence[Optional[str]]]
+    kept: Mapping[str, Sequence[str | None]]
 
 
 class Source(NamedTuple):
@@ -52,17 +58,11 @@ class Source(NamedTuple):
 
     name: str
     stream: BinaryIO
-    path: Optional[str] = None
-
-
-class RowsError(ValueError):
-    """Input of which no row can be read: no such format, a header that lacks a column."""
-
-    user_error = True  # one sentence for the user, not a traceback
+    path: str | None = None
 
 
 class PredictionRows(Protocol):
-    """Rows by the columns that a model was trained on. Every method can be called at once.
+    """Rows by the columns that a model was trained on. Threads may share one.
 
     Attributes:
         feature_size: features of a row.
@@ -101,6 +101,39 @@ class PredictionRows(Protocol):
         """What a client may send: of each feature, in order, a JSON object.
 
         ``name``; ``kind``, which is "number", "category" or "id"; ``values``, the texts of a
-        category; ``other``, whether other texts may be sent as well; ``missing``, whether it may
-        be left blank.
+        category; ``other``, whether what is not among them has an input of its own (it may be sent
+        anyhow); ``missing``, whether it may be left blank.
         """
+
+
+def ahead(jobs: Iterator[Callable[[], Rows]], threads: int = 2) -> Iterator[Rows]:
+    """What jobs give, in their order, made ahead in a few threads; nothing of those without rows.
+
+    Args:
+        jobs: each reads some rows; they are asked for one by one, as far ahead as there are
+            threads.
+        threads: how many work.
+    """
+    waiting: deque[Future[Rows]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="rows") as pool:
+        while True:
+            for job in islice(jobs, threads + 1 - len(waiting)):
+                waiting.append(pool.submit(job))
+            if not waiting:
+                return
+            rows = waiting.popleft().result()
+            if len(rows.features):
+                yield rows
+
+
+def joined(parts: Sequence[Rows], feature_size: int) -> Rows:
+    """Rows that follow each other, as one; those of none have no cells kept."""
+    faults, start = {}, 0
+    for part in parts:
+        faults.update({start + place: fault for place, fault in part.faults.items()})
+        start += len(part.features)
+    features = [np.empty((0, feature_size), np.float32), *(part.features for part in parts)]
+    kept = {
+        n: [c for part in parts for c in part.kept[n]] for n in (parts[0].kept if parts else ())
+    }
+    return Rows(np.concatenate(features), faults, kept)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,15 @@ from csv_line import RowError
 from csv_text import BOM, count_lines
 from raw_tables.cells import Cells, show
 from raw_tables.rows import Parsed, block, parse_cells, places_by_name
-from raw_tables.text import Piece, blank_lines, blanks_beside, read_pieces, read_row, whole_rows
+from raw_tables.text import (
+    Piece,
+    Row,
+    blank_lines,
+    blanks_beside,
+    read_pieces,
+    read_row,
+    whole_rows,
+)
 from raw_tables.words import quoted
 
 SLOW_BYTES = 64 << 10
@@ -48,6 +56,11 @@ class Layout:
     def delimiter(self) -> bytes:
         """What parts the cells."""
         return self.cells.schema.delimiter.encode()
+
+    @property
+    def expected(self) -> str:
+        """How many cells a row should have, as a sentence has it."""
+        return str(len(self.names))
 
     @cached_property
     def options(self) -> dict[bool, pa.csv.ConvertOptions]:
@@ -166,6 +179,11 @@ def read_table(piece: Piece, layout: Layout, direct: bool) -> pa.Table | None:
     Returns:
         None where the rows are not as Arrow takes them.
     """
+    return read_columns(piece, layout, layout.options[direct])
+
+
+def read_columns(piece: Piece, layout: Layout, convert: pa.csv.ConvertOptions) -> pa.Table | None:
+    """As :func:`read_table`, of the columns and types that ``convert`` names."""
     data = _without_blanks(piece, layout.delimiter)
     # Arrow takes a byte-order mark in mid-file for nothing.
     if data is None or data.startswith(BOM):
@@ -180,7 +198,7 @@ def read_table(piece: Piece, layout: Layout, direct: bool) -> pa.Table | None:
         newlines_in_values=quotes,
     )
     try:
-        return pa.csv.read_csv(pa.BufferReader(data), read, split, layout.options[direct])
+        return pa.csv.read_csv(pa.BufferReader(data), read, split, convert)
     except pa.ArrowInvalid:
         return None
 
@@ -237,28 +255,53 @@ def part_rows(
     lines: list[int] = []
     columns: list[list[str]] = [[] for _ in layout.places]
     bad: list[tuple[int, str]] = []
-    place, line = 0, piece.line
-    while place < len(piece.data) and len(bad) <= cap:
-        row = read_row(piece.data, place, layout.delimiter, len(layout.names))
-        start, place, at = place, row.end, line
-        data = piece.data[start:place]
-        line += count_lines(data) if b'"' in data else 1
-        if blank_lines(data, layout.delimiter) == len(data):
-            continue
-        if row.number != len(layout.names):
-            bad.append((at, f"row has {row.number} columns, expected {len(layout.names)}"))
-            continue
-        texts = []
-        for column, cell in zip(layout.cells.columns, layout.places):
-            try:
-                texts.append(row.cells[cell].decode())
-            except UnicodeDecodeError:
-                shown = row.cells[cell].strip(b" \t").decode("utf-8", "replace")
-                fault = f"{show(shown)} is not UTF-8 text, expected the file to be saved as UTF-8"
-                bad.append((at, f"column {quoted(column.name)}: {fault}"))
-                break
+    for line, row in numbered_rows(piece, layout):
+        if len(bad) > cap:
+            break
+        texts = row_texts(row, layout)
+        if isinstance(texts, Unread):
+            bad.append((line, texts.said))
         else:
-            lines.append(at)
+            lines.append(line)
             for kept, text in zip(columns, texts):
                 kept.append(text)
     return lines, columns, bad
+
+
+def numbered_rows(piece: Piece, layout: Layout) -> Iterator[tuple[int, Row]]:
+    """Each row of a piece that is not blank, with its line."""
+    place, line = 0, piece.line
+    while place < len(piece.data):
+        row = read_row(piece.data, place, layout.delimiter, len(layout.names))
+        data = piece.data[place : row.end]
+        if blank_lines(data, layout.delimiter) != len(data):
+            yield line, row
+        line += count_lines(data) if b'"' in data else 1
+        place = row.end
+
+
+class Unread(NamedTuple):
+    """Why a row has no texts.
+
+    Attributes:
+        said: what is wrong with it.
+        column: in which column; empty where it is no single one.
+    """
+
+    said: str
+    column: str = ""
+
+
+def row_texts(row: Row, layout: Layout) -> list[str] | Unread:
+    """The text of each of the columns that are used."""
+    if row.number != len(layout.names):
+        return Unread(f"row has {row.number} columns, expected {layout.expected}")
+    texts = []
+    for column, cell in zip(layout.cells.columns, layout.places):
+        try:
+            texts.append(row.cells[cell].decode())
+        except UnicodeDecodeError:
+            shown = row.cells[cell].strip(b" \t").decode("utf-8", "replace")
+            fault = f"{show(shown)} is not UTF-8 text, expected the file to be saved as UTF-8"
+            return Unread(f"column {quoted(column.name)}: {fault}", column.name)
+    return texts

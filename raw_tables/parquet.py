@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Callable
+from typing import Any, BinaryIO, Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +28,12 @@ def is_parquet(file: str) -> bool:
         OSError: it cannot be read.
     """
     with open(file, "rb") as stream:
-        return _PARQUET.match(stream.read(64)) is not None
+        return begins_as_parquet(stream.read(64))
+
+
+def begins_as_parquet(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of Parquet, and of no text."""
+    return _PARQUET.match(start) is not None
 
 
 def read_parquet(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Parsed]]:
@@ -40,7 +45,7 @@ def read_parquet(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Pars
         OSError: it cannot be read.
     """
     with told(file), open_parquet(file) as opened:
-        names, rows = _check(opened, file, cells), 0
+        names, rows = check_columns(opened, file, cells), 0
     for batch in read_batches(file, names):
         yield partial(_parse, batch, file, rows, cells)
         rows += len(batch)
@@ -62,11 +67,11 @@ def read_batches(
         OSError: it cannot be read.
     """
     with told(file), open_parquet(file, read_dictionary=list(texts)) as opened:
-        size = _batch_rows(opened)
+        size = batch_rows(opened)
         yield from opened.iter_batches(size, columns=list(names), use_threads=False)
 
 
-def open_parquet(file: str, **options: Any) -> pq.ParquetFile:
+def open_parquet(file: str | BinaryIO, **options: Any) -> pq.ParquetFile:
     """A file whose columns are read a little at a time."""
     return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False, **options)
 
@@ -89,8 +94,12 @@ def told(file: str) -> Iterator[None]:
         raise RowError(f"{file}: damaged Parquet: {said[:300]}") from error
 
 
-def _check(opened: pq.ParquetFile, file: str, cells: Cells) -> list[str]:
-    """Names of the columns that are read."""
+def check_columns(opened: pq.ParquetFile, file: str, cells: Cells) -> list[str]:
+    """Names of the columns that are read.
+
+    Raises:
+        RowError: one is not there, there twice, or of a type without a text.
+    """
     schema = opened.schema_arrow
     places = places_by_name(schema.names, cells, file)
     for place in places:
@@ -102,7 +111,7 @@ def _check(opened: pq.ParquetFile, file: str, cells: Cells) -> list[str]:
     return [column.name for column in cells.columns]
 
 
-def _batch_rows(opened: pq.ParquetFile) -> int:
+def batch_rows(opened: pq.ParquetFile) -> int:
     """Rows of a batch, fewer where they are long."""
     groups = (opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups))
     longest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from csv_line import RowError
 from raw_tables.cells import Arrays, Cells, as_text
+from raw_tables.schema import Column
 from raw_tables.words import quoted
 
 
@@ -52,12 +54,26 @@ def parse_cells(
     if not arrays.bad:
         return [block(arrays, file)], []
     wrong = np.any(list(arrays.bad.values()), axis=0)
-    bad = []
-    for row in np.flatnonzero(wrong)[: cap + 1].tolist():
-        place = min(place for place, mask in arrays.bad.items() if mask[row])
-        text = as_text(given[place].slice(row, 1))[0].as_py()
-        bad.append((row, cells.fault(cells.columns[place], text)))
+    bad = [(row, said) for row, _, said in islice(faults(arrays, cells, given), cap + 1)]
     return [] if wrong.all() else [block(arrays, file, ~wrong)], bad
+
+
+def faults(
+    arrays: Arrays, cells: Cells, given: Sequence[pa.Array]
+) -> Iterator[tuple[int, Column, str]]:
+    """Each row that cannot be used: its place, its first bad column, and what is wrong there.
+
+    Args:
+        arrays: what ``cells`` made of the columns.
+        cells: what they mean.
+        given: the columns.
+    """
+    if arrays.bad:
+        wrong = np.any(list(arrays.bad.values()), axis=0)
+        for row in np.flatnonzero(wrong).tolist():
+            place = min(place for place, mask in arrays.bad.items() if mask[row])
+            text = as_text(given[place].slice(row, 1))[0].as_py()
+            yield row, cells.columns[place], cells.fault(cells.columns[place], text)
 
 
 def places_by_name(names: Sequence[str], cells: Cells, where: str) -> list[int]:
@@ -74,7 +90,24 @@ def places_by_name(names: Sequence[str], cells: Cells, where: str) -> list[int]:
                 raise RowError(f"{where}: two columns have the name {quoted(name)}")
     for column in cells.columns:
         if column.name not in places:
-            more = ", ..." if len(names) > 8 else ""
-            there = ", ".join(map(quoted, names[:8])) + more
-            raise RowError(f"{where}: there is no column {quoted(column.name)}, only {there}")
+            raise _lacking(column.name, names, where)
     return [places[column.name] for column in cells.columns]
+
+
+def place_of(name: str, names: Sequence[str], where: str) -> int:
+    """Where one column is among the names of a file.
+
+    Raises:
+        RowError: it is not there, or there twice.
+    """
+    if name not in names:
+        raise _lacking(name, names, where)
+    if names.count(name) > 1:
+        raise RowError(f"{where}: two columns have the name {quoted(name)}")
+    return names.index(name)
+
+
+def _lacking(name: str, names: Sequence[str], where: str) -> RowError:
+    more = ", ..." if len(names) > 8 else ""
+    there = ", ".join(map(quoted, names[:8])) + more
+    return RowError(f"{where}: there is no column {quoted(name)}, only {there}")

@@ -8,11 +8,10 @@ whose quotes are wrong costs its first line: what follows is read as if nothing 
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Generator, Iterator
 from functools import lru_cache
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,6 +30,13 @@ MAX_ROW_BYTES = 16 << 20
 TOO_LONG = "row is longer than {} MB"
 UNCLOSED = "has a quote without its other half"
 BEHIND = "has text behind the quote that closes it"
+
+
+class Readable(Protocol):
+    """Bytes, taken out one block after another."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """At most so many of the next bytes; none at the end."""
 
 
 class Piece(NamedTuple):
@@ -78,19 +84,35 @@ def read_pieces(file: str, delimiter: str) -> Iterator[Piece]:
         RowError: a gzip file is damaged, or the file is no text.
         OSError: it cannot be read.
     """
+    with told(file, lambda: 1), open(file, "rb") as plain:
+        stream = plain_or_gzip(plain)
+        start = stream.read(64)
+        if not start.startswith(b"PAR1"):  # a name, since this is no Parquet
+            refuse_other_formats(file, start, "delimited text or Parquet")
+        yield from cut_pieces(file, stream, start.removeprefix(BOM), delimiter)
+
+
+def cut_pieces(file: str, stream: Readable, start: bytes, delimiter: str) -> Iterator[Piece]:
+    """Cut a text at ends of rows into pieces of about ``BLOCK_BYTES``.
+
+    Args:
+        file: what errors call it.
+        stream: the text, but for its ``start``, which may only be empty if all of it is.
+        start: see there.
+        delimiter: what parts its cells.
+
+    Raises:
+        RowError: it is a gzip file that is damaged.
+        OSError: it cannot be read.
+    """
     line = 1
     with told(file, lambda: line):
-        with open(file, "rb") as plain:
-            stream = plain_or_gzip(plain)
-            start = stream.read(64)
-            if not start.startswith(b"PAR1"):  # a name, since this is no Parquet
-                refuse_other_formats(file, start, "delimited text or Parquet")
-            for piece in _cut_stream(stream, start.removeprefix(BOM), delimiter.encode()):
-                yield piece._replace(line=line)
-                line += count_lines(piece.data)
+        for piece in _cut_stream(stream, start, delimiter.encode()):
+            yield piece._replace(line=line)
+            line += count_lines(piece.data)
 
 
-def _cut_stream(stream: BinaryIO | gzip.GzipFile, data: bytes, delimiter: bytes) -> Iterator[Piece]:
+def _cut_stream(stream: Readable, data: bytes, delimiter: bytes) -> Iterator[Piece]:
     """Pieces of a stream that ``data`` was read from, without the numbers of their lines."""
     more = bool(data)
     while more:

@@ -29,11 +29,11 @@ def rows_of(rng: np.random.Generator, number: int) -> list[str]:
 
 def both_ways(
     data: bytes, layout: Layout = LAYOUT, digits: frozenset[int] = frozenset()
-) -> csv_blocks._Parsed:
+) -> csv_blocks.Parsed:
     """What a text gives, once it is seen that it gives the same without the fast way."""
     text = csv_text.Text("rows.txt", 5, data)
-    usual = csv_blocks._parse(text, layout, 3, digits)
-    got = csv_blocks._parse(text, layout, 3, digits, split=True)
+    usual = csv_blocks.parse_text(text, layout, 3, digits)
+    got = csv_blocks.parse_text(text, layout, 3, digits, split=True)
     assert (got.bad, got.not_digits) == (usual.bad, usual.not_digits)
     assert len(got.blocks) == len(usual.blocks)
     for ours, theirs in zip(got.blocks, usual.blocks):

@@ -1,0 +1,249 @@
+"""Delimited text to rows of a table, good and bad ones in the order in which they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from csv_layout import RowError
+from csv_text import count_lines
+from prediction_rows.rows import Fault, Rows, joined
+from raw_tables.cells import Cells
+from raw_tables.delimited import (
+    MOST_COLUMNS,
+    SLOW_BYTES,
+    Layout,
+    Unread,
+    numbered_rows,
+    parse_fast,
+    read_columns,
+    read_table,
+    row_texts,
+)
+from raw_tables.rows import faults as faults_of
+from raw_tables.rows import place_of, places_by_name
+from raw_tables.schema import Schema
+from raw_tables.text import Piece, Row, blank_lines, read_row, whole_rows
+from raw_tables.words import quoted
+
+
+@dataclass(frozen=True)
+class TextLayout(Layout):
+    """Which cells a row of one text has, and what a row without that many is told.
+
+    Attributes:
+        counts: how many cells a row should have; empty: as many as there are names.
+    """
+
+    counts: str = ""
+
+    @property
+    def expected(self) -> str:
+        """How many cells a row should have, as a sentence has it."""
+        return self.counts or super().expected
+
+
+class TextRows:
+    """Pieces of one text to rows.
+
+    Args:
+        name: what messages call it; empty: it is a request.
+        table: all columns of the training files.
+        cells: what those mean that are features.
+        keep: columns whose cells are wanted too.
+    """
+
+    def __init__(self, name: str, table: Schema, cells: Cells, keep: Sequence[str] = ()) -> None:
+        self._name = name
+        self._table = table
+        self._cells = cells
+        self._keep = keep
+        self._direct = True
+
+    def jobs(self, pieces: Iterator[Piece]) -> Iterator[Callable[[], Rows]]:
+        """What reads each piece, see :func:`prediction_rows.rows.ahead`.
+
+        Raises:
+            RowsError: a header lacks a column, or has one twice.
+        """
+        layout, delimiter = None, self._table.delimiter.encode()
+        for piece in pieces:
+            if layout is None:
+                start = blank_lines(piece.data, delimiter)
+                if start == len(piece.data):
+                    continue
+                line = piece.line + count_lines(piece.data[:start])
+                layout, piece = self._begin(piece._replace(data=piece.data[start:], line=line))
+            if piece.data:
+                yield partial(self._parse, piece, layout)
+
+    def _at(self, line: int) -> str:
+        return f"{self._name}:{line}" if self._name else f"line {line}"
+
+    def _begin(self, piece: Piece) -> tuple[TextLayout, Piece]:
+        """The layout, told from the first row, and what follows the header if this is one."""
+        where = self._at(piece.line)
+        if piece.problem:
+            if self._table.header:
+                raise RowError(f"{where}: the header {piece.problem}")
+            return self._without_names(0, where), piece
+        row = read_row(piece.data, 0, self._table.delimiter.encode(), MOST_COLUMNS)
+        names = tuple(cell.strip(b" \t").decode("utf-8", "backslashreplace") for cell in row.cells)
+        if not self._is_header(names):
+            return self._without_names(row.number, where), piece
+        if row.number > MOST_COLUMNS:
+            most = f"at most {MOST_COLUMNS} can be read"
+            raise RowError(f"{where}: the header has {row.number} columns, {most}")
+        line = piece.line + count_lines(piece.data[: row.end])
+        rest = piece._replace(data=piece.data[row.end :], line=line)
+        return self._layout(names, f"{where}: header"), rest
+
+    def _is_header(self, names: Sequence[str]) -> bool:
+        """Whether the cells of a first row are names.
+
+        One is enough where training files have a header; else half of the features, so that a row
+        with a cell that happens to be called like a column stays one.
+        """
+        if self._table.header:
+            return any(column.name in names for column in self._table.columns)
+        found = sum(column.name in names for column in self._cells.columns)
+        return 2 * found >= len(self._cells.columns)
+
+    def _without_names(self, number: int, where: str) -> TextLayout:
+        """The layout of a text without a header, whose first row has so many cells."""
+        names = tuple(column.name for column in self._table.columns)
+        features = tuple(column.name for column in self._cells.columns)
+        layout = self._layout(features if number == len(features) else names, where)
+        if number in (len(names), len(features)):
+            return layout
+        both = f"{len(names)} as in training, or the {len(features)} features alone"
+        return replace(layout, counts=both)
+
+    def _layout(self, names: tuple[str, ...], where: str) -> TextLayout:
+        places = places_by_name(names, self._cells, where)
+        for name in self._keep:
+            place_of(name, names, where)
+        return TextLayout(self._name, self._cells, names, tuple(places))
+
+    def _parse(self, piece: Piece, layout: TextLayout) -> Rows:
+        if piece.problem:
+            known = 0 <= piece.cell < len(layout.names)
+            name = layout.names[piece.cell] if known else ""
+            column = f"column {quoted(name)}: " if known else ""
+            fault = Fault(self._at(piece.line), name, f"{column}{piece.problem}")
+            features = np.zeros((1, len(layout.places)), np.float32)
+            return Rows(features, {0: fault}, {name: [None] for name in self._keep})
+        rows = self._parse_at_once(piece, layout)
+        if rows is not None:
+            return rows
+        cut = whole_rows(piece.data[: len(piece.data) // 2], layout.delimiter)
+        if len(piece.data) <= SLOW_BYTES or piece.wild or not cut:
+            return self._parse_rows(piece, layout)
+        line = piece.line + count_lines(piece.data[:cut])
+        halves = (
+            piece._replace(data=piece.data[:cut]),
+            piece._replace(line=line, data=piece.data[cut:]),
+        )
+        return joined([self._parse(half, layout) for half in halves], len(layout.places))
+
+    def _parse_at_once(self, piece: Piece, layout: TextLayout) -> Rows | None:
+        """All rows of a piece; None where it has to be parted to name what is wrong."""
+        # Arrow would take a line of blanks for a row of one cell.
+        if len(layout.names) == 1 and any(
+            line and not line.strip(b" \t") for line in piece.data.splitlines()
+        ):
+            return None
+        kept: Mapping[str, Sequence[str | None]] = {}
+        if self._keep:
+            found = self._kept(piece, layout)
+            if found is None:
+                return None
+            kept = found
+        if self._direct and self._cells.as_numbers:
+            blocks = parse_fast(piece, layout, True)
+            if blocks is not None:
+                return Rows(self._features([b["features"] for b in blocks]), {}, kept)
+        table = read_table(piece, layout, False)
+        if table is None:
+            return None
+        lines = count_lines(piece.data) + (not piece.data.endswith((b"\n", b"\r")))
+        numbered = b'"' not in piece.data and lines == len(table)
+        features: list[np.ndarray] = []
+        faults: dict[int, Fault] = {}
+        for batch in table.combine_chunks().to_batches() if len(table) else ():
+            given = [batch.column(str(place)) for place in layout.places]
+            arrays = self._cells.arrays(given)
+            if arrays.bad and not (numbered and not features):
+                return None
+            for row, column, said in faults_of(arrays, self._cells, given):
+                faults[row] = Fault(self._at(piece.line + row), column.name, said)
+                arrays.features[row] = 0
+            features.append(arrays.features)
+        if not faults:
+            self._direct = False  # what Arrow takes for no number here, a mark say, is there again
+        return Rows(self._features(features), faults, kept)
+
+    def _features(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([np.empty((0, self._cells.schema.feature_size), np.float32), *parts])
+
+    def _kept(self, piece: Piece, layout: TextLayout) -> dict[str, Sequence[str | None]] | None:
+        """The cells that are kept, by Arrow; None where rows are not as it takes them."""
+        places = [str(layout.names.index(name)) for name in self._keep]
+        convert = pa.csv.ConvertOptions(
+            column_types={place: pa.binary() for place in places},
+            include_columns=places,
+            strings_can_be_null=False,
+        )
+        table = read_columns(piece, layout, convert)
+        if table is None:
+            return None
+        return {name: _texts(table.column(place)) for name, place in zip(self._keep, places)}
+
+    def _parse_rows(self, piece: Piece, layout: TextLayout) -> Rows:
+        """Part a piece row by row: slow, but it knows where it is."""
+        lines: list[int] = []
+        columns: list[list[str | None]] = [[] for _ in layout.places]
+        faults: dict[int, Fault] = {}
+        kept: dict[str, list[str | None]] = {name: [] for name in self._keep}
+        for line, row in numbered_rows(piece, layout):
+            texts: Any = row_texts(row, layout)
+            if isinstance(texts, Unread):
+                faults[len(lines)] = Fault(self._at(line), texts.column, texts.said)
+                texts = [None] * len(columns)
+            lines.append(line)
+            for column, text in zip(columns, texts):
+                column.append(text)
+            for name, cells in kept.items():
+                cells.append(_cell(row, layout, name))
+        given = [pa.array(column, pa.string()) for column in columns]
+        if not lines:
+            return Rows(self._features([]), {}, kept)
+        arrays = self._cells.arrays(given)
+        for place, bad, said in faults_of(arrays, self._cells, given):
+            faults.setdefault(place, Fault(self._at(lines[place]), bad.name, said))
+        arrays.features[list(faults)] = 0
+        return Rows(arrays.features, dict(sorted(faults.items())), kept)
+
+
+def _cell(row: Row, layout: Layout, name: str) -> str | None:
+    """A kept cell of a row, if it has as many cells as it should."""
+    if row.number != len(layout.names):
+        return None
+    return row.cells[layout.names.index(name)].strip(b" \t").decode("utf-8", "replace")
+
+
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Cells as text, without blanks around them."""
+    try:
+        cells = column.cast(pa.string()).to_pylist()
+    except pa.ArrowInvalid:  # it is not UTF-8
+        cells = [cell.decode("utf-8", "replace") for cell in column.to_pylist()]
+    return [cell.strip(" \t") for cell in cells]
