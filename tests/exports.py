@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Trained(NamedTuple):
     options: list[str]
 
 
-@lru_cache(maxsize=None)
+@cache
 def trained(kind: str = "numeric", graph: str = "dygraph") -> Trained:
     """A checkpoint of the bundled rows, trained for an epoch.
 
@@ -45,7 +45,7 @@ def trained(kind: str = "numeric", graph: str = "dygraph") -> Trained:
     return Trained(config, folder, options)
 
 
-@lru_cache(maxsize=None)
+@cache
 def export_of(kind: str = "numeric", graph: str = "dygraph", formats: str = "both") -> Path:
     """An export folder, read-only for tests: copy it before you change it.
 
@@ -66,7 +66,7 @@ def _succeed(command: str, graph: str, *arguments: object) -> None:
     assert result.status == 0, result.stderr
 
 
-@lru_cache(maxsize=None)
+@cache
 def _folder() -> Path:
     folder = tempfile.mkdtemp(prefix="exports-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

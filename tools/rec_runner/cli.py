@@ -159,7 +159,7 @@ def _add_export_options(parser: Parser) -> None:
         help="which checkpoint of runner.infer_load_path: the number of an epoch, best or last (as "
         "infer takes it: the one that the config names, else the best, else the last)",
     )
-    add("--format", choices=("paddle", "onnx", "both"), default="both", help="what to write (both)")
+    add("--format", choices=("paddle", "onnx", "both"), help="what to write (both)")
     add("--out", metavar="DIR", help="the folder to write (export in runner.infer_load_path)")
     add(
         "--force",

@@ -8,11 +8,10 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rec_runner.build import build_engine, load_weights_into
 from rec_runner.checkpoint.choice import choose_epoch
@@ -21,39 +20,27 @@ from rec_runner.checkpoint.resume import versions
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
-from rec_runner.contract.guard import check_returned, foreign
-from rec_runner.contract.hooks import SCORING_ROWS, call_hook, has
+from rec_runner.contract.hooks import READING_BLOCKS, SCORING_ROWS, has
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.columns import known_columns
+from rec_runner.data.loader_source import CustomSource
 from rec_runner.engine.scoring import BlockScoring
-from rec_runner.exported.check import (
-    checked,
-    checkpoint_scores,
-    largest_difference,
-    refuse_difference,
-    sample_rows,
-    settle_sample,
-)
-from rec_runner.exported.facts import column_facts
+from rec_runner.engine.static.contract import StaticEngine
+from rec_runner.exported.check import TOLERANCE, settle_sample
+from rec_runner.exported.foreign import ForeignModel
 from rec_runner.exported.manifest import FORMATS, Manifest, read_manifest
 from rec_runner.exported.open import open_export
-from rec_runner.exported.write import (
-    check_target,
-    named_tasks,
-    new_export,
-    noted_files,
-    tensors,
-    write_manifest,
-    write_onnx,
-    write_paddle,
-)
+from rec_runner.exported.own import OwnModel
+from rec_runner.exported.write import check_target, new_export, noted_files, write_manifest
 from rec_runner.score import open_test_rows
-from rec_runner.system.errors import UserError
+from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.files import plain_json
+from rec_runner.system.log import warn
 from rec_runner.system.schema import is_shown
 
-ROWS_MODULE = "prediction_rows.open"  # of a model directory: how rows for it are read
+_CLASSES = {"dygraph": ("dygraph_model", "DygraphModel"), "static": ("static_model", "StaticModel")}
 _OF_RUN = ("phase", "graph", "epoch", "rows", "seconds", "rows_per_second")
+CONVERTER = "paddle2onnx"
 
 
 def export(config: Config, options: Namespace) -> None:
@@ -69,108 +56,99 @@ def export(config: Config, options: Namespace) -> None:
     """
     checkpoints = Checkpoints(config.runner("infer_load_path"))
     target = Path(options.out or checkpoints.folder / "export")
-    formats = FORMATS if options.format == "both" else (options.format,)
     epoch = choose_epoch(config, checkpoints, options.epoch)
     check_target(target, options.force)
     folder, fingerprint = checkpoints.folder / str(epoch), checkpoints.fingerprint(epoch)
     config.update(known_columns(fingerprint))
-    settle_sample(config)
     about = _about(config, folder, epoch, fingerprint)
-    engine, reader = build_engine(about["graph"], config, "infer", scores=True)
+    graph, has_hooks = _graph_of(config, fingerprint.get("graph"))
+    formats = _formats(options.format, has_hooks)
+    if graph != "static" or config.runner("reader_type") != "CustomizeDataLoader":
+        settle_sample(config)
+    engine, reader = build_engine(graph, config, "infer", scores=True)
     load_weights_into(engine, load_weights(folder), str(folder))
-    if not (isinstance(engine, BlockScoring) and has(engine.model, *SCORING_ROWS)):
-        raise UserError("only models with our hooks for now")
-    _export_blocks(config, engine, reader, formats, target, about)
-
-
-def _export_blocks(
-    config: Config,
-    engine: BlockScoring,
-    reader: Any,
-    formats: Sequence[str],
-    target: Path,
-    about: Mapping[str, Any],
-) -> None:
-    """Export a model with our hooks."""
-    model = engine.model
-    tasks = named_tasks(engine.metrics.task_names, engine.task_types)
-    types = [task.type for task in tasks]
-    rows = sample_rows(open_test_rows(config, reader, engine))
-    features = rows["features"]
-    size = config.batch_size("infer") or config.required("train_batch_size")
-    own = checkpoint_scores(engine, rows, size, types)
-    weights = call_hook(model, "scoring_weights", engine.state_dict())
-    columns = _columns(config, features)
-    with new_export(target) as folder:
-        if "onnx" in formats:
-            write_onnx(folder, model, weights, tasks)
-        if "paddle" in formats:
-            write_paddle(folder, model, weights, features.shape[1], tasks)
-        manifest = Manifest(
-            tasks=tasks,
-            **tensors(features.shape[1], tasks),
-            **columns,
-            files=noted_files(folder),
-            formats=tuple(formats),
-            checked=checked({}, 0),
-            **about,
-        )
-        manifest = _checked(folder, manifest, features, own)
+    if reader is None:
+        source: Any = CustomSource(engine.data_loader, engine.model, drop_last=False)
+    else:
+        source = open_test_rows(config, reader, engine)
+    model: OwnModel | ForeignModel
+    if isinstance(engine, BlockScoring):
+        model = OwnModel(engine, source, config)
+    else:
+        assert isinstance(engine, StaticEngine)
+        model = ForeignModel(engine, source, config)
+    with new_export(target) as part:
+        for kind in formats:
+            model.write(part, kind)
+        files = noted_files(part)
+        manifest = Manifest(**model.said, **about, formats=tuple(formats), files=files)
+        manifest = _checked(part, manifest, model)
     _tell(target, manifest)
 
 
-def _checked(folder: Path, manifest: Manifest, features: np.ndarray, own: np.ndarray) -> Manifest:
+def _graph_of(config: Config, trained_on: str | None) -> tuple[str, bool]:
+    """The graph to score with, and whether the directory's model has our hooks there.
+
+    Without them it is the static one, whose program knows what is fed and what is fetched.
+
+    Raises:
+        UserError: there is nothing that can be exported.
+    """
+    model_dir = ModelDir(config.model_dir)
+    there = [
+        graph
+        for graph, (module, _) in _CLASSES.items()
+        if (model_dir.path / f"{module}.py").is_file()
+    ]
+    graph = trained_on if trained_on in there else next(iter(there), "static")
+    kind = model_dir.load(*_CLASSES[graph], scores=True)
+    if has(kind, *READING_BLOCKS, *SCORING_ROWS):
+        return graph, True
+    if has(kind, *READING_BLOCKS):
+        raise UserError(
+            f"{model_dir.path}: an export is made of the hooks scoring_weights and score_rows, "
+            f"which {kind.__name__} has not"
+        )
+    if "static" not in there:
+        raise UserError(
+            f"{model_dir.path} has no static_model.py: without our hooks an export is made of what "
+            "its infer_net feeds and fetches"
+        )
+    return "static", False
+
+
+def _formats(asked: str | None, has_hooks: bool) -> Sequence[str]:
+    """The formats to write; of a directory without our hooks ONNX only where it can be."""
+    if asked not in (None, "both"):
+        return (str(asked),)
+    if asked is None and not has_hooks and find_spec(CONVERTER) is None:
+        warn(
+            f"no ONNX model is written: without our hooks it is made with {CONVERTER}, which is "
+            "not installed"
+        )
+        return ("paddle",)
+    return FORMATS
+
+
+def _checked(folder: Path, manifest: Manifest, model: OwnModel | ForeignModel) -> Manifest:
     """Compare the models that were written with the checkpoint, and note it.
 
     Raises:
         RunError: one differs from it.
     """
-    write_manifest(folder, manifest)
-    differences = {}
+    checked = {"rows": model.rows, "tolerance": TOLERANCE}
+    write_manifest(folder, replace(manifest, checked=checked))
     for kind in manifest.formats:
-        with closing(open_export(folder, kind)) as model:
-            worst, row, task = largest_difference(model.predict, features, own, manifest.task_types)
-        place = f"row {row} (from 0), task {manifest.task_names[task]}"
-        refuse_difference(kind, worst, place)
-        differences[kind] = worst
-    manifest = replace(manifest, checked=checked(differences, len(features)))
-    write_manifest(folder, manifest)
+        with closing(open_export(folder, kind)) as opened:
+            far, place = model.largest_difference(opened)
+        if not far <= TOLERANCE:
+            raise RunError(
+                f"nothing is exported: the {kind} model differs from the checkpoint by {far:.3g} "
+                f"in {place}, at most {TOLERANCE:g} was expected"
+            )
+        checked[kind] = far
+    write_manifest(folder, replace(manifest, checked=checked))
     return read_manifest(folder)
-
-
-def _columns(config: Config, features: np.ndarray) -> dict[str, Any]:
-    """What a manifest says of columns, where the model directory has a reader of rows for it."""
-    model_dir = ModelDir(config.model_dir)
-    if not (config.model_dir / f"{ROWS_MODULE.replace('.', '/')}.py").is_file():
-        return {}
-    told, opened, hashed = (
-        model_dir.load_function(module, name)
-        for module, name in (
-            (ROWS_MODULE, "columns_of"),
-            (ROWS_MODULE, "open_rows"),
-            ("prediction_rows.id_hashing", "hashing_of"),
-        )
-    )
-    try:
-        with foreign(told):
-            columns = told(config)
-    except UserError as error:
-        if "NotImplementedError" in str(error):
-            return {}
-        raise
-    with foreign(opened):
-        described = opened(columns).describe()
-    with foreign(hashed):
-        hashing = hashed(columns)
-    fits = len(described) == features.shape[1]
-    check_returned(opened, "", described, fits, f"a reader of {features.shape[1]} columns")
-    facts = column_facts(described, features)
-    return {
-        "columns": columns,
-        "column_facts": facts,
-        "example": {name: fact["typical"] for name, fact in facts.items()},
-        "hashing": hashing,
-    }
 
 
 def _about(
@@ -180,7 +158,7 @@ def _about(
     hyper = {k: v for k, v in plain_json(config).items() if k.startswith("hyper_parameters.")}
     return {
         "epoch": epoch,
-        "graph": fingerprint.get("graph", "dygraph"),
+        "graph": fingerprint.get("graph"),
         "metrics": _metrics(folder, epoch),
         "config": {key: value for key, value in hyper.items() if is_shown(value)},
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -189,16 +167,15 @@ def _about(
 
 
 def _metrics(folder: Path, epoch: int) -> dict[str, Any]:
-    """Metrics of a checkpoint's epoch: of validation rows, or of those trained on."""
+    """Metrics of a checkpoint's epoch: of the validation rows, or of those trained on."""
     with suppress(UserError):  # PaddleRec's checkpoints tell nothing of their run
         records = read_checkpoint(folder)["progress"]["records"]
         of_epoch = {r["phase"]: r for r in records if r["epoch"] == epoch}
-        for phase in ("valid", "train"):
-            if phase in of_epoch:
-                record = of_epoch[phase]
-                kept = {k: v for k, v in record.items() if k not in _OF_RUN}
-                finite = {k: v for k, v in kept.items() if not isinstance(v, float) or isfinite(v)}
-                return {"phase": phase, **finite}
+        record = of_epoch.get("valid") or of_epoch.get("train") or {}
+        kept = {key: value for key, value in record.items() if key not in _OF_RUN}
+        # A NaN is none of JSON's numbers.
+        finite = {k: v for k, v in kept.items() if not isinstance(v, float) or isfinite(v)}
+        return {"phase": record["phase"], **finite} if record else {}
     return {}
 
 
@@ -212,10 +189,10 @@ def _versions_of(*packages: str) -> dict[str, str]:
 
 
 def _tell(target: Path, manifest: Manifest) -> None:
-    about = manifest.checked
-    found = ", ".join(f"{kind} {about[kind]:.1e}" for kind in manifest.formats)
-    epoch = "" if manifest.epoch is None else f" of epoch {manifest.epoch}"
+    checked = manifest.checked
+    found = ", ".join(f"{kind} {checked[kind]:.1e}" for kind in manifest.formats)
     print(
-        f"{target}: the model{epoch} as {' and '.join(manifest.formats)}, {manifest.model[:12]}; "
-        f"largest difference from the checkpoint in {about['rows']} rows: {found}"
+        f"{target}: epoch {manifest.epoch} as {' and '.join(manifest.formats)}, model "
+        f"{manifest.model[:12]}; largest difference from the checkpoint in {checked['rows']} rows: "
+        f"{found}"
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from rec_runner.data.files import list_files
 from rec_runner.data.rows import Arrays, Source, Window, concatenate, take
 from rec_runner.data.sources import test_folder
 from rec_runner.engine.scoring import BlockScoring
-from rec_runner.exported.manifest import Manifest
-from rec_runner.system.errors import RunError, UserError
+from rec_runner.system.errors import UserError
 
 ROWS = 1_000
 TOLERANCE = 1e-5
@@ -133,31 +132,3 @@ def largest_difference(
         if differences[row, task] > worst[0]:
             worst = float(differences[row, task]), int(row), int(task)
     return worst
-
-
-def refuse_difference(kind: str, difference: float, place: str) -> None:
-    """Refuse a model that is further off than :data:`TOLERANCE`.
-
-    Args:
-        kind: its format.
-        difference: how far it is off.
-        place: where, for a sentence.
-
-    Raises:
-        RunError: it is.
-    """
-    if not difference <= TOLERANCE:
-        raise RunError(
-            f"the exported {kind} model is removed: it differs from the checkpoint by "
-            f"{difference:.3g} at {place}, {TOLERANCE:g} was expected at most"
-        )
-
-
-def checked(differences: Mapping[str, float], rows: int) -> dict[str, Any]:
-    """``checked`` of a manifest."""
-    return {"rows": rows, "tolerance": TOLERANCE, **differences}
-
-
-def difference_of(manifest: Manifest) -> float:
-    """The largest difference from its checkpoint that any of an export's models had."""
-    return max(float(manifest.checked.get(kind, 0.0)) for kind in manifest.formats)

@@ -10,7 +10,7 @@
      "column_facts": {"age": {"typical": 36.0, "low": 2.0, "high": 80.0}},
      "example": {"age": 36.0},
      "hashing": "" or how ids are hashed, in a sentence,
-     "metrics": {"auc_income": 0.95}, "epoch": 2 or null, "graph": "dygraph" or "static",
+     "metrics": {"auc_income": 0.95}, "epoch": 2 or null, "graph": "dygraph", "static" or null,
      "config": {"hyper_parameters.bottom_size": 117},
      "created": "2026-11-26T22:30:00+00:00", "versions": {"python": "3.11.7"},
      "checked": {"rows": 360, "tolerance": 1e-05, "onnx": 3.1e-07, "paddle": 2.4e-07},
@@ -93,7 +93,7 @@ _RULES = {
     "hashing": TEXT,
     "metrics": OBJECT,
     "epoch": optional(COUNT),
-    "graph": _one_of("dygraph", "static"),
+    "graph": optional(TEXT),
     "config": OBJECT,
     "created": TEXT,
     "versions": OBJECT,
@@ -148,7 +148,7 @@ class Manifest:
         hashing: how ids are hashed, in a sentence; empty where there are none.
         metrics: of the checkpoint, by name.
         epoch: the checkpoint's.
-        graph: what it was trained on, ``dygraph`` or ``static``.
+        graph: what it was trained on, ``dygraph`` or ``static``; None where that is not known.
         config: the ``hyper_parameters`` that it was exported with, by flat key.
         created: when, by ISO 8601.
         versions: of Python and libraries.
@@ -168,7 +168,7 @@ class Manifest:
     hashing: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     epoch: int | None = None
-    graph: str = "dygraph"
+    graph: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -61,9 +61,13 @@ class Exported:
                 f"export {self.folder} is of a model directory without our hooks: rows for it need "
                 "that directory's own reader, and its model is fed by names; see model.json"
             )
-        if not len(features):
+        rows = np.ascontiguousarray(features, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.manifest.feature_size:
+            expected = f"[n, {self.manifest.feature_size}]"
+            raise ValueError(f"features should have shape {expected}, got {list(rows.shape)}")
+        if not len(rows):
             return np.empty((0, len(tasks)), np.float32)
-        found = self.run({self.manifest.inputs[0].name: features})
+        found = self.run({self.manifest.inputs[0].name: rows})
         return np.stack([output.reshape(-1) for output in found], axis=1)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

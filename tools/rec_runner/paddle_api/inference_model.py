@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import paddle
 
@@ -33,9 +33,12 @@ def save_inference_model(
     """
 
     def save() -> None:
-        paddle.static.save_inference_model(
-            str(prefix), inputs, list(outputs.values()), executor, program=program
-        )
+        # Paddle warns that AUCs should be at 0; the tools count theirs elsewhere.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Be sure that you have set auc states")
+            paddle.static.save_inference_model(
+                str(prefix), inputs, list(outputs.values()), executor, program=program
+            )
 
     if not in_new_representation():
         save()
@@ -48,11 +51,8 @@ def save_inference_model(
 
     from unittest.mock import patch  # brings asyncio with it, for what few runs do
 
-    # Paddle warns that AUCs should be at 0; the tools count theirs elsewhere.
     with patch.object(paddle.static.pir_io, "append_pir_fetch_ops", append_named):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Be sure that you have set auc states")
-            save()
+        save()
 
 
 def _rename_outputs(file: Path, names: list[str]) -> None:
@@ -73,6 +73,50 @@ def _rename_outputs(file: Path, names: list[str]) -> None:
             block._rename_var(new, f"{new}.inner")
         block._rename_var(old, new)
     file.write_bytes(program.desc.serialize_to_string())
+
+
+class Origin(NamedTuple):
+    """What a variable is computed from.
+
+    Attributes:
+        feeds: names of variables that are fed.
+        learned: weights, or anything else that a program keeps, are among it.
+    """
+
+    feeds: set[str]
+    learned: bool
+
+
+def origin_of(program: Any, variable: Any) -> Origin:
+    """What a variable is computed from, at any remove.
+
+    Args:
+        program: what holds it.
+        variable: it.
+    """
+    if not in_new_representation():
+        block, needed = program.global_block(), {variable.name}
+        for operator in reversed(block.ops):
+            if needed.intersection(operator.output_arg_names):
+                needed.update(operator.input_arg_names)
+        found = [block.vars[name] for name in needed if name in block.vars]
+        fed = {item.name for item in found if getattr(item, "is_data", False)}
+        return Origin(fed, any(item.persistable for item in found))
+    captured = paddle.base.libpaddle.pir.get_used_external_value  # of its inner blocks
+    values, seen, origin = [variable], set(), Origin(set(), False)
+    while values:
+        operator = values.pop().get_defining_op()  # None of an operand that is left out
+        if operator is not None and operator.id() not in seen:
+            seen.add(operator.id())
+            if operator.name() == "pd_op.data":
+                origin.feeds.add(operator.result(0).name)
+            origin = origin._replace(learned=origin.learned or _is_weight(operator))
+            values += [*operator.operands_source(), *captured(operator)]
+    return origin
+
+
+def _is_weight(operator: Any) -> bool:
+    return operator.name() == "builtin.parameter"
 
 
 def by_old_name(program: Any, name: str) -> Any:

@@ -54,7 +54,7 @@ class StaticBase(Engine):
     def start_training(self, steps_per_epoch: int | None) -> None:
         self.config["steps_per_epoch"] = steps_per_epoch
         if self.config.runner("use_inference"):
-            chosen(self._exported_program(), self.config)  # a wrong name should not wait
+            chosen(self.exported_program(), self.config)  # a wrong name should not wait
         weights = self.state_dict()
         paddle.seed(self.seed)
         self._run_startup(self._training_program())
@@ -67,7 +67,7 @@ class StaticBase(Engine):
     def _inference_program(self) -> Program:
         return self._contract_program(training=False)
 
-    def _exported_program(self) -> Program:
+    def exported_program(self) -> Program:
         """The program to export, made once: Paddle numbers its layers on from one to the next."""
         if self._to_export is None:
             self._to_export = self._inference_program()
@@ -130,7 +130,7 @@ class StaticBase(Engine):
 
     def finish_epoch(self, folder: Path) -> None:
         if self.config.runner("use_inference") and not is_exported(folder):
-            program = self._exported_program()
+            program = self.exported_program()
             with static.scope_guard(self.scope):
                 export(program, self.executor, self.config, folder)
 

@@ -177,7 +177,12 @@ class StaticEngine(StaticBase):
         losses = losses.mean(keepdims=True) if len(losses) else losses
         return Outcome(losses, window.batch_rows, {})
 
-    def _run_batch(self, program: Program, window: Window) -> list[np.ndarray]:
+    def feed_of(self, program: Program, window: Window) -> dict[str, np.ndarray]:
+        """What to feed of a batch, by name, in the types of the program's feeds.
+
+        Raises:
+            UserError: it has another number of rows than a network of a fixed one takes.
+        """
         arrays = window.arrays
         named = arrays if isinstance(arrays, Mapping) else dict(zip(_names(program.feeds), arrays))
         types = {variable.name: type_name(variable) for variable in program.feeds}
@@ -192,6 +197,16 @@ class StaticEngine(StaticBase):
                     raise ValueError(
                         f"feed {variable.name} has shape {fixed}, and got {list(fed.shape)}"
                     )
+        return feed
+
+    def fetch(self, program: Program, feed: dict[str, Any], wanted: list[Any]) -> list[np.ndarray]:
+        """Any variables of a program, of one batch; nothing is counted."""
+        with foreign(self.model, "infer_net"), static.scope_guard(self.scope):
+            return self.executor.run(program.main, feed=feed, fetch_list=wanted)
+
+    def _run_batch(self, program: Program, window: Window) -> list[np.ndarray]:
+        feed = self.feed_of(program, window)
+        with foreign(self.model, "net" if program is self.train_program else "infer_net"):
             return self._run(program, feed)
 
     def _run(self, program: Program, feed: dict[str, Any]) -> list[np.ndarray]:
