@@ -132,10 +132,11 @@ def standardised(features: Any, train: Any) -> Any:
 
 
 class Ended(NamedTuple):
-    """How a process ended: wall seconds with its start-up, and its peak memory."""
+    """How a process ended: wall seconds with its start-up, peak memory, seconds of processors."""
 
     seconds: float
     peak_mb: float
+    cpu_seconds: float = 0.0
 
 
 def run_tool(
@@ -173,7 +174,8 @@ def run_python(arguments: Sequence[str], cwd: Path, stdin: int | None = None) ->
             code = os.waitstatus_to_exitcode(status)
             raise BenchmarkError(f"{Path(arguments[0]).name} ended with {code}: {lines[-1]}")
     kilobyte = 1 if sys.platform == "darwin" else 1024
-    return Ended(seconds, usage.ru_maxrss * kilobyte / 2**20)
+    peak = usage.ru_maxrss * kilobyte / 2**20
+    return Ended(seconds, peak, usage.ru_utime + usage.ru_stime)
 
 
 def read_records(file: Path) -> list[dict[str, Any]]:

@@ -46,7 +46,9 @@ def main() -> None:
                     ended = run_side(kind, side, Path(scratch, kind))
                     found.setdefault(kind, {}).setdefault(side, []).append(ended)
                     rate = options.rows / ended.seconds
-                    shown = f"{rate:,.0f} rows/s, {ended.peak_mb:.0f} MB"
+                    shown = (
+                        f"{rate:,.0f} rows/s, {ended.cpu_seconds:.1f} s CPU, {ended.peak_mb:.0f} MB"
+                    )
                     common.say(f"turn {turn + 1}, {kind}, {side}: {shown}")
     results = {
         "rows": options.rows,
@@ -54,6 +56,7 @@ def main() -> None:
             kind: {
                 side: {
                     "seconds": common.spread(e.seconds for e in ends),
+                    "cpu_seconds": common.spread(e.cpu_seconds for e in ends),
                     "peak_mb": common.spread(e.peak_mb for e in ends),
                 }
                 for side, ends in sides.items()
@@ -126,14 +129,13 @@ def report(results: Mapping[str, Any]) -> str:
     for kind, sides in results["kinds"].items():
         for side, figures in sides.items():
             name = f"{side}.py" if side.endswith("infer") else f"predict.py, {side}"
-            median = figures["seconds"]["median"]
-            rate = f"{results['rows'] / median:,.0f}"
-            seconds = common.show_spread(figures["seconds"], 1)
+            rate = f"{results['rows'] / figures['seconds']['median']:,.0f}"
+            shown = [common.show_spread(figures[each], 1) for each in ("seconds", "cpu_seconds")]
             rows.append(
-                [f"{kind}: {name}", rate, seconds, common.show_spread(figures["peak_mb"], 0)]
+                [f"{kind}: {name}", rate, *shown, common.show_spread(figures["peak_mb"], 0)]
             )
     head = f"{results['rows']:,} rows of the sample; predict.py reads them from a pipe.\n\n"
-    return head + common.markdown_table(["", "rows/s", "seconds", "peak MB"], rows)
+    return head + common.markdown_table(["", "rows/s", "seconds", "of processors", "peak MB"], rows)
 
 
 if __name__ == "__main__":
