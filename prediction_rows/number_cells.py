@@ -43,7 +43,7 @@ class NumberCells:
             self._cells = lambda row: [row[self.names[0]]]
 
     def features(
-        self, rows: Sequence[Any], strict: bool = True
+        self, rows: Sequence[Any], strict: bool = False
     ) -> tuple[np.ndarray, dict[int, Wrong]]:
         """Rows from objects by column name, or from arrays of cells in the order of the features.
 
@@ -70,12 +70,17 @@ class NumberCells:
                     features[place] = 0
         return features, wrong
 
-    def bad_cell(self, feature: int, cell: Any, by_name: bool = False) -> Wrong:
-        """What is wrong with a cell that is no finite float32."""
-        name = self.names[feature]
-        where = f"column {name!r}" if by_name else self._layout.column(feature)
+    def bad_cell(self, feature: int, cell: Any, name: str = "") -> Wrong:
+        """What is wrong with a cell that is no finite float32.
+
+        Args:
+            feature: its place among the features.
+            cell: its value.
+            name: of its column, where the cell was found by it.
+        """
+        where = f"column {name!r}" if name else self._layout.column(feature)
         problem = _problem(cell) or "is too large for float32"
-        return Wrong(name, f"{where}: value {_shown(cell)} {problem}")
+        return Wrong(name or self.names[feature], f"{where}: value {_shown(cell)} {problem}")
 
     def _by_name(self, row: Mapping[str, Any], strict: bool) -> Sequence[Any] | Wrong:
         try:
@@ -113,7 +118,7 @@ class NumberCells:
                 if type(cell) is str and _NUMBER.fullmatch(cell):
                     texts[place] = cell.strip()
                 elif _problem(cell):
-                    return self.bad_cell(place, cell, by_name)
+                    return self.bad_cell(place, cell, self.names[place] if by_name else "")
             # Arrow's conversion, as of text: another's might round differently.
             read = pa.array(list(texts.values()), pa.string()).cast(pa.float32())
             numbers = dict(zip(texts, read.to_numpy(zero_copy_only=False).tolist()))
@@ -127,7 +132,7 @@ class NumberCells:
             return None
         odd = [place for place in np.flatnonzero(~np.isfinite(features)).tolist()]
         first = next((place for place in odd if _problem(cells[place])), odd[0])
-        return self.bad_cell(first, cells[first], by_name)
+        return self.bad_cell(first, cells[first], self.names[first] if by_name else "")
 
 
 def _rounded(number: float) -> float:

@@ -11,7 +11,7 @@ from csv_layout import HINTS
 from hyper_parameters import HyperParameters
 from prediction_rows.number_layout import FeatureLayout
 
-KIND = "numbers"
+MOST_LETTERS = 10_000  # of a name
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ class NumberColumns:
             raise ValueError("file.feature_columns should name a column")
         if len(names) not in (0, len(named)):
             raise ValueError("file.names should have a name for each column, or none")
+        if not all(map(_is_name, names)):
+            raise ValueError(f"file.names should be text of at most {MOST_LETTERS} letters each")
         if len(set(names)) < len(names):
             raise ValueError("file.names should not have a name twice")
         columns = cls(len(named), features, labels, weight, ignored, names)
@@ -131,3 +133,8 @@ def _listed(file: Mapping[str, Any], key: str, kind: type, what: str) -> tuple[A
     if not isinstance(value, (list, tuple)) or any(type(item) is not kind for item in value):
         raise ValueError(f"file.{key} should be a list of {what}")
     return tuple(value)
+
+
+def _is_name(name: str) -> bool:
+    halves = not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)
+    return len(name) <= MOST_LETTERS and not halves

@@ -91,7 +91,7 @@ class NumberText:
     def _texts(self, stream: Stream) -> Iterator[Text]:
         """Texts, each with the layout that the file turns out to have."""
         settled: FeatureLayout | None = None
-        for text in cut_texts(self.file or "request", stream, self.layout):
+        for text in cut_texts(self.file or "the text", stream, self.layout):
             here = text.layout
             assert isinstance(here, FeatureLayout)
             if settled is None and (here.by_header or not text.problem):
@@ -121,6 +121,10 @@ class NumberText:
             return _Piece([], [], again=_parts(text, most))
         kept = self._kept(text, layout) if self.keep else {}
         rows = _joined(parsed.blocks, layout.feature_size, kept)
+        for place, fault in rows.faults.items():
+            if not fault.column:  # its cells are not where they should be
+                for cells in kept.values():
+                    cells[place] = None
         return _Piece(parsed.blocks, parsed.bad, parsed.not_digits, parsed.split, rows)
 
     def _in_place(self, text: Text, layout: Layout, _: int) -> Parsed:
@@ -183,7 +187,7 @@ class NumberText:
                 cells = [] if text.problem else line.split(b",", last + 1)
             for name, place in places.items():
                 cell = b"".join(cells[place : place + 1]).strip(b" \t")
-                kept[name].append(as_text(cell) if cell else None)
+                kept[name].append(as_text(cell))
         return kept
 
 

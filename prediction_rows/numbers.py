@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from csv_text import BOM, refuse_other_formats
-from prediction_rows.json_lines import Wrong
+from csv_text import told
+from prediction_rows.json_lines import JsonLines, Wrong
 from prediction_rows.number_cells import NumberCells
 from prediction_rows.number_columns import NumberColumns
+from prediction_rows.number_parquet import number_jobs
 from prediction_rows.number_text import NumberText
-from prediction_rows.rows import Fault, Rows, Source, joined
+from prediction_rows.rows import Fault, Rows, Source, ahead, joined
+from prediction_rows.streams import JSON, PARQUET, as_file, look_at, text_of
 
 
 class NumberRows:
@@ -35,22 +36,36 @@ class NumberRows:
         self._cells = NumberCells(self._layout.features_alone(), others)
 
     def read(self, source: Source, keep: Sequence[str] = ()) -> Iterator[Rows]:
-        """Rows of a file or of standard input, see :class:`rows.PredictionRows`."""
-        yield from NumberText(self._layout, source.name, keep).read(source.stream)
+        """Rows of a file or of standard input, see the protocol.
+
+        Where rows have no names, a column to keep is named by its number, from 0.
+        """
+        with told(source.name, lambda: 1):
+            content = look_at(source)
+        keep = tuple(dict.fromkeys(keep))
+        if content.kind == PARQUET:
+            with as_file(source, content.stream) as file:
+                jobs = number_jobs(source.name, file, self._layout, self._cells, keep)
+                yield from ahead(jobs)
+        elif content.kind == JSON:
+            convert = self._cells.features
+            lines = JsonLines(source.name, self.names, convert, keep, blanks=False)
+            yield from ahead(lines.jobs(content.stream))
+        else:
+            yield from NumberText(self._layout, source.name, keep).read(content.stream)
 
     def objects(self, rows: Sequence[Mapping[str, Any]]) -> Rows:
-        """Rows of a request, each an object by column name."""
-        return _of_request(*self._cells.features(rows))
+        """Rows of a request, see the protocol; every feature has to be there."""
+        return _numbered(*self._cells.features(rows, strict=True))
 
     def arrays(self, rows: Sequence[Sequence[Any]]) -> Rows:
-        """Rows of a request, each an array of cells in the order of ``names``."""
-        return _of_request(*self._cells.features(rows))
+        """Rows of a request, see the protocol."""
+        return _numbered(*self._cells.features(rows, strict=True))
 
     def text(self, data: bytes) -> Rows:
-        """Rows of a request of text."""
-        refuse_other_formats("request", data[:64])
-        stream = io.BytesIO(data[len(BOM) :] if data.startswith(BOM) else data)
-        return joined(NumberText(self._layout).read_at_once(stream), self.feature_size)
+        """Rows of a request of text, see the protocol."""
+        parts = NumberText(self._layout).read_at_once(text_of(data))
+        return joined(parts, self.feature_size)
 
     def describe(self) -> list[dict[str, Any]]:
         """What a client may send for each feature, in order."""
@@ -60,6 +75,5 @@ class NumberRows:
         ]
 
 
-def _of_request(features: np.ndarray, wrong: Mapping[int, Wrong]) -> Rows:
-    """Rows whose place is their number in a request."""
+def _numbered(features: np.ndarray, wrong: Mapping[int, Wrong]) -> Rows:
     return Rows(features, {p: Fault(f"row {p + 1}", *what) for p, what in wrong.items()}, {})

@@ -7,6 +7,8 @@ from itertools import chain
 from typing import Any
 
 from hyper_parameters import SECTION
+from prediction_rows.number_columns import NumberColumns
+from prediction_rows.numbers import NumberRows
 from prediction_rows.rows import PredictionRows
 from prediction_rows.table import TableRows
 from raw_tables.schema import Schema
@@ -38,9 +40,7 @@ def columns_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     if config.get(f"{SECTION}schema"):
         return {"kind": TABLE, "schema": table_of(config).as_dict()}
-    from prediction_rows.numbers import number_columns
-
-    return {"kind": NUMBERS, **number_columns(config)}
+    return NumberColumns.of_config(config).as_json()
 
 
 def open_rows(columns: Any) -> PredictionRows:
@@ -56,9 +56,10 @@ def open_rows(columns: Any) -> PredictionRows:
     if kind == TABLE:
         return TableRows(_checked_schema(columns.get("schema")))
     if kind == NUMBERS:
-        from prediction_rows.numbers import open_numbers
-
-        return open_numbers(columns)
+        try:
+            return NumberRows(NumberColumns.of_json(columns))
+        except ValueError as error:
+            raise ColumnsError(f"{_WHAT}: {error}") from error
     raise ColumnsError(f"{_WHAT}: kind should be {TABLE} or {NUMBERS}, got {str(kind)[:60]!r}")
 
 
