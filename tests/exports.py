@@ -1,48 +1,74 @@
-"""Real export folders for tests, made once for each process: trained for an epoch, exported."""
+"""Real checkpoints and export folders for tests, each made once in a process when it is asked for.
+
+numeric   the bundled rows of 499 numbers
+raw       the bundled raw rows: numbers and categories, no header
+shop      a table with ids, blanks, labels that are not always known, and a regression
+"""
 
 from __future__ import annotations
 
 import atexit
 import shutil
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers import CONFIG, ROOT, override, run_cases
+from helpers import CONFIG, ROOT, make_model_dir, override, run_cases
 
-CONFIGS = {"numeric": CONFIG, "raw": ROOT / "config_raw.yaml"}
+sys.path.append(str(ROOT / "benchmarks"))
+from shop_rows import write_shop
+
+KINDS = ("numeric", "raw", "shop")
+SHOP = """
+columns:
+  - {name: user_id, kind: id, buckets: 300, embedding: 4, group: true}
+  - {name: city, kind: category, values: [Berlin, Lima, 北京], other: true, missing: true}
+  - {name: device, kind: category, values: [phone, tablet, desktop, tv]}
+  - {name: category, kind: category, values: [shoes S, books L, tea M, lamps S], other: true}
+  - {name: age, kind: number, missing: true}
+  - {name: price, kind: number}
+  - {name: referrer, kind: id, buckets: 50, embedding: 2}
+  - {name: signup, kind: ignore}
+  - {name: w, kind: weight}
+  - {name: click, kind: label}
+  - {name: buy, kind: label, missing: true}
+  - {name: price_paid, kind: label, type: regression, missing: true}
+"""
 
 
 class Trained(NamedTuple):
-    """A checkpoint of the bundled rows.
+    """A checkpoint.
 
     Attributes:
         config: its config.
-        folder: where the checkpoint of epoch 0 lies.
-        options: of a command line, so that the tools find it.
+        folder: ``runner.infer_load_path``.
+        options: of a command line, ``-o`` and what the tools need to find the checkpoint.
+        test: file of the rows to test on.
     """
 
     config: Path
     folder: Path
     options: list[str]
+    test: Path
 
 
 @cache
 def trained(kind: str = "numeric", graph: str = "dygraph") -> Trained:
-    """A checkpoint of the bundled rows, trained for an epoch.
+    """A checkpoint, trained for an epoch: of epoch 0.
 
     Args:
-        kind: ``numeric``, rows of 499 numbers, or ``raw``, rows of 41 mixed columns.
+        kind: see the module.
         graph: ``dygraph`` or ``static``.
     """
     folder = _folder() / f"{kind}_{graph}"
-    config = CONFIGS[kind]
+    config, test = _config(kind)
     ranges = ["runner.infer_start_epoch=null", "runner.infer_end_epoch=null"]
     options = [*override(infer_load_path=folder), *ranges]
     train = [*options, *override(model_save_path=folder, epochs=1)]
     _succeed("train", graph, "-m", config, *train)
-    return Trained(config, folder, options)
+    return Trained(config, folder, options, test)
 
 
 @cache
@@ -50,8 +76,8 @@ def export_of(kind: str = "numeric", graph: str = "dygraph", formats: str = "bot
     """An export folder, read-only for tests: copy it before you change it.
 
     Args:
-        kind: see :func:`trained`.
-        graph: see :func:`trained`.
+        kind: see the module.
+        graph: ``dygraph`` or ``static``.
         formats: ``paddle``, ``onnx`` or ``both``.
     """
     made = trained(kind, graph)
@@ -59,6 +85,23 @@ def export_of(kind: str = "numeric", graph: str = "dygraph", formats: str = "bot
     line = ["-m", made.config, "--format", formats, "--out", folder, *made.options]
     _succeed("export", "", *line)
     return folder
+
+
+@cache
+def _config(kind: str) -> tuple[Path, Path]:
+    """Config and test rows of a kind."""
+    if kind == "numeric":
+        return CONFIG, ROOT / "data/test/test_data.txt"
+    if kind == "raw":
+        return ROOT / "config_raw.yaml", next((ROOT / "data/raw/test").iterdir())
+    folder = _folder() / "shop"
+    runner = {"train_data_dir": "train.csv", "test_data_dir": "test.csv", "print_interval": 100}
+    runner.update(train_reader_path="table_reader", train_batch_size=64, infer_batch_size=100)
+    hyper = {"schema": "schema.yaml", "bottom_size": [16, 8], "tower_size": [8, 4]}
+    config = make_model_dir(folder, runner, {**hyper, "numeric_encoding": "piecewise_linear"})
+    (folder / "schema.yaml").write_text(SHOP, encoding="utf-8")
+    write_shop(folder, rows=2000)
+    return config, folder / "test.csv"
 
 
 def _succeed(command: str, graph: str, *arguments: object) -> None:

@@ -283,7 +283,8 @@ def make_model_dir(folder: Path, runner: Mapping[str, Any], hyper: Mapping[str, 
     folder.mkdir(parents=True, exist_ok=True)
     for file in ROOT.glob("*.py"):
         shutil.copy(file, folder)
-    shutil.copytree(ROOT / "raw_tables", folder / "raw_tables", dirs_exist_ok=True)
+    for package in ("raw_tables", "prediction_rows"):
+        shutil.copytree(ROOT / package, folder / package, dirs_exist_ok=True)
     config = folder / "config.yaml"
     tree = {"runner": dict(runner), "hyper_parameters": dict(hyper)}
     config.write_text(yaml.safe_dump(tree), encoding="utf-8")

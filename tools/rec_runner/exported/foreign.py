@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -16,8 +17,9 @@ from rec_runner.engine.static.contract import StaticEngine
 from rec_runner.engine.static.export import chosen
 from rec_runner.engine.static.program import Program
 from rec_runner.exported.check import ROWS
-from rec_runner.exported.manifest import PADDLE, Tensor
+from rec_runner.exported.manifest import ONNX, PADDLE, PADDLE_PROGRAMS, PADDLE_WEIGHTS, Tensor
 from rec_runner.exported.open import Exported
+from rec_runner.exported.paddle_to_onnx import paddle_to_onnx
 from rec_runner.paddle_api.inference_model import origin_of, save_inference_model
 from rec_runner.paddle_api.representation import type_name
 from rec_runner.system.errors import RunError, UserError
@@ -77,9 +79,17 @@ class ForeignModel:
             UserError: the package that makes ONNX of it is not installed, or cannot.
             OSError: a file cannot be written.
         """
+        if kind == "paddle":
+            self._write_paddle(folder)
+            return
+        with tempfile.TemporaryDirectory() as name:
+            aside = Path(name)
+            self._write_paddle(aside)
+            program = next(aside / file for file in PADDLE_PROGRAMS if (aside / file).is_file())
+            paddle_to_onnx(program, aside / PADDLE_WEIGHTS, folder / ONNX)
+
+    def _write_paddle(self, folder: Path) -> None:
         engine = self._engine
-        if kind == "onnx":
-            raise UserError("not yet")
         with static.scope_guard(engine.scope):
             save_inference_model(
                 folder / PADDLE, self._inputs, self._outputs, engine.executor, self._program.main

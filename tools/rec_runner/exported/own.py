@@ -16,7 +16,7 @@ from rec_runner.engine.scoring import BlockScoring
 from rec_runner.exported.check import checkpoint_scores, largest_difference, sample_rows
 from rec_runner.exported.facts import column_facts
 from rec_runner.exported.open import Exported
-from rec_runner.exported.write import named_tasks, tensors, write_onnx, write_paddle
+from rec_runner.exported.write import named_tasks, tensors, write_hooks_onnx, write_paddle
 from rec_runner.system.errors import UserError
 
 # Of a model directory: how rows for it are read, and how ids become numbers.
@@ -60,7 +60,7 @@ class OwnModel:
             OSError: a file cannot be written.
         """
         if kind == "onnx":
-            write_onnx(folder, self._model, self._weights, self._tasks)
+            write_hooks_onnx(folder, self._model, self._weights, self._tasks)
         else:
             write_paddle(folder, self._model, self._weights, self._feature_size, self._tasks)
 
@@ -82,7 +82,7 @@ def _columns(config: Config, features: np.ndarray) -> dict[str, Any]:
         with foreign(told):
             columns = told(config)
     except UserError as error:  # until the rows are there
-        if "NotImplementedError" not in str(error):
+        if "prediction_rows.numbers" not in str(error):
             raise
         return {}
     with foreign(opened):

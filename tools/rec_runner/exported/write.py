@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,6 @@ from rec_runner.engine.static.program import Program
 from rec_runner.exported.manifest import (
     FILES,
     MANIFEST,
-    ONNX,
-    ONNX_DATA,
     PADDLE,
     Manifest,
     Task,
@@ -30,13 +29,13 @@ from rec_runner.exported.manifest import (
     describe_file,
     is_export,
 )
+from rec_runner.exported.onnx_file import write_onnx
 from rec_runner.paddle_api.inference_model import save_inference_model
 from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.files import replace_folder, sync_file, sync_folder
 from rec_runner.system.parts import part_folder, remove_left_overs
 
 FEATURES = "features"
-MOST_BYTES = 1_500_000_000  # of one ONNX file; protobuf takes 2 GB
 
 
 def named_tasks(names: Sequence[str], types: Sequence[str]) -> tuple[Task, ...]:
@@ -109,13 +108,13 @@ def write_paddle(
         save_inference_model(folder / PADDLE, [features], outputs, executor, program.main)
 
 
-def write_onnx(
+def write_hooks_onnx(
     folder: Path, model: Any, weights: Mapping[str, np.ndarray], tasks: Sequence[Task]
 ) -> None:
     """Write the network as the hook ``onnx_model`` has it.
 
     Args:
-        folder: where ``model.onnx`` goes; weights too large for one file go beside it.
+        folder: where ``model.onnx`` goes.
         model: a model with our hooks.
         weights: what ``scoring_weights`` gives.
         tasks: of the model.
@@ -125,18 +124,14 @@ def write_onnx(
         OSError: a file cannot be written.
     """
     if not has(model, "onnx_model"):
-        raise UserError("this model has no hook onnx_model: --format paddle exports it")
+        kind = f"{inspect.getfile(type(model))}: class {type(model).__name__}"
+        raise UserError(f"{kind} has no hook onnx_model; --format paddle exports it without")
     made = call_hook(model, "onnx_model", weights)
     found = [output.name for output in made.graph.output]
     expected = [task.output for task in tasks]
-    what = f"a model with the outputs {expected}"
+    what = f"a model with the outputs {', '.join(expected)}"
     check_returned(model, "onnx_model", made, found == expected, what)
-    if made.ByteSize() <= MOST_BYTES:
-        (folder / ONNX).write_bytes(made.SerializeToString())
-        return
-    from onnx import save_model
-
-    save_model(made, str(folder / ONNX), save_as_external_data=True, location=ONNX_DATA)
+    write_onnx(made, folder)
 
 
 def _free_prefix(outputs: Sequence[str]) -> str:
