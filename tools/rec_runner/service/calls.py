@@ -17,7 +17,7 @@ from rec_runner.service.body import ClientGone
 if TYPE_CHECKING:
     from rec_runner.service.service import Service
 
-OPEN = {"/", "/page.js", "/page.css", "/health", "/ready", "/docs", "/openapi.json"}
+OPEN = {"/", "/page.js", "/page.css", "/icon.svg", "/health", "/ready", "/docs", "/openapi.json"}
 LOCKED = {"/predict", "/model", "/metrics", "/reload"}
 _POSTED = {"/predict", "/reload"}
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
