@@ -267,6 +267,7 @@ def test_bytes_on_the_wire(service: Running, parts: tuple[bytes | float, ...], s
     head, _, body = said.partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode()), said[:200]
     assert time.monotonic() - started < 8
+    assert b"\r\nx-model: first\r\n" in head
     if status >= 400:
         assert json.loads(body)["error"]["message"]
     elif b"chunked" not in head:
@@ -311,6 +312,13 @@ def test_a_client_that_goes_away_harms_nobody(service: Running) -> None:
             client.sendall(part)
     with service.connect() as client:
         client.sendall(request(b'{"a": -14, "b": 0.2}', "Content-Length: 20"))
+    assert scores(service.ask("/predict", {"a": 1, "b": 2}, HEADERS)) == [[3, 2]]
+
+
+def test_a_client_waits_for_its_scores_no_longer_than_the_limit(service: Running) -> None:
+    answer = service.ask("/predict", [[-14, 1.3]], HEADERS)
+    assert answer.status == 503 and answer.headers["retry-after"] == "1"
+    assert "within 1 s" in answer.json["error"]["message"]
     assert scores(service.ask("/predict", {"a": 1, "b": 2}, HEADERS)) == [[3, 2]]
 
 
@@ -479,7 +487,7 @@ def test_without_a_key_predictions_are_given_and_reloads_are_not(tmp_path: Path)
         assert answer.status == 403 and "SIGHUP" in answer.json["error"]["message"]
         # One is being scored and two wait; the others are sent away.
         clients = [service.connect() for _ in range(6)]
-        body = b"[[-14, 0.7]]"
+        body = b"[[-14, 1.0]]"
         head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         for client in clients:
             client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -490,6 +498,8 @@ def test_without_a_key_predictions_are_given_and_reloads_are_not(tmp_path: Path)
         assert [text[9:12] for text in said] == [b"200"] * 3 + [b"503"] * 3
         assert all(b"\r\nretry-after: 1\r\n" in text for text in said[3:])
         assert service.text().count("\n") == 1  # no access log
+        # One for the first request, one for the slow one, and those two that waited were one.
+        assert counted(service)["serve_batch_rows_count",] == 3
         assert service.stop(signal.SIGINT) == 0
 
 

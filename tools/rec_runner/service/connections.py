@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from rec_runner.service.answers import dump
 from rec_runner.service.app import create_app
 from rec_runner.service.calls import Front
-from rec_runner.service.limits import HEADER_BYTES, Limits
+from rec_runner.service.limits import HEADER_BYTES
 from rec_runner.service.service import Service
 from rec_runner.service.workers import take_no_more
 
@@ -31,12 +31,13 @@ class Waiting:
     """Connections whose next request has not come whole, the one that waits longest first.
 
     Args:
-        limits: of the worker.
-        most: connections that may be open.
+        service: whose connections they are.
+        most: how many may be open.
     """
 
-    def __init__(self, limits: Limits, most: int) -> None:
-        self.limits = limits
+    def __init__(self, service: Service, most: int) -> None:
+        self.service = service
+        self.limits = service.limits
         self.most = most
         self.open = 0
         self.since: dict[Connection, float] = {}
@@ -146,11 +147,15 @@ class Connection(HttpToolsProtocol):
         """Answer without having asked the service, and close."""
         if self.transport.is_closing():
             return
+        service = self.waiting.service
+        service.metrics.answered("other", status, 0.0)
+        service.log.request(status=status, message=message)
         body = dump({"error": {"message": message}})
         lines = [
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             "content-type: application/json",
             f"content-length: {len(body)}",
+            f"x-model: {service.models.now.name}",
             *(["retry-after: 1"] if status == 503 else []),
             "connection: close\r\n\r\n",
         ]
@@ -181,7 +186,7 @@ class Server(uvicorn.Server):
         self.service = service
         self._shares = shares
         limits = service.limits
-        self.waiting = waiting = Waiting(limits, most)
+        self.waiting = waiting = Waiting(service, most)
         kind = type("Connection", (Connection,), {"waiting": waiting})
         super().__init__(
             uvicorn.Config(
