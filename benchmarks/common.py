@@ -132,10 +132,11 @@ def standardised(features: Any, train: Any) -> Any:
 
 
 class Ended(NamedTuple):
-    """How a process ended: wall seconds with its start-up, and its peak memory."""
+    """How a process ended: wall seconds with its start-up, peak memory, seconds of processors."""
 
     seconds: float
     peak_mb: float
+    cpu_seconds: float = 0.0
 
 
 def run_tool(
@@ -149,8 +150,8 @@ def run_tool(
     return run_python([str(tools / f"{tool}.py"), "-m", str(config), "-o", *overrides], cwd)
 
 
-def run_python(arguments: Sequence[str], cwd: Path) -> Ended:
-    """Run Python in a working directory.
+def run_python(arguments: Sequence[str], cwd: Path, stdin: int | None = None) -> Ended:
+    """Run Python in a working directory, with its standard input from a descriptor if one is given.
 
     Its peak memory is its own: Linux counts from the parent's peak, which is why the benchmarks'
     main processes import nothing large before.
@@ -161,7 +162,7 @@ def run_python(arguments: Sequence[str], cwd: Path) -> Ended:
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         command = [sys.executable, *arguments]
-        with Popen(command, cwd=cwd, stdout=DEVNULL, stderr=errors) as process:
+        with Popen(command, cwd=cwd, stdin=stdin, stdout=DEVNULL, stderr=errors) as process:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
             finally:
@@ -173,7 +174,8 @@ def run_python(arguments: Sequence[str], cwd: Path) -> Ended:
             code = os.waitstatus_to_exitcode(status)
             raise BenchmarkError(f"{Path(arguments[0]).name} ended with {code}: {lines[-1]}")
     kilobyte = 1 if sys.platform == "darwin" else 1024
-    return Ended(seconds, usage.ru_maxrss * kilobyte / 2**20)
+    peak = usage.ru_maxrss * kilobyte / 2**20
+    return Ended(seconds, peak, usage.ru_utime + usage.ru_stime)
 
 
 def read_records(file: Path) -> list[dict[str, Any]]:

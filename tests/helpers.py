@@ -54,10 +54,12 @@ for module in pkgutil.walk_packages(rec_runner.__path__, "rec_runner."):
 answers = os.fdopen(os.dup(1), "w")
 
 def run(command, path, arguments):
-    from rec_runner.cli import main
+    from rec_runner import cli, predict
 
     try:
-        return main(command, path, arguments)
+        if command == "predict":
+            return predict.main(arguments)
+        return cli.main(command, path, arguments)
     except SystemExit as stop:
         return stop.code
     except BaseException:
@@ -213,7 +215,7 @@ def run_cases(
     """Run ``(command, path, arguments)`` command lines one after another in one process.
 
     Args:
-        cases: the command lines.
+        cases: the command lines; of ``predict``, which takes any graph, the path is nothing.
         cwd: working directory.
         fresh: in a process with a hash seed of its own.
         memory: how many bytes more than at its start the process may take; 0 sets no limit.

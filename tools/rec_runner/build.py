@@ -10,15 +10,18 @@ from typing import Any, Callable
 
 import numpy as np
 
-from rec_runner.checkpoint.weights import match
+from rec_runner.checkpoint.choice import choose_epoch
+from rec_runner.checkpoint.store import Checkpoints
+from rec_runner.checkpoint.weights import load_weights, match
 from rec_runner.config import Config
 from rec_runner.contract.guard import foreign, iterate
-from rec_runner.contract.hooks import call_hook, reads_blocks
+from rec_runner.contract.hooks import READING_BLOCKS, call_hook, has, reads_blocks
 from rec_runner.contract.model_dir import ModelDir
-from rec_runner.data.columns import COLUMNS, settle_columns
+from rec_runner.data.columns import COLUMNS, known_columns, settle_columns
 from rec_runner.data.files import list_files
 from rec_runner.data.sources import test_folder
 from rec_runner.engine.base import Engine
+from rec_runner.engine.scoring import BlockScoring
 from rec_runner.keys import BOTH, BY_NAME
 from rec_runner.system.errors import UserError
 from rec_runner.system.log import warn
@@ -51,22 +54,7 @@ def build_engine(
     """
     model_dir = ModelDir(config.model_dir)
     training = phase == "train"
-    contract: type[Engine]
-    blocks: type[Engine]
-    if graph == "static":
-        from rec_runner.engine.static.blocks import BlockStaticEngine
-        from rec_runner.engine.static.contract import StaticEngine
-
-        kind = model_dir.load("static_model", "StaticModel", scores)
-        arguments = [config]
-        blocks, contract = BlockStaticEngine, StaticEngine
-    else:
-        from rec_runner.engine.dygraph.blocks import BlockDygraphEngine
-        from rec_runner.engine.dygraph.contract import DygraphEngine
-
-        kind = model_dir.load("dygraph_model", "DygraphModel", scores)
-        arguments = []
-        blocks, contract = BlockDygraphEngine, DygraphEngine
+    kind, arguments, blocks, contract = _classes(graph, model_dir, config, scores)
     reader = None
     if graph != "static" or config.runner("reader_type") != "CustomizeDataLoader":
         reader = load_reader(model_dir, config, phase)
@@ -82,6 +70,47 @@ def build_engine(
         read_first(reader)
     chosen = blocks if by_blocks else contract
     return chosen(model_dir, config, model, training), reader
+
+
+def _classes(
+    graph: str, model_dir: ModelDir, config: Config, scores: bool
+) -> tuple[Any, list[Any], type[BlockScoring], type[Engine]]:
+    """Class of the model and its arguments; engines of rows in blocks, and by the contract."""
+    if graph == "static":
+        from rec_runner.engine.static.blocks import BlockStaticEngine
+        from rec_runner.engine.static.contract import StaticEngine
+
+        kind = model_dir.load("static_model", "StaticModel", scores)
+        return kind, [config], BlockStaticEngine, StaticEngine
+    from rec_runner.engine.dygraph.blocks import BlockDygraphEngine
+    from rec_runner.engine.dygraph.contract import DygraphEngine
+
+    kind = model_dir.load("dygraph_model", "DygraphModel", scores)
+    return kind, [], BlockDygraphEngine, DygraphEngine
+
+
+@noted()
+def build_scorer(graph: str, config: Config) -> BlockScoring:
+    """An engine that predicts rows; no reader is asked, so that no files of rows have to be there.
+
+    Args:
+        graph: ``dygraph`` or ``static``.
+        config: the run's config, with the columns that the checkpoint knows.
+
+    Raises:
+        UserError: the model directory breaks the contract, or lacks the hooks of whole blocks.
+    """
+    model_dir = ModelDir(config.model_dir)
+    kind, arguments, blocks, _ = _classes(graph, model_dir, config, scores=True)
+    with foreign(kind):
+        model = kind(*arguments)
+    lacking = next((hook for hook in READING_BLOCKS if not has(model, hook)), None)
+    if lacking is not None:
+        raise UserError(
+            f"{kind.__name__} of {config.model_dir} has no hook {lacking}: to predict rows without "
+            f"labels takes the hooks {', '.join(READING_BLOCKS)}, see doc/model_directory_EN.md"
+        )
+    return blocks(model_dir, config, model, False)
 
 
 def read_first_block(config: Config, phase: str, reader: Any) -> None:
@@ -169,6 +198,29 @@ def warn_unused(graph: str, phase: str, config: Config, engine: Engine, reader: 
         given = BY_NAME[name].phase in (phase, BOTH) and config.is_set(name)
         if reason and given and not engine.model_dir.mentions(f"runner.{name}"):
             warn(f"{config['yaml_path']}: runner.{name} has no effect here: it {reason}")
+
+
+def open_checkpoint(graph: str, config: Config, wanted: str | None) -> tuple[BlockScoring, Path]:
+    """A trained network to predict rows with; no files of rows have to be there.
+
+    Args:
+        graph: ``dygraph`` or ``static``.
+        config: the run's config; what the checkpoint knows of columns is put into it.
+        wanted: which epoch, see :func:`choose_epoch`.
+
+    Returns:
+        the engine, the checkpoint's weights loaded, and the checkpoint's folder.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is of another network.
+    """
+    checkpoints = Checkpoints(config.runner("infer_load_path"))
+    epoch = choose_epoch(config, checkpoints, wanted)
+    config.update(known_columns(checkpoints.fingerprint(epoch)))
+    folder = checkpoints.folder / str(epoch)
+    engine = build_scorer(graph, config)
+    load_weights_into(engine, load_weights(folder), str(folder))
+    return engine, folder
 
 
 @noted()

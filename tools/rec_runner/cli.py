@@ -172,14 +172,7 @@ def _run(
     command: str, graph: str, config: Config, options: argparse.Namespace, signals: RaisedSignals
 ) -> None:
     phase = "train" if command == "train" else "infer"
-    prepare_environment(config.runner("thread_num"), config.batch_size(phase))
-    with signals.waiting(), _uncollected():
-        # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
-        import zlib  # noqa: F401
-
-        # Before Paddle starts its threads. NumPy, which comes with it, starts some too: where
-        # signals do not wait, one of these would take a signal that comes while Paddle is imported.
-        flush_denormals(config.runner("flush_denormals"))
+    with before_paddle(config, phase, signals):
         # Imported only now, Paddle reads its environment when it is imported; and only the job
         # that runs.
         job: Callable[[], None]
@@ -196,6 +189,20 @@ def _run(
 
             job = partial(export, config, options)
     job()
+
+
+@contextmanager
+def before_paddle(config: Config, phase: str, signals: RaisedSignals) -> Iterator[None]:
+    """Context to import Paddle in, and what calls it: all is set that it reads when it comes."""
+    prepare_environment(config.runner("thread_num"), config.batch_size(phase))
+    with signals.waiting(), _uncollected():
+        # Paddle 2.6 brings a zlib of its own, which breaks Python's unless that comes first.
+        import zlib  # noqa: F401
+
+        # Before Paddle starts its threads. NumPy, which comes with it, starts some too: where
+        # signals do not wait, one of these would take a signal that comes while Paddle is imported.
+        flush_denormals(config.runner("flush_denormals"))
+        yield
 
 
 @contextmanager

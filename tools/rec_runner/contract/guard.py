@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from rec_runner.system.errors import UserError
 from rec_runner.system.signals import noted
@@ -19,7 +19,7 @@ _PADDLE_ERROR = re.compile(r"^\s*(\w+Error: .*)$", re.MULTILINE)
 
 @contextmanager
 def foreign(owner: Any, member: str = "") -> Iterator[None]:
-    """Errors that a directory's own code raises inside, as one sentence.
+    """Errors that a directory's own code raises inside, as one sentence; it may call Paddle.
 
     Args:
         owner: the class, or an object of it, whose code runs; or a function.
@@ -29,10 +29,16 @@ def foreign(owner: Any, member: str = "") -> Iterator[None]:
         UserError: names file, class, method, and the line that failed.
         Interrupted: a signal came meanwhile, whatever the code made of it.
     """
+    with told(owner, member), noted():
+        yield
+
+
+@contextmanager
+def told(owner: Any, member: str = "") -> Iterator[None]:
+    """As :func:`foreign`, for code that does not call Paddle: a signal interrupts it."""
     kind = _code_of(owner)
     try:
-        with noted():
-            yield
+        yield
     except Exception as error:
         # What the system says, of a file that vanished for instance, is not the code's fault.
         of_system = isinstance(error, OSError) and error.errno is not None
@@ -48,12 +54,21 @@ def call(owner: Any, member: str, *arguments: Any, **named: Any) -> Any:
         return getattr(owner, member)(*arguments, **named)
 
 
-def iterate(owner: Any, member: str, items: Iterable[Any]) -> Iterator[Any]:
-    """Items of an iterable that a directory's own code makes; errors as :func:`foreign`'s."""
-    with foreign(owner, member):
+def iterate(
+    owner: Any, member: str, items: Iterable[Any], guard: Callable[..., Any] = foreign
+) -> Iterator[Any]:
+    """Items of an iterable that a directory's own code makes; errors as :func:`foreign`'s.
+
+    Args:
+        owner: the object whose method made it.
+        member: the method.
+        items: the iterable.
+        guard: :func:`foreign` or :func:`told`.
+    """
+    with guard(owner, member):
         iterator = iter(items)
     while True:
-        with foreign(owner, member):
+        with guard(owner, member):
             try:
                 item = next(iterator)
             except StopIteration:

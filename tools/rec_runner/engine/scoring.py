@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -22,8 +22,9 @@ from rec_runner.engine.labels import (
     row_weights,
     unknown_tasks,
 )
+from rec_runner.metrics.auc import probability
 from rec_runner.metrics.tasks import TaskMetrics
-from rec_runner.system.errors import RunError
+from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
 
 COMPARED_ROWS = 32
@@ -118,26 +119,89 @@ class BlockScoring(Engine):
         """See :meth:`Engine.score`."""
         if not self.scores_rows:
             return self._count_scores(window, self._score_encoded(window))
-        if self._follows_network and not self._weights_taken:
-            self._take_weights()
-            self._weights_taken, self._to_compare = True, COMPARED_ROWS
+        self._make_ready()
         if self._follows_network and self._to_compare:
             self._compare(window)
         if self._follows_network:
             return self._count_scores(window, self._score_rows(window))
         return self._count_scores(window, self._score_encoded(self._encoded(window)))
 
+    def predict(self, features: np.ndarray, batch_size: int) -> np.ndarray:
+        """What the network says of raw rows, without labels; nothing is counted.
+
+        Args:
+            features: float32 ``[n, F]``.
+            batch_size: how many rows are computed at once.
+
+        Returns:
+            float32 ``[n, T]``: a binary task's probability of class 1, a regression task's number;
+            NaN where the network gives none, of values too large for it for instance.
+        """
+        if not len(features):
+            return np.empty((0, len(self.metrics.task_names)), np.float32)
+        window = self._without_labels(features, batch_size)
+        if self.scores_rows:
+            self._make_ready()
+            if self._follows_network and self._to_compare:
+                self._compare(window, self._score_leniently)
+        by_rows = self.scores_rows and self._follows_network
+        found = self._score_rows(window) if by_rows else self._score_leniently(window)
+        shape = window.arrays["labels"].shape
+        if found.shape != shape:
+            raise UserError(
+                f"{self.model_dir.path}: the model gives log-odds of shape {list(found.shape)} for "
+                f"{window.rows} rows, expected {list(shape)}"
+            )
+        predictions = found.astype(np.float32)
+        for task in range(predictions.shape[1]):
+            if not self.task_types or self.task_types[task] == "binary":
+                predictions[:, task] = probability(found[:, task])
+        return predictions
+
+    def _make_ready(self) -> None:
+        """Give the hook ``score_rows`` the weights as they are."""
+        if self._follows_network and not self._weights_taken:
+            self._take_weights()
+            self._weights_taken, self._to_compare = True, COMPARED_ROWS
+
+    def _without_labels(self, features: np.ndarray, batch_size: int) -> Window:
+        """Rows as a window to score: labels and weights are there, and say nothing."""
+        rows, tasks = len(features), len(self.metrics.task_names)
+        arrays = {"features": features, "labels": np.zeros((rows, tasks), np.float32)}
+        if self.weighs_rows:
+            arrays["weights"] = np.ones(rows, np.float32)
+        return Window(0, batch_size, arrays, rows)
+
+    def _score_leniently(self, window: Window) -> np.ndarray:
+        """Log-odds ``[n, T]`` by the network itself, NaN of rows that it cannot encode."""
+        encoded = self.encode(window.arrays["features"])
+        bad = ~np.isfinite(encoded.reshape(len(encoded), -1)).all(axis=1)
+        if bad.any():
+            encoded = np.where(bad.reshape(-1, *[1] * (encoded.ndim - 1)), 0, encoded)
+        encoded = encoded.astype(np.float32, copy=False)
+        arrays = {**window.arrays, "features": encoded}
+        found = self._score_encoded(window._replace(arrays=arrays))
+        return np.where(bad[:, np.newaxis], np.float32(np.nan), found)
+
     def set_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """See :meth:`Engine.set_state_dict`."""
         super().set_state_dict(state)  # type: ignore[safe-super]
         self._weights_taken = False
 
-    def _compare(self, window: Window) -> None:
-        """Let a few rows be scored both ways."""
+    def _compare(
+        self, window: Window, network: Callable[[Window], np.ndarray] | None = None
+    ) -> None:
+        """Let a few rows be scored both ways.
+
+        Args:
+            window: some rows.
+            network: scores raw rows by the network itself; by default a row that cannot be encoded
+                is an error.
+        """
         rows = min(window.rows, self._to_compare)
         self._to_compare -= rows
         some = window._replace(arrays=take(window.arrays, slice(rows)), rows=rows)
-        ours, own = self._score_rows(some), self._score_encoded(self._encoded(some))
+        ours, own = self._score_rows(some), (network or self.network_log_odds)(some)
         if ours.shape != own.shape:
             return  # the metrics tell it
         off = differences(ours, own, window.arrays["labels"], self.task_types)

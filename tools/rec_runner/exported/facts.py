@@ -23,8 +23,9 @@ def column_facts(
 
     Returns:
         by name: of a number ``typical``, the median, ``low`` and ``high``, between which 98 in 100
-        rows lie; of a category ``typical``, the most frequent, and ``most``, the most frequent
-        ones; of an id, which tells nobody anything, ``typical`` None. None where no row has one.
+        rows lie, ``whole``, whether all are whole numbers; of a category ``typical``, the most
+        frequent, and ``most``, the most frequent ones; of an id, which tells nobody anything,
+        ``typical`` None. None where no row has one.
     """
     facts: dict[str, dict[str, Any]] = {}
     for place, column in enumerate(columns):
@@ -40,10 +41,11 @@ def column_facts(
 
 def _of_numbers(values: np.ndarray) -> dict[str, Any]:
     if not len(values):
-        return {"typical": None, "low": None, "high": None}
+        return {"typical": None, "low": None, "high": None, "whole": False}
     values = np.sort(values)
     found = {"typical": 0.5, "low": 0.01, "high": 0.99}
-    return {name: _plain(values[int(share * (len(values) - 1))]) for name, share in found.items()}
+    told = {name: _plain(values[int(share * (len(values) - 1))]) for name, share in found.items()}
+    return {**told, "whole": bool((values == np.rint(values)).all())}
 
 
 def _plain(value: np.float32) -> float | int:

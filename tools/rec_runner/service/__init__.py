@@ -1,0 +1,1 @@
+"""Predictions over HTTP: routes, limits, micro-batches, reload, workers, metrics and access log."""
