@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from rec_runner.service.answers import JSON, Refusal, busy, dump
+from rec_runner.service.calls import SCRIPTS
 from rec_runner.service.records import CONTENT_TYPE
 from rec_runner.service.service import Service
 
@@ -20,7 +21,7 @@ HTML = "text/html; charset=utf-8"
 # What a browser may get, and nothing else: no path of a request is ever looked up.
 FILES = {
     "/": ("index.html", HTML),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{path: (path[1:], "text/javascript; charset=utf-8") for path in SCRIPTS},
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }

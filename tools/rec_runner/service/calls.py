@@ -17,7 +17,8 @@ from rec_runner.service.body import ClientGone
 if TYPE_CHECKING:
     from rec_runner.service.service import Service
 
-OPEN = {"/", "/page.js", "/page.css", "/icon.svg", "/health", "/ready", "/docs", "/openapi.json"}
+SCRIPTS = ("/words.js", "/row.js", "/file.js", "/page.js")  # of the page
+OPEN = {"/", *SCRIPTS, "/page.css", "/icon.svg", "/health", "/ready", "/docs", "/openapi.json"}
 LOCKED = {"/predict", "/model", "/metrics", "/reload"}
 _POSTED = {"/predict", "/reload"}
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
