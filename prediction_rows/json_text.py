@@ -11,6 +11,7 @@ import pyarrow as pa
 from raw_tables.cells import as_text
 
 _LONG = re.compile(rb"[0-9]{300}")  # an integer takes a time that grows with the square of this
+MOST_QUICK = 20_000  # bytes that are not looked through for such
 MOST_BITS = 1000  # of an integer that is shown or looked up
 
 
@@ -25,20 +26,28 @@ def parse_json(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 text: {error.reason} at byte {error.start + 1}") from error
     try:
-        return (_CAREFUL if _LONG.search(data) else _QUICK).decode(text)
+        return (_CAREFUL if len(data) > MOST_QUICK and _LONG.search(data) else _QUICK).decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply to be a row") from error
+    except _Refused:
+        raise
+    except ValueError as error:  # of int
+        raise ValueError("no row: it has a number of very many digits") from error
+
+
+class _Refused(ValueError):
+    """What Python takes for JSON, and we do not."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"not JSON: {name} is no number in it")
+    raise _Refused(f"not JSON: {name} is no number in it")
 
 
 def _bounded(digits: str) -> int:
     if len(digits) > 300:
-        raise ValueError(f"no row: it has a number of {len(digits)} digits")
+        raise _Refused("no row: it has a number of very many digits")
     return int(digits)
 
 
@@ -66,7 +75,7 @@ def cell_text(value: Any) -> str | None:
             raise TypeError("a number of very many digits")
         return str(value)
     if kind is float:
-        if value.is_integer() and 0 < abs(value) < 1e15:
+        if value.is_integer() and 0 < abs(value) < 1e9:  # Arrow writes 1e10 as 1e+10
             return str(int(value))
         return as_text(pa.array([value]))[0].as_py()
     raise TypeError("an object" if kind is dict else "a list" if kind is list else kind.__name__)

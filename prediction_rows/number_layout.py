@@ -28,7 +28,7 @@ class FeatureLayout(Layout):
         if self.by_header:
             return f"{self.column_num} as the header has"
         if self.column_num == self.feature_size:
-            return f"the {self.column_num} features that the rows before it have"
+            return f"the {self.column_num} features alone, as other rows here have"
         return f"{self.column_num} as the training files have, or the {self.alone} features alone"
 
     def is_header(self, names: tuple[str, ...]) -> bool:

@@ -51,7 +51,7 @@ class TableRows:
             lines = JsonLines(source.name, self.names, self._rows.convert, keep)
             yield from ahead(lines.jobs(content.stream))
         else:
-            rows = TextRows(source.name, self._table, self._cells, keep)
+            rows = TextRows(source.name, self._table, self._rows, keep)
             start = content.stream.read(64)
             delimiter = self._table.delimiter
             yield from ahead(rows.jobs(cut_pieces(source.name, content.stream, start, delimiter)))
@@ -69,7 +69,7 @@ class TableRows:
         stream = text_of(data)
         start = stream.read(64)
         pieces = cut_pieces("the text", stream, start, self._table.delimiter)
-        jobs = TextRows("", self._table, self._cells).jobs(pieces)
+        jobs = TextRows("", self._table, self._rows).jobs(pieces)
         return joined([job() for job in jobs], self.feature_size)
 
     def describe(self) -> list[dict[str, Any]]:
@@ -88,4 +88,4 @@ class TableRows:
 
 def _numbered(features: Any, wrong: Mapping[int, Wrong]) -> Rows:
     faults = {place: Fault(f"row {place + 1}", *what) for place, what in wrong.items()}
-    return Rows(features, dict(sorted(faults.items())), {})
+    return Rows(features, faults, {})

@@ -7,6 +7,7 @@ row some twenty times as fast.
 from __future__ import annotations
 
 import difflib
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -25,6 +26,8 @@ NAN = float("nan")
 EXACT = 1 << 53  # whole numbers up to here are floats
 SMALL = 2.0**-125  # below, float32 has fewer digits
 MANY = 8  # names that a sentence lists
+HINTS = 10  # rows of which it is told what may have been meant, which takes long
+LOOKED_AT = 2000  # names for that
 
 
 class _Bad(Exception):
@@ -38,6 +41,10 @@ class _Bad(Exception):
 class RowCells:
     """What the cells of a row mean.
 
+    Attributes:
+        cells: what those of a column do.
+        names: columns that are features, in the order of the cells of an array.
+
     Args:
         cells: by a schema of nothing but features.
         others: columns that rows may have besides.
@@ -45,7 +52,7 @@ class RowCells:
 
     def __init__(self, cells: Cells, others: Iterable[str]) -> None:
         schema = cells.schema
-        self._cells = cells
+        self.cells = cells
         self.names = schema.feature_names
         self._known = frozenset((*self.names, *others))
         self._columns = {column.name: column for column in schema.columns}
@@ -63,16 +70,18 @@ class RowCells:
         """Features of rows, and what is wrong with which.
 
         Args:
-            rows: objects by column name, or arrays of cells in the order of ``names``.
+            rows: objects by column name, or arrays of cells in the order of ``names``; or what is
+                wrong with one.
             strict: an object may have no names but those of columns.
 
         Returns:
             float32 ``[n, feature_size]``, zeros of a bad row; what is wrong, by place.
         """
-        values, wrong = [], {}
+        values: list[list[float]] = []
+        wrong: dict[int, Wrong] = {}
         nothing = [0.0] * len(self.names)
         for place, row in enumerate(rows):
-            found = self._row(row, strict)
+            found = row if isinstance(row, Wrong) else self._row(row, strict, len(wrong) < HINTS)
             if isinstance(found, Wrong):
                 wrong[place] = found
                 found = nothing
@@ -85,15 +94,16 @@ class RowCells:
             for place in np.flatnonzero(np.isinf(features).any(axis=1)).tolist():
                 wrong[place] = self._first_wrong(self._getter(rows[place]))
                 features[place] = 0
+            wrong = dict(sorted(wrong.items()))
         return features, wrong
 
-    def _row(self, row: Any, strict: bool) -> list[float] | Wrong:
+    def _row(self, row: Any, strict: bool, hint: bool) -> list[float] | Wrong:
         """Features of one row; infinite where a number is too large."""
         if isinstance(row, Mapping):
             if strict and not self._known.issuperset(row):
-                return self._unknown(row)
+                return self._unknown(row, hint)
             get: Callable[[str], Any] = row.get
-        elif isinstance(row, (list, tuple)) and not isinstance(row, Wrong):
+        elif isinstance(row, (list, tuple)):
             if len(row) != len(self.names):
                 first = ", ".join(map(quoted, self.names[:MANY])) + ", ..." * (
                     len(self.names) > MANY
@@ -113,7 +123,7 @@ class RowCells:
 
     def _features(self, get: Callable[[str], Any]) -> list[float]:
         found: list[float] = []
-        add, quick = found.append, self._cells.as_numbers
+        add, quick = found.append, self.cells.as_numbers
         for name in self._numbers:
             value = get(name)
             kind = type(value)
@@ -147,16 +157,18 @@ class RowCells:
 
     def _number(self, name: str, value: Any) -> float:
         """A number, or the text of one; infinite where it is too large."""
+        if type(value) is float and self.cells.as_numbers and math.isfinite(value):
+            return value
         text = self._text(name, value)
         if text is None or text in self._marks:
             return NAN
         if not is_number(text):
-            raise _Bad(name, printable(self._cells.fault(self._columns[name], text)))
+            raise _Bad(name, printable(self.cells.fault(self._columns[name], text)))
         number = float(text)
         # It is to be the float32 nearest to the text, not to the float64 nearest to that: these
         # differ only where that float64 lies in the very middle between two float32.
         middle = struct.unpack("<Q", struct.pack("<d", number))[0] & 0x1FFFFFFF == 0x10000000
-        if (middle or abs(number) < SMALL) and type(value) is not float:
+        if middle or 0 < abs(number) < SMALL:
             return pa.scalar(text).cast(pa.float32()).as_py()
         return number
 
@@ -174,7 +186,7 @@ class RowCells:
 
     def _first_wrong(self, get: Callable[[str], Any]) -> Wrong:
         """What is wrong with a row, in the first column of the table that has anything."""
-        for column in self._cells.columns:
+        for column in self.cells.columns:
             try:
                 self._look_at(column, get(column.name))
             except _Bad as bad:
@@ -190,11 +202,10 @@ class RowCells:
         with np.errstate(over="ignore"):
             single = np.float32(self._number(column.name, value))
         if np.isinf(single):
-            raise _Bad(column.name, self._cells.fault(column, text))
+            raise _Bad(column.name, self.cells.fault(column, text))
 
-    def _unknown(self, row: Mapping[Any, Any]) -> Wrong:
+    def _unknown(self, row: Mapping[Any, Any], hint: bool) -> Wrong:
         name = next(str(key) for key in row if key not in self._known)
-        near = difflib.get_close_matches(name[:100], self.names, n=1)
-        hint = f"; did you mean {quoted(near[0])}?" if near else ""
-        shown = printable(quoted(name))
-        return Wrong(printable(name[:100]), f"there is no column {shown}{hint}")
+        near = difflib.get_close_matches(name[:100], self.names[:LOOKED_AT], n=1) if hint else []
+        meant = f"; did you mean {quoted(near[0])}?" if near else ""
+        return Wrong(printable(name[:100]), f"there is no column {printable(quoted(name))}{meant}")

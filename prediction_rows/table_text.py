@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Callable
 
 import numpy as np
@@ -13,24 +13,31 @@ import pyarrow.csv
 
 from csv_layout import RowError
 from csv_text import count_lines
+from prediction_rows.json_lines import Wrong
 from prediction_rows.rows import Fault, Rows, joined
-from raw_tables.cells import Cells
+from prediction_rows.table_cells import RowCells
 from raw_tables.delimited import (
     MOST_COLUMNS,
     SLOW_BYTES,
     Layout,
     Unread,
+    batch_arrays,
     numbered_rows,
-    parse_fast,
     read_columns,
     read_table,
     row_texts,
+    whole_batches,
 )
 from raw_tables.rows import faults as faults_of
 from raw_tables.rows import place_of, places_by_name
 from raw_tables.schema import Schema
-from raw_tables.text import Piece, Row, blank_lines, read_row, whole_rows
+from raw_tables.text import Piece, blank_lines, read_row, whole_rows
 from raw_tables.words import quoted
+
+FEW_ROWS = 64  # of which Arrow would take longer to be told what the columns are
+MOST_ROWS = (
+    1 << 15
+)  # of a piece: each may have a fault, which takes far more memory than a short row
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,21 @@ class TextLayout(Layout):
 
     Attributes:
         counts: how many cells a row should have; empty: as many as there are names.
+        kept: places of cells that are wanted as they are.
     """
 
     counts: str = ""
+    kept: tuple[int, ...] = ()
+
+    @cached_property
+    def options(self) -> dict[bool, pa.csv.ConvertOptions]:
+        """How Arrow converts the cells; those that are only kept, not at all."""
+        made = super().options
+        for options in made.values():
+            only_kept = {str(n): pa.binary() for n in self.kept if n not in self.places}
+            options.column_types = {**options.column_types, **only_kept}
+            options.include_columns = [*options.include_columns, *only_kept]
+        return made
 
     @property
     def expected(self) -> str:
@@ -55,14 +74,15 @@ class TextRows:
     Args:
         name: what messages call it; empty: it is a request.
         table: all columns of the training files.
-        cells: what those mean that are features.
+        rows: what cells mean, of those that are features.
         keep: columns whose cells are wanted too.
     """
 
-    def __init__(self, name: str, table: Schema, cells: Cells, keep: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, table: Schema, rows: RowCells, keep: Sequence[str] = ()) -> None:
         self._name = name
         self._table = table
-        self._cells = cells
+        self._rows = rows
+        self._cells = rows.cells
         self._keep = keep
         self._direct = True
 
@@ -80,8 +100,8 @@ class TextRows:
                     continue
                 line = piece.line + count_lines(piece.data[:start])
                 layout, piece = self._begin(piece._replace(data=piece.data[start:], line=line))
-            if piece.data:
-                yield partial(self._parse, piece, layout)
+            for part in _parts(piece, delimiter):
+                yield partial(self._parse, part, layout)
 
     def _at(self, line: int) -> str:
         return f"{self._name}:{line}" if self._name else f"line {line}"
@@ -110,9 +130,10 @@ class TextRows:
         One is enough where training files have a header; else half of the features, so that a row
         with a cell that happens to be called like a column stays one.
         """
+        there = set(names)
         if self._table.header:
-            return any(column.name in names for column in self._table.columns)
-        found = sum(column.name in names for column in self._cells.columns)
+            return not there.isdisjoint(column.name for column in self._table.columns)
+        found = sum(column.name in there for column in self._cells.columns)
         return 2 * found >= len(self._cells.columns)
 
     def _without_names(self, number: int, where: str) -> TextLayout:
@@ -127,9 +148,8 @@ class TextRows:
 
     def _layout(self, names: tuple[str, ...], where: str) -> TextLayout:
         places = places_by_name(names, self._cells, where)
-        for name in self._keep:
-            place_of(name, names, where)
-        return TextLayout(self._name, self._cells, names, tuple(places))
+        kept = tuple(place_of(name, names, where) for name in self._keep)
+        return TextLayout(self._name, self._cells, names, tuple(places), kept=kept)
 
     def _parse(self, piece: Piece, layout: TextLayout) -> Rows:
         if piece.problem:
@@ -139,17 +159,14 @@ class TextRows:
             fault = Fault(self._at(piece.line), name, f"{column}{piece.problem}")
             features = np.zeros((1, len(layout.places)), np.float32)
             return Rows(features, {0: fault}, {name: [None] for name in self._keep})
+        if count_lines(piece.data) < FEW_ROWS:
+            return self._parse_rows(piece, layout)
         rows = self._parse_at_once(piece, layout)
         if rows is not None:
             return rows
-        cut = whole_rows(piece.data[: len(piece.data) // 2], layout.delimiter)
-        if len(piece.data) <= SLOW_BYTES or piece.wild or not cut:
+        halves = _halves(piece, layout.delimiter) if len(piece.data) > SLOW_BYTES else [piece]
+        if len(halves) == 1:
             return self._parse_rows(piece, layout)
-        line = piece.line + count_lines(piece.data[:cut])
-        halves = (
-            piece._replace(data=piece.data[:cut]),
-            piece._replace(line=line, data=piece.data[cut:]),
-        )
         return joined([self._parse(half, layout) for half in halves], len(layout.places))
 
     def _parse_at_once(self, piece: Piece, layout: TextLayout) -> Rows | None:
@@ -159,16 +176,12 @@ class TextRows:
             line and not line.strip(b" \t") for line in piece.data.splitlines()
         ):
             return None
-        kept: Mapping[str, Sequence[str | None]] = {}
-        if self._keep:
-            found = self._kept(piece, layout)
-            if found is None:
-                return None
-            kept = found
         if self._direct and self._cells.as_numbers:
-            blocks = parse_fast(piece, layout, True)
-            if blocks is not None:
-                return Rows(self._features([b["features"] for b in blocks]), {}, kept)
+            table = read_table(piece, layout, True)
+            found = [batch_arrays(batch, layout) for batch in whole_batches(table)]
+            good = [arrays.features for arrays in found if arrays and not arrays.bad]
+            if table is not None and len(good) == len(found):
+                return Rows(self._features(good), {}, self._kept(table, piece, layout))
         table = read_table(piece, layout, False)
         if table is None:
             return None
@@ -176,10 +189,10 @@ class TextRows:
         numbered = b'"' not in piece.data and lines == len(table)
         features: list[np.ndarray] = []
         faults: dict[int, Fault] = {}
-        for batch in table.combine_chunks().to_batches() if len(table) else ():
+        for batch in whole_batches(table):
             given = [batch.column(str(place)) for place in layout.places]
             arrays = self._cells.arrays(given)
-            if arrays.bad and not (numbered and not features):
+            if arrays.bad and not numbered:
                 return None
             for row, column, said in faults_of(arrays, self._cells, given):
                 faults[row] = Fault(self._at(piece.line + row), column.name, said)
@@ -187,57 +200,76 @@ class TextRows:
             features.append(arrays.features)
         if not faults:
             self._direct = False  # what Arrow takes for no number here, a mark say, is there again
-        return Rows(self._features(features), faults, kept)
+        return Rows(self._features(features), faults, self._kept(table, piece, layout))
 
     def _features(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([np.empty((0, self._cells.schema.feature_size), np.float32), *parts])
 
-    def _kept(self, piece: Piece, layout: TextLayout) -> dict[str, Sequence[str | None]] | None:
-        """The cells that are kept, by Arrow; None where rows are not as it takes them."""
-        places = [str(layout.names.index(name)) for name in self._keep]
-        convert = pa.csv.ConvertOptions(
-            column_types={place: pa.binary() for place in places},
-            include_columns=places,
-            strings_can_be_null=False,
-        )
-        table = read_columns(piece, layout, convert)
-        if table is None:
-            return None
-        return {name: _texts(table.column(place)) for name, place in zip(self._keep, places)}
+    def _kept(
+        self, table: pa.Table, piece: Piece, layout: TextLayout
+    ) -> dict[str, Sequence[str | None]]:
+        """The cells that are kept, of rows that were read at once."""
+        kept: dict[str, Sequence[str | None]] = {}
+        for name, place in zip(self._keep, map(str, layout.kept)):
+            column = table.column(place)
+            if pa.types.is_floating(column.type):  # whose texts are gone
+                convert = pa.csv.ConvertOptions(
+                    column_types={place: pa.binary()},
+                    include_columns=[place],
+                    strings_can_be_null=False,
+                )
+                again = read_columns(piece, layout, convert)
+                assert again is not None  # which it was not with more columns
+                column = again.column(place)
+            kept[name] = _texts(column)
+        return kept
 
     def _parse_rows(self, piece: Piece, layout: TextLayout) -> Rows:
         """Part a piece row by row: slow, but it knows where it is."""
         lines: list[int] = []
-        columns: list[list[str | None]] = [[] for _ in layout.places]
-        faults: dict[int, Fault] = {}
+        texts: list[Any] = []
         kept: dict[str, list[str | None]] = {name: [] for name in self._keep}
+        names = [column.name for column in self._cells.columns]
         for line, row in numbered_rows(piece, layout):
-            texts: Any = row_texts(row, layout)
-            if isinstance(texts, Unread):
-                faults[len(lines)] = Fault(self._at(line), texts.column, texts.said)
-                texts = [None] * len(columns)
+            found = row_texts(row, layout)
+            if isinstance(found, Unread):
+                texts.append(Wrong(found.column, found.said))
+            else:
+                texts.append(dict(zip(names, found)))
             lines.append(line)
-            for column, text in zip(columns, texts):
-                column.append(text)
-            for name, cells in kept.items():
-                cells.append(_cell(row, layout, name))
-        given = [pa.array(column, pa.string()) for column in columns]
-        if not lines:
-            return Rows(self._features([]), {}, kept)
-        arrays = self._cells.arrays(given)
-        for place, bad, said in faults_of(arrays, self._cells, given):
-            faults.setdefault(place, Fault(self._at(lines[place]), bad.name, said))
-        arrays.features[list(faults)] = 0
-        return Rows(arrays.features, dict(sorted(faults.items())), kept)
+            for cells, place in zip(kept.values(), layout.kept):
+                whole = row.number == len(layout.names)
+                cells.append(_text(row.cells[place]) if whole else None)
+        features, bad = self._rows.convert(texts)
+        faults = {place: Fault(self._at(lines[place]), *wrong) for place, wrong in bad.items()}
+        return Rows(features, faults, kept)
 
 
-def _cell(row: Row, layout: Layout, name: str) -> str | None:
-    """A kept cell of a row, if it has as many cells as it should."""
-    if row.number != len(layout.names):
-        return None
-    return row.cells[layout.names.index(name)].strip(b" \t").decode("utf-8", "replace")
+def _halves(piece: Piece, delimiter: bytes) -> list[Piece]:
+    """A piece as two, cut at the end of a row; one where that cannot be told."""
+    cut = None if piece.wild else whole_rows(piece.data[: len(piece.data) // 2], delimiter)
+    if not cut:
+        return [piece]
+    line = piece.line + count_lines(piece.data[:cut])
+    return [piece._replace(data=piece.data[:cut]), piece._replace(line=line, data=piece.data[cut:])]
+
+
+def _parts(piece: Piece, delimiter: bytes) -> Iterator[Piece]:
+    """A piece in parts of not too many rows, nothing of an empty one."""
+    few = count_lines(piece.data) <= MOST_ROWS
+    parts = [piece] if few else _halves(piece, delimiter)
+    if len(parts) == 1:
+        yield from parts if piece.data else ()
+    else:
+        for part in parts:
+            yield from _parts(part, delimiter)
+
+
+def _text(cell: bytes) -> str:
+    """A kept cell, without blanks around it."""
+    return cell.decode("utf-8", "replace").strip(" \t")
 
 
 def _texts(column: pa.ChunkedArray) -> list[str | None]:
@@ -245,5 +277,5 @@ def _texts(column: pa.ChunkedArray) -> list[str | None]:
     try:
         cells = column.cast(pa.string()).to_pylist()
     except pa.ArrowInvalid:  # it is not UTF-8
-        cells = [cell.decode("utf-8", "replace") for cell in column.to_pylist()]
+        return [_text(cell) for cell in column.to_pylist()]
     return [cell.strip(" \t") for cell in cells]

@@ -24,6 +24,7 @@ from raw_tables.words import BLANKS, quoted
 
 # As csv_line has it: no hexadecimal digits, no underscores, no digits of other scripts.
 _NUMBER = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
+_IS_NUMBER = re.compile(_NUMBER.replace(r"\z", r"\Z"))
 _WHOLE = r"-?[0-9]+(\.0)?"
 _NOT_FINITE = ("nan", "inf", "infinity")
 MISSING_GROUP = 0  # the hash of no text that anyone will find
@@ -120,7 +121,7 @@ def numbers(array: pa.Array, marks: Sequence[str], as_numbers: bool = True) -> V
 
 def is_number(text: str) -> bool:
     """Whether a text is a number, of whatever size."""
-    return re.fullmatch(_NUMBER.replace(r"\z", r"\Z"), text) is not None
+    return _IS_NUMBER.match(text) is not None
 
 
 def _texts(array: pa.Array) -> list[str | None]:
