@@ -61,7 +61,7 @@ def hold(got: Rows, case: Case, keep: Sequence[str] = ()) -> None:
     for fault in got.faults.values():
         assert str(fault).isprintable(), fault
         assert len(str(fault)) < 2000
-        assert fault.column == fault.column[:1000]
+        fault.column.encode()
     if count:
         assert set(got.kept) == {*keep}
     for cells in got.kept.values():
