@@ -538,14 +538,8 @@ def test_tasks_of_any_name_have_an_output(tmp_path: Path) -> None:
     """Names that the input, a weight, an intermediate result or another output has too."""
     made, features = trained("numeric", "dygraph"), sample("test")[0][:50]
     expected = open_export(export_of("numeric", "dygraph"), "onnx").predict(features)
-    for number, names in enumerate(
-        (
-            ["features", "features_"],
-            ["weight.out.weight", "out.weight"],
-            ["收入 €/a", 'say "hi"\\n'],
-            ["a\nb", "relu_0.tmp_0"],
-        )
-    ):
+    names_of_runs = (["features", "weight.out.weight"], ['收入 €/a "b"\n', "relu_0.tmp_0"])
+    for number, names in enumerate(names_of_runs):
         out = tmp_path / str(number)
         tasks = f"hyper_parameters.task_names={json.dumps(names)}"
         line = ["-m", made.config, "--out", out, *made.options, tasks]
