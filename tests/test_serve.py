@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -304,6 +305,26 @@ def test_a_connection_serves_many_requests_refused_ones_among_them(service: Runn
     line = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     said = service.talk(line * 5 + request(ROW, LENGTH))
     assert said.count(b"HTTP/1.1 200 ") == 6
+
+
+def test_a_client_that_takes_no_answers_is_left(service: Running) -> None:
+    body = json.dumps([[1, 2]] * 1000).encode()
+    asked = request(body, f"Content-Length: {len(body)}").replace(b"Connection: close\r\n", b"")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", service.port))
+        client.settimeout(0.5)
+        sent, found = 0, b""
+        with contextlib.suppress(OSError):  # the service reads no more of them
+            while sent < 400 * len(asked):
+                sent += client.send(asked[sent % len(asked) :])
+        time.sleep(3)
+        client.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            while data := client.recv(1 << 16):
+                found += data
+    assert 0 < found.count(b"HTTP/1.1 200 ") < sent // len(asked)
+    assert scores(service.ask("/predict", {"a": 1, "b": 2}, HEADERS)) == [[3, 2]]
 
 
 def test_a_client_that_goes_away_harms_nobody(service: Running) -> None:
