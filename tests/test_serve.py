@@ -467,7 +467,8 @@ def test_a_new_model_takes_the_place_of_the_old_one_by_signal_and_by_request(
         service.process.send_signal(signal.SIGHUP)
         assert service.lines(event="reloaded", model="two")
         new_model(model, "three")
-        assert service.ask("/reload", b"", HEADERS).json == {"model": "three"}
+        answer = service.ask("/reload", b"", HEADERS)
+        assert answer.json == {"model": "three"} and answer.headers["x-model"] == "three"
         assert service.ask("/predict", [[1, 2]], HEADERS).json["model"] == "three"
         new_model(model, "damaged")
         answer = service.ask("/reload", b"", HEADERS)

@@ -238,6 +238,7 @@ class Server(uvicorn.Server):
         while True:
             await asyncio.sleep(_SWEEP)
             self.waiting.sweep(loop.time())
+            self.service.note_waiting()
 
     async def drain(self, seconds: float) -> None:
         """Answer on for some seconds, so that clients notice, then stop."""
