@@ -190,8 +190,8 @@ def served(folder: Path, *arguments: object, **environment: str) -> Iterator[str
 
 @pytest.fixture(scope="module")
 def address(shop: Shop) -> Iterator[str]:
-    """Where the shop is served, in parts of at most 50 rows."""
-    with served(shop.export, "--quiet", "--max-rows", 50) as found:
+    """Where the shop is served, a hundred rows at a time, and of a file not even that many."""
+    with served(shop.export, "--quiet", "--max-rows", 100, "--max-body", 2000) as found:
         yield found
 
 
@@ -558,6 +558,8 @@ def test_a_dropped_file_comes_back_with_predictions(
         [str(192 + place), "age"],
     ]
     assert "a lot" in faults[0][2] and "column" not in faults[0][2]
+    assert all("413" in said for said in pages.complaints)  # parts that were too large
+    pages.complaints.clear()
     file, answer = downloaded(page)
     assert file == "my rows.predictions.csv"
     assert answer.startswith(b"\xef\xbb\xbf") == (form == "plain")
@@ -594,6 +596,10 @@ def test_files_that_are_none_end_in_a_sentence(address: str, pages: Pages) -> No
         (b"", "the file has no rows"),
         (",".join(HEADER).encode() + b"\n", "the file has no rows"),
         (b"age,city,day\n1,Lima,monday\n", '"user"'),
+        (
+            ",".join(HEADER).encode() + b"\n1," + b"x" * 2000,
+            "a row is longer than the service takes",
+        ),
     ):
         score(page, "odd.csv", content)
         assert sentence in page.inner_text("#scored")
