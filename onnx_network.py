@@ -65,18 +65,23 @@ def onnx_model(
     predictions = _predictions(graph, scores, check, weights, regression)
     for place, output in enumerate(outputs):
         graph.column(predictions, place, output)
-    return helper.make_model(
+    model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "share_bottom",
             [helper.make_tensor_value_info(INPUT, FLOAT, ["N", feature_size])],
             [helper.make_tensor_value_info(name, FLOAT, ["N"]) for name in outputs],
-            graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="share_bottom",
     )
+    # In place: a finished tensor of 2 GB cannot be added, since protobuf would serialise it.
+    for name, value in graph.constants.items():
+        tensor = model.graph.initializer.add(name=name, dims=value.shape)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+        tensor.raw_data = value.tobytes()
+    return model
 
 
 def output_names(task_names: Sequence[str]) -> list[str]:
@@ -243,7 +248,7 @@ class _Graph:
     def __init__(self, taken: Sequence[str], feature_size: int) -> None:
         self.feature_size = feature_size
         self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.constants: dict[str, np.ndarray] = {}
         self._taken = set(taken)
 
     def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
@@ -256,13 +261,11 @@ class _Graph:
 
     def constant(self, name: str, value: np.ndarray | np.float32) -> str:
         """Add an array; its name."""
-        from onnx import numpy_helper
-
         name = self._name(name)
         value = np.asarray(value)
         if value.dtype.kind == "i":  # NumPy's own kind has 32 bits on Windows
             value = value.astype(np.int64)
-        self.constants.append(numpy_helper.from_array(value, name))
+        self.constants[name] = value
         return name
 
     def affine(self, rows: str, weight: np.ndarray, bias: str, name: str) -> str:

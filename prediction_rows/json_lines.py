@@ -10,7 +10,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from csv_text import MAX_LINE_BYTES
+from csv_text import MAX_LINE_BYTES, told
 from prediction_rows.json_text import parse_json, printable, shown_text
 from prediction_rows.rows import Fault, Rows, RowsError
 from prediction_rows.streams import Stream, lines_of
@@ -51,16 +51,20 @@ class JsonLines(NamedTuple):
         """What reads each piece of a stream, see :func:`prediction_rows.rows.ahead`.
 
         Raises:
-            RowsError: no row of the first piece has any of the columns, or one that is kept.
+            RowsError: no row of the first piece has any of the columns, or one that is kept; a
+                gzip file is damaged.
+            OSError: it cannot be read.
         """
-        first = True
-        for line, data in lines_of(stream):
-            if first and data:
-                values = self.values(line, data)
-                if values:
-                    self._look_at([value for _, value in values])
-                    first = False
-            yield partial(self._read, line, data)
+        first, after = True, 1
+        with told(self.name, lambda: after):
+            for line, data in lines_of(stream):
+                if first and data:
+                    values = self.values(line, data)
+                    if values:
+                        self._look_at([value for _, value in values])
+                        first = False
+                after = line + data.count(b"\n")
+                yield partial(self._read, line, data)
 
     def values(self, line: int, data: bytes) -> list[tuple[int, Any]]:
         """Number of each line that is not blank, and its value; a :class:`Wrong` where it is none.

@@ -21,6 +21,7 @@ from raw_tables.parquet import begins_as_parquet
 
 TEXT, JSON, PARQUET = "text", "json", "parquet"
 _JSON_ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+MOST_LINES = 1 << 15  # at a time
 _EXPECTED = "delimited text, Parquet or JSON lines"
 
 
@@ -139,15 +140,25 @@ def lines_of(stream: Stream) -> Iterator[tuple[int, bytes]]:
         block = stream.read(BLOCK_BYTES)
         data = tail + block
         cut = data.rfind(b"\n") + 1 if block else len(data)
-        if cut:
-            yield line, data[:cut]
-            line += data.count(b"\n", 0, cut)
+        start = 0
+        while start < cut:
+            end = _after_lines(data, start, cut)
+            yield line, data[start:end]
+            line += data.count(b"\n", start, end)
+            start = end
         tail = data[cut:]
         if len(tail) > MAX_LINE_BYTES:
             while (block := stream.read(BLOCK_BYTES)) and b"\n" not in block:
                 pass
             yield line, b""
             tail, line, block = block.partition(b"\n")[2], line + 1, b"some"
+
+
+def _after_lines(data: bytes, start: int, end: int) -> int:
+    """Where not too many lines end: each becomes far more than its bytes."""
+    while data.count(b"\n", start, end) > MOST_LINES:
+        end = data.index(b"\n", (start + end) // 2, end) + 1
+    return end
 
 
 @contextmanager

@@ -25,6 +25,8 @@ NAN = float("nan")
 EXACT = 1 << 53  # whole numbers up to here are floats
 SMALL = 2.0**-125  # below, float32 has fewer digits
 MANY = 8  # names that a sentence lists
+HINTS = 10  # rows of which it is told what may have been meant, which takes long
+LOOKED_AT = 2000  # names for that
 
 
 class _Bad(Exception):
@@ -74,10 +76,11 @@ class RowCells:
         Returns:
             float32 ``[n, feature_size]``, zeros of a bad row; what is wrong, by place.
         """
-        values, wrong = [], {}
+        values: list[list[float]] = []
+        wrong: dict[int, Wrong] = {}
         nothing = [0.0] * len(self.names)
         for place, row in enumerate(rows):
-            found = row if isinstance(row, Wrong) else self._row(row, strict)
+            found = row if isinstance(row, Wrong) else self._row(row, strict, len(wrong) < HINTS)
             if isinstance(found, Wrong):
                 wrong[place] = found
                 found = nothing
@@ -93,11 +96,11 @@ class RowCells:
             wrong = dict(sorted(wrong.items()))
         return features, wrong
 
-    def _row(self, row: Any, strict: bool) -> list[float] | Wrong:
+    def _row(self, row: Any, strict: bool, hint: bool) -> list[float] | Wrong:
         """Features of one row; infinite where a number is too large."""
         if isinstance(row, Mapping):
             if strict and not self._known.issuperset(row):
-                return self._unknown(row)
+                return self._unknown(row, hint)
             get: Callable[[str], Any] = row.get
         elif isinstance(row, (list, tuple)):
             if len(row) != len(self.names):
@@ -198,9 +201,8 @@ class RowCells:
         if np.isinf(single):
             raise _Bad(column.name, self.cells.fault(column, text))
 
-    def _unknown(self, row: Mapping[Any, Any]) -> Wrong:
+    def _unknown(self, row: Mapping[Any, Any], hint: bool) -> Wrong:
         name = next(str(key) for key in row if key not in self._known)
-        near = difflib.get_close_matches(name[:100], self.names, n=1)
-        hint = f"; did you mean {quoted(near[0])}?" if near else ""
-        shown = printable(quoted(name))
-        return Wrong(printable(name[:100]), f"there is no column {shown}{hint}")
+        near = difflib.get_close_matches(name[:100], self.names[:LOOKED_AT], n=1) if hint else []
+        meant = f"; did you mean {quoted(near[0])}?" if near else ""
+        return Wrong(printable(name[:100]), f"there is no column {printable(quoted(name))}{meant}")

@@ -51,13 +51,14 @@ def parquet_jobs(
 
 def _read(batch: pa.RecordBatch, name: str, start: int, cells: Cells, keep: Sequence[str]) -> Rows:
     given = [batch.column(column.name) for column in cells.columns]
-    arrays = cells.arrays(given)
-    faults = {
-        row: Fault(f"{name}: row {start + row + 1}", column.name, said)
-        for row, column, said in faults_of(arrays, cells, given)
-    }
-    arrays.features[np.array(list(faults), np.intp)] = 0
-    return Rows(arrays.features, faults, {n: _text(batch.column(n)) for n in keep})
+    with told(name):  # text may be no UTF-8
+        arrays = cells.arrays(given)
+        faults = {
+            row: Fault(f"{name}: row {start + row + 1}", column.name, said)
+            for row, column, said in faults_of(arrays, cells, given)
+        }
+        arrays.features[np.array(list(faults), np.intp)] = 0
+        return Rows(arrays.features, faults, {n: _text(batch.column(n)) for n in keep})
 
 
 def _text(array: pa.Array) -> list[Any]:

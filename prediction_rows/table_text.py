@@ -33,7 +33,10 @@ from raw_tables.schema import Schema
 from raw_tables.text import Piece, Row, blank_lines, read_row, whole_rows
 from raw_tables.words import quoted
 
-FEW_BYTES = 16 << 10  # of which Arrow would take longer to be told what the columns are
+FEW_ROWS = 64  # of which Arrow would take longer to be told what the columns are
+MOST_ROWS = (
+    1 << 15
+)  # of a piece: each may have a fault, which takes far more memory than a short row
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ class TextRows:
                     continue
                 line = piece.line + count_lines(piece.data[:start])
                 layout, piece = self._begin(piece._replace(data=piece.data[start:], line=line))
-            if piece.data:
-                yield partial(self._parse, piece, layout)
+            for part in _parts(piece, delimiter):
+                yield partial(self._parse, part, layout)
 
     def _at(self, line: int) -> str:
         return f"{self._name}:{line}" if self._name else f"line {line}"
@@ -144,19 +147,14 @@ class TextRows:
             fault = Fault(self._at(piece.line), name, f"{column}{piece.problem}")
             features = np.zeros((1, len(layout.places)), np.float32)
             return Rows(features, {0: fault}, {name: [None] for name in self._keep})
-        if len(piece.data) <= FEW_BYTES:
+        if count_lines(piece.data) < FEW_ROWS:
             return self._parse_rows(piece, layout)
         rows = self._parse_at_once(piece, layout)
         if rows is not None:
             return rows
-        cut = whole_rows(piece.data[: len(piece.data) // 2], layout.delimiter)
-        if len(piece.data) <= SLOW_BYTES or piece.wild or not cut:
+        halves = _halves(piece, layout.delimiter) if len(piece.data) > SLOW_BYTES else [piece]
+        if len(halves) == 1:
             return self._parse_rows(piece, layout)
-        line = piece.line + count_lines(piece.data[:cut])
-        halves = (
-            piece._replace(data=piece.data[:cut]),
-            piece._replace(line=line, data=piece.data[cut:]),
-        )
         return joined([self._parse(half, layout) for half in halves], len(layout.places))
 
     def _parse_at_once(self, piece: Piece, layout: TextLayout) -> Rows | None:
@@ -232,6 +230,26 @@ class TextRows:
         features, bad = self._rows.convert(texts)
         faults = {place: Fault(self._at(lines[place]), *wrong) for place, wrong in bad.items()}
         return Rows(features, faults, kept)
+
+
+def _halves(piece: Piece, delimiter: bytes) -> list[Piece]:
+    """A piece as two, cut at the end of a row; one where that cannot be told."""
+    cut = None if piece.wild else whole_rows(piece.data[: len(piece.data) // 2], delimiter)
+    if not cut:
+        return [piece]
+    line = piece.line + count_lines(piece.data[:cut])
+    return [piece._replace(data=piece.data[:cut]), piece._replace(line=line, data=piece.data[cut:])]
+
+
+def _parts(piece: Piece, delimiter: bytes) -> Iterator[Piece]:
+    """A piece in parts of not too many rows, nothing of an empty one."""
+    few = count_lines(piece.data) <= MOST_ROWS
+    parts = [piece] if few else _halves(piece, delimiter)
+    if len(parts) == 1:
+        yield from parts if piece.data else ()
+    else:
+        for part in parts:
+            yield from _parts(part, delimiter)
 
 
 def _cell(row: Row, layout: Layout, name: str) -> str | None:

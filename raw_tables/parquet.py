@@ -86,7 +86,7 @@ def told(file: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or file
             raise
@@ -122,5 +122,6 @@ def _parse(batch: pa.RecordBatch, file: str, start: int, cells: Cells, cap: int,
     if not len(batch):
         return Parsed([], [])
     given = [batch.column(column.name) for column in cells.columns]
-    blocks, bad = parse_cells(cells, given, file, cap)
+    with told(file):  # text may be no UTF-8
+        blocks, bad = parse_cells(cells, given, file, cap)
     return Parsed(blocks, [f"{file}: row {start + row + 1}: {said}" for row, said in bad])

@@ -51,13 +51,13 @@ class Running:
         """All that it has written, on stdout and stderr."""
         return self.log.read_text("utf-8")
 
-    def lines(self, **wanted: object) -> list[dict[str, Any]]:
-        """Lines of the access log with some values, once there is one."""
-        end = time.monotonic() + 10
+    def lines(self, least: int = 1, wait: float = 10, **wanted: object) -> list[dict[str, Any]]:
+        """Lines of the access log with some values, once there are so many."""
+        end = time.monotonic() + wait
         while True:
             lines = [json.loads(line) for line in self.text().splitlines() if line[:1] == "{"]
             found = [line for line in lines if wanted.items() <= line.items()]
-            if found or time.monotonic() > end:
+            if len(found) >= least or time.monotonic() >= end:
                 return found
             time.sleep(0.02)
 

@@ -16,9 +16,10 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 from exports import Trained, export_of, trained
-from helpers import TOOLS, Result, override, run, run_cases, run_tool, sample
+from helpers import ROOT, TOOLS, Result, override, run, run_cases, run_tool, sample
 from test_model_dirs import copy as copy_directory
 
+from prediction_rows.open import open_rows
 from rec_runner.checkpoint.choice import choose_epoch
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.config import load_config
@@ -137,6 +138,20 @@ def test_facts_of_columns_are_those_of_the_rows() -> None:
     assert facts["user_id"] == {"typical": None}
     assert told["example"] == {name: fact["typical"] for name, fact in facts.items()}
     assert list(told["columns"]) == ["kind", "schema"]
+
+
+@pytest.mark.parametrize(("kind", "graph"), CASES[:3])
+def test_the_example_is_a_row_that_can_be_predicted(kind: str, graph: str) -> None:
+    model = open_export(export_of(kind, graph), "onnx")
+    manifest = model.manifest
+    reader = open_rows(manifest.columns)
+    assert [column["name"] for column in reader.describe()] == list(manifest.column_facts)
+    rows = reader.objects([manifest.example])
+    assert (dict(rows.faults), len(rows.features)) == ({}, 1)
+    assert np.isfinite(model.predict(rows.features)).all()
+    numbers = [f for f in manifest.column_facts.values() if "low" in f]
+    assert numbers
+    assert all(fact["low"] <= fact["typical"] <= fact["high"] for fact in numbers)
 
 
 def test_ids_are_hashed_as_the_manifest_says() -> None:
@@ -435,21 +450,28 @@ def test_a_damaged_export_is_refused(torn: Path, tmp_path: Path) -> None:
             open_export(torn, runtime)
 
 
+def ask(
+    model: Exported, features: np.ndarray, expected: np.ndarray, first: int, wrong: list[int]
+) -> None:
+    """Ask for a few rows again and again; note each wrong answer."""
+    for turn in range(15):
+        rows = slice(first + 7 * turn, first + 8 * turn + 1)
+        if not np.allclose(model.predict(features[rows]), expected[rows], atol=1e-6):
+            wrong.append(first)
+
+
 def test_threads_get_their_own_predictions() -> None:
     made, folder = trained("raw", "static"), export_of("raw", "static")
     features = features_of(made, "raw")
     for runtime in ("paddle", "onnx"):
         model = open_export(folder, runtime)
-        expected, wrong = model.predict(features), []
+        expected = model.predict(features)
+        wrong: list[int] = []
 
-        def ask(first: int, model: Exported = model, expected: Any = expected) -> None:
-            for turn in range(15):
-                rows = slice((first + 7 * turn) % 300, (first + 7 * turn) % 300 + 1 + turn)
-                found = model.predict(features[rows])
-                if not np.allclose(found, expected[rows], atol=1e-6):
-                    wrong.append((first, turn))
-
-        threads = [threading.Thread(target=ask, args=(first,)) for first in range(0, 80, 10)]
+        threads = [
+            threading.Thread(target=ask, args=(model, features, expected, first, wrong))
+            for first in range(0, 80, 10)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -580,3 +602,19 @@ def test_a_directory_without_our_hooks_is_exported_from_its_static_model(tmp_pat
             np.testing.assert_allclose(found, batch[tensor.name], atol=1e-6)
         with pytest.raises(UserError, match="rows for it need that directory's own reader"):
             model.predict(np.zeros((1, 4), np.float32))
+
+
+def test_an_export_that_is_killed_leaves_the_older_one_or_the_new_one_whole(tmp_path: Path) -> None:
+    made = trained("shop", "dygraph")
+    shutil.copytree(export_of("shop", "dygraph"), tmp_path / "old")
+    script = ROOT / "tests" / "kill_exports.py"
+    command = [sys.executable, script, tmp_path, 8, "-m", made.config, *made.options]
+    done = run([str(word) for word in command], cwd=tmp_path)
+    assert done.status == 0, done.stdout + done.stderr
+    killed = re.findall(r"^(\d+) of (\d+): status -9, (old|new), (\d) left$", done.stdout, re.M)
+    assert len(killed) == 8, done.stdout
+    assert (killed[0][0], killed[-1][0]) == ("1", killed[-1][1])
+    fates = [fate for *_, fate, _ in killed]
+    assert fates == sorted(fates, reverse=True)  # old until it is new
+    assert {"old", "new"} == set(fates)
+    assert any(left == "1" for *_, left in killed)  # which the next one removes

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from helpers import ROOT, Result, epoch_lines, override, run_cases
+
+from rec_runner.contract.hooks import HOOKS
 
 PAGE = ROOT / "doc" / "model_directory.md"
 TWIN = ROOT / "doc" / "model_directory_EN.md"
@@ -177,6 +179,28 @@ def test_score_rows(by_blocks: dict[str, list[Result]], hooks_folder: Path, tmp_
     (warning,) = other.sentences  # where the network does something else, it scores itself
     assert "the hook score_rows gives log-odds" in warning
     assert epoch_lines(other.stdout)[1] == pytest.approx(scores, abs=2e-6)
+
+
+def test_onnx_model() -> None:
+    import onnx
+    import onnxruntime
+
+    (scoring,) = (example for example in examples() if "def scoring_weights(" in example.code)
+    (writing,) = (example for example in examples() if "def onnx_model(" in example.code)
+    code = f"import numpy as np\nclass Model:\n{scoring.code}\n{writing.code}"
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    model, rng = scope["Model"](), np.random.default_rng(3)
+    sizes = {"out.weight": (4, 2), "out.bias": 2, "mean": 4}
+    state = {name: rng.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    made = model.onnx_model(model.scoring_weights(state))
+    assert HOOKS["onnx_model"].fits(made) and not HOOKS["onnx_model"].fits([made])
+    onnx.checker.check_model(made, full_check=True)
+    rows = rng.normal(size=(7, 4)).astype(np.float32)
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    found = session.run(["click", "buy"], {"features": rows})
+    odds = (rows - state["mean"]).astype(np.float64) @ state["out.weight"] + state["out.bias"]
+    np.testing.assert_allclose(np.stack(found, axis=1), 1 / (1 + np.exp(-odds)), atol=1e-6)
 
 
 def test_adapt(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from rec_runner.config import load_config
 
 HOOKS = (
     *("task_names", "adapt", "convert_state_dict", "resolved_settings"),
-    *("scoring_weights", "score_rows"),
+    *("scoring_weights", "score_rows", "onnx_model"),
 )
 
 # A reader that knows the contract alone, of rows that are read by index.

@@ -24,6 +24,7 @@ from static_model import StaticModel
 
 KINDS = ("none", "standard", "piecewise_linear")
 BATCHES = (0, 1, 7, 1000)
+Arrays = dict[str, np.ndarray]
 NO_NUMBERS = """
 columns:
   - {name: city, kind: category, values: [Berlin, Lagos, Lima], other: true, missing: true}
@@ -64,26 +65,32 @@ class Network:
         config: flat config.
         rows: raw rows that the input's statistics are learnt from.
         labels: of these rows, where there are regression tasks.
+        state: its weights, in place of random ones.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], rows: np.ndarray, labels: np.ndarray | None = None
+        self,
+        config: Mapping[str, Any],
+        rows: np.ndarray,
+        labels: np.ndarray | None = None,
+        state: Arrays | None = None,
     ) -> None:
         paddle.seed(5)
-        self.model = DygraphModel()
+        self.config, self.model = config, DygraphModel()
         self.net: ShareBottomLayer = self.model.create_model(config)
         self.net.eval()
         if labels is None:
             labels = np.zeros((len(rows), self.model.settings.task_num), np.float32)
         learnt = self.model.adapt_blocks([{"features": rows, "labels": labels}], config)
-        state = self.net.state_dict()
-        for name, weight in state.items():
+        for name, weight in self.net.state_dict().items():
             if name in learnt:
                 weight.set_value(learnt[name])
+            elif state is not None:
+                weight.set_value(state[name])
             elif not weight.stop_gradient:  # no bias and no vector of 0
                 weight.set_value(paddle.normal(shape=weight.shape) * 0.5)
-        state = {name: weight.numpy() for name, weight in state.items()}
-        self.onnx = self.model.onnx_model(self.model.scoring_weights(state))
+        weights = {name: weight.numpy() for name, weight in self.net.state_dict().items()}
+        self.onnx = self.model.onnx_model(self.model.scoring_weights(weights))
         onnx.checker.check_model(self.onnx, full_check=True)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -189,6 +196,18 @@ def test_a_row_that_is_not_finite_has_no_prediction(
     assert np.isnan(found[~fits]).all() and fits.sum() == 39 + (value == 3e38 and kind == "none")
     others = np.arange(40) != 17  # of 3e38 the network makes logits whose difference is NaN
     np.testing.assert_allclose(found[others], network.expected(rows)[others], rtol=0, atol=1e-6)
+
+
+def test_a_relu_hides_no_infinity(rng, tmp_path: Path) -> None:
+    """Of -inf in every unit, which a ReLU makes 0."""
+    network = number_network(rng, tmp_path, numeric_encoding="none")
+    weight = network.net.bottom[0].weight
+    weight.set_value(-weight.abs() - 0.01)
+    state = {name: value.numpy() for name, value in network.net.state_dict().items()}
+    network = Network(network.config, number_rows(rng, 300), state=state)
+    rows = number_rows(rng, 9)
+    rows[4, 1] = np.inf
+    assert np.array_equal(np.isnan(network.found(rows)).all(axis=1), np.arange(9) == 4)
 
 
 def test_codes_that_are_none(rng, tmp_path: Path) -> None:

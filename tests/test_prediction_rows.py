@@ -159,8 +159,8 @@ def test_every_form_of_a_row_gives_what_training_reads(tmp_path: Path) -> None:
     with open(tmp_path / "rows.parquet", "rb") as stream:
         in_place = Source("p", stream, str(tmp_path / "rows.parquet"))
         np.testing.assert_array_equal(read(by, in_place).features, want)
-    for few in (table_text.FEW_BYTES, 0):
-        with patch.object(table_text, "FEW_BYTES", few), warnings.catch_warnings():
+    for few in (table_text.FEW_ROWS, 0):
+        with patch.object(table_text, "FEW_ROWS", few), warnings.catch_warnings():
             warnings.simplefilter("error")
             for form, data in forms.items():
                 got = read(by, source(data))
@@ -197,7 +197,7 @@ def test_rows_without_a_header_of_files_that_had_none(tmp_path: Path) -> None:
     assert len(read(by, source(written(odd))).features) == len(ROWS) + 1
 
 
-@pytest.mark.parametrize("few", [0, table_text.FEW_BYTES])
+@pytest.mark.parametrize("few", [0, table_text.FEW_ROWS])
 def test_bad_rows_stay_in_their_place_with_line_and_column(few: int) -> None:
     by = schema()
     good = "u1,1,Berlin,31,x,9.5,3,1"
@@ -214,7 +214,7 @@ def test_bad_rows_stay_in_their_place_with_line_and_column(few: int) -> None:
         good.replace("9.5", "inf"),
         good,
     ]
-    with patch.object(table_text, "FEW_BYTES", few):
+    with patch.object(table_text, "FEW_ROWS", few):
         got = read(by, source("\n".join(lines).encode()), ["user", "note", "click"])
     assert {place: (f.place, f.column) for place, f in got.faults.items()} == {
         1: ("rows:4", "age"),
@@ -237,7 +237,9 @@ def test_bad_rows_stay_in_their_place_with_line_and_column(few: int) -> None:
     assert got.kept["note"][3] == "x\ny"
 
 
-def test_a_file_without_the_columns_is_refused_and_a_count_is_told_with_both() -> None:
+def test_a_file_without_the_columns_is_refused_and_a_count_is_told_with_both(
+    tmp_path: Path,
+) -> None:
     by = schema()
     for words, data in {
         'rows:1: header: there is no column "price", only "age", "city", "user"': b"age,city,user",
@@ -246,15 +248,25 @@ def test_a_file_without_the_columns_is_refused_and_a_count_is_told_with_both() -
         "rows: is Parquet inside gzip": gzip.compress(b"PAR1\x15\x04\x15"),
         "rows: damaged Parquet: ": b"PAR1\x15\x04\x15",
         "rows: is JSON over several lines": b'[\n  {"age": 3}\n]\n',
-        "rows: damaged gzip ": gzip.compress(written([NAMES, *ROWS]))[:-20],
+        "rows: damaged gzip before the first": gzip.compress(written([NAMES, *ROWS]))[:-20],
+        "rows: damaged gzip after line 4": gzip.compress(b'{"age": 1, "user": 7}\n' * 60_000)[:-9],
         'rows: no row has any of the columns "age", "price", "city", "user"; there is "x"': (
             b'{"x": 1}\n'
         ),
     }.items():
-        with pytest.raises(RowsError) as refused:
+        with pytest.raises(RowsError) as refused, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             read(by, source(data))
         assert str(refused.value).startswith(words)
         assert getattr(refused.value, "user_error", False)
+    odd = io.BytesIO()
+    texts = pa.array([b"\xff"], pa.binary()).view(pa.string())  # not looked at
+    pq.write_table(pa.table({"age": [1], "price": [1], "city": texts, "user": [1]}), odd)
+    with pytest.raises(RowsError, match="rows: damaged Parquet: 'utf-8' codec can't decode"):
+        read(by, source(odd.getvalue()))
+    (tmp_path / "odd").write_bytes(odd.getvalue())
+    with pytest.raises(RowsError, match="damaged Parquet"):
+        list(read_blocks([tmp_path / "odd"], without_labels(replace(by, tasks=()))))
     got = read(by, source(b"1,2,3\n1,2,3,4\n"))
     both = "expected 8 as in training, or the 4 features alone"
     said = [f"row has {count} columns, {both}" for count in (3, 4)]
@@ -273,7 +285,7 @@ def test_cells_of_any_column_are_kept_in_every_form(tmp_path: Path) -> None:
     keep = ["note", "age", "user", "day", "age"]
     want = {n: [row[names.index(n)].strip() for row in rows] for n in dict.fromkeys(keep)}
     for few in (0, 1 << 20):
-        with patch.object(table_text, "FEW_BYTES", few):
+        with patch.object(table_text, "FEW_ROWS", few):
             assert read(by, source(written([names, *rows])), keep).kept == want
             assert read(by, source(written(ROWS)), ["note"]).kept == {"note": want["note"]}
             odd = b"age,price,city,user,x\n1,2,Berlin,u,\xff a \n"
@@ -466,7 +478,7 @@ def test_made_up_tables_give_what_an_oracle_says_row_for_row() -> None:
         odd, number = rng.choice((0, 0.02, 0.1)), rng.choice((3, 10, 40))
         cells = [[make_cell(c, odd, rng) for c in by.columns] for _ in range(number)]
         size = rng.choice((8, 64, 1 << 16))
-        sizes = {"SLOW_BYTES": max(size, 50), "FEW_BYTES": rng.choice((0, 100, 1 << 16))}
+        sizes = {"SLOW_BYTES": max(size, 50), "FEW_ROWS": rng.choice((0, 3, 1 << 16))}
         if rng.random() < 0.2:
             data, good = make_parquet(looked_at, cells, rng)
             with patch.object(parquet, "BATCH_BYTES", size):

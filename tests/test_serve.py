@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -267,6 +268,7 @@ def test_bytes_on_the_wire(service: Running, parts: tuple[bytes | float, ...], s
     head, _, body = said.partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode()), said[:200]
     assert time.monotonic() - started < 8
+    assert b"\r\nx-model: first\r\n" in head
     if status >= 400:
         assert json.loads(body)["error"]["message"]
     elif b"chunked" not in head:
@@ -305,12 +307,39 @@ def test_a_connection_serves_many_requests_refused_ones_among_them(service: Runn
     assert said.count(b"HTTP/1.1 200 ") == 6
 
 
+def test_a_client_that_takes_no_answers_is_left(service: Running) -> None:
+    body = json.dumps([[1, 2]] * 1000).encode()
+    asked = request(body, f"Content-Length: {len(body)}").replace(b"Connection: close\r\n", b"")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", service.port))
+        client.settimeout(0.5)
+        sent, found = 0, b""
+        with contextlib.suppress(OSError):  # the service reads no more of them
+            while sent < 400 * len(asked):
+                sent += client.send(asked[sent % len(asked) :])
+        time.sleep(3)
+        client.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            while data := client.recv(1 << 16):
+                found += data
+    assert 0 < found.count(b"HTTP/1.1 200 ") < sent // len(asked)
+    assert scores(service.ask("/predict", {"a": 1, "b": 2}, HEADERS)) == [[3, 2]]
+
+
 def test_a_client_that_goes_away_harms_nobody(service: Running) -> None:
     for part in (b"", b"POST", request(b"", LENGTH), request(ROW[:5], LENGTH)):
         with service.connect() as client:
             client.sendall(part)
     with service.connect() as client:
         client.sendall(request(b'{"a": -14, "b": 0.2}', "Content-Length: 20"))
+    assert scores(service.ask("/predict", {"a": 1, "b": 2}, HEADERS)) == [[3, 2]]
+
+
+def test_a_client_waits_for_its_scores_no_longer_than_the_limit(service: Running) -> None:
+    answer = service.ask("/predict", [[-14, 1.3]], HEADERS)
+    assert answer.status == 503 and answer.headers["retry-after"] == "1"
+    assert "within 1 s" in answer.json["error"]["message"]
     assert scores(service.ask("/predict", {"a": 1, "b": 2}, HEADERS)) == [[3, 2]]
 
 
@@ -479,7 +508,7 @@ def test_without_a_key_predictions_are_given_and_reloads_are_not(tmp_path: Path)
         assert answer.status == 403 and "SIGHUP" in answer.json["error"]["message"]
         # One is being scored and two wait; the others are sent away.
         clients = [service.connect() for _ in range(6)]
-        body = b"[[-14, 0.7]]"
+        body = b"[[-14, 1.0]]"
         head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         for client in clients:
             client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -490,6 +519,8 @@ def test_without_a_key_predictions_are_given_and_reloads_are_not(tmp_path: Path)
         assert [text[9:12] for text in said] == [b"200"] * 3 + [b"503"] * 3
         assert all(b"\r\nretry-after: 1\r\n" in text for text in said[3:])
         assert service.text().count("\n") == 1  # no access log
+        # One for the first request, one for the slow one, and those two that waited were one.
+        assert counted(service)["serve_batch_rows_count",] == 3
         assert service.stop(signal.SIGINT) == 0
 
 

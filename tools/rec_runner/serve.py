@@ -214,7 +214,9 @@ def _serve_by_several(options: Namespace, key: bytes | None, opener: Open) -> in
                         raise
                     return tell(error)
 
-            return Workers(options.workers, work, _forget_worker).run()
+            return Workers(
+                options.workers, listener, options.drain_seconds, work, _forget_worker
+            ).run()
     finally:
         if os.getpid() == own:
             shutil.rmtree(folder, ignore_errors=True)

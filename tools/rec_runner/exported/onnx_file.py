@@ -16,8 +16,8 @@ def write_onnx(model: Any, folder: Path, most_inside: int = MOST_INSIDE) -> None
     """Write ``model.onnx``; with more weights than it may hold, ``model.onnx.data`` too.
 
     Args:
-        model: what the hook ``onnx_model`` gave: an ``onnx.ModelProto``, whose weights it then no
-            longer has, or the bytes of one.
+        model: what the hook ``onnx_model`` gave, an ``onnx.ModelProto``; of weights that go into
+            ``model.onnx.data`` it then has none.
         folder: where neither file is yet.
         most_inside: bytes of weights that ``model.onnx`` may hold.
 
@@ -34,8 +34,6 @@ def write_onnx(model: Any, folder: Path, most_inside: int = MOST_INSIDE) -> None
         ) from error
     file = folder / ONNX
     try:
-        if isinstance(model, bytes):
-            model = onnx.load_model_from_string(model)
         beside = sum(len(weight.raw_data) for weight in model.graph.initializer) > most_inside
         onnx.save_model(model, str(file), save_as_external_data=beside, location=ONNX_DATA)
         onnx.checker.check_model(str(file), full_check=True)

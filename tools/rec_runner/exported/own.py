@@ -17,7 +17,6 @@ from rec_runner.exported.check import checkpoint_scores, largest_difference, sam
 from rec_runner.exported.facts import column_facts
 from rec_runner.exported.open import Exported
 from rec_runner.exported.write import named_tasks, tensors, write_hooks_onnx, write_paddle
-from rec_runner.system.errors import UserError
 
 # Of a model directory: how rows for it are read, and how ids become numbers.
 ROWS_MODULE, HASHING_MODULE = "prediction_rows.open", "prediction_rows.id_hashing"
@@ -78,13 +77,8 @@ def _columns(config: Config, features: np.ndarray) -> dict[str, Any]:
     told = model_dir.load_function(ROWS_MODULE, "columns_of")
     opened = model_dir.load_function(ROWS_MODULE, "open_rows")
     hashed = model_dir.load_function(HASHING_MODULE, "hashing_of")
-    try:
-        with foreign(told):
-            columns = told(config)
-    except UserError as error:  # until the rows are there
-        if "prediction_rows.numbers" not in str(error):
-            raise
-        return {}
+    with foreign(told):
+        columns = told(config)
     with foreign(opened):
         described = opened(columns).describe()
     with foreign(hashed):

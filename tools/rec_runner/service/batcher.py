@@ -82,7 +82,7 @@ class Batcher:
         """Scores float32 ``[n, T]`` of features float32 ``[n, F]``, n at least 1.
 
         Raises:
-            Refusal: the queue is full.
+            Refusal: the queue is full, or there are no scores in time.
         """
         size = features.nbytes
         if self.waiting >= self._limits.queue or (self._bytes and self._bytes + size > QUEUE_BYTES):
@@ -90,14 +90,23 @@ class Batcher:
         future: asyncio.Future[np.ndarray] = self._loop.create_future()
         self.waiting += 1
         self._bytes += size
+        timer = self._loop.call_later(self._limits.seconds, self._expire, future)
         try:
             with self._come:
                 self._jobs.append(_Job(model, features, future))
                 self._come.notify()
             return await future
         finally:
+            timer.cancel()
             self.waiting -= 1
             self._bytes -= size
+
+    def _expire(self, future: asyncio.Future[np.ndarray]) -> None:
+        if not future.done():
+            seconds = self._limits.seconds
+            future.set_exception(
+                busy(f"there were no scores within {seconds:g} s; try again later")
+            )
 
     def _work(self) -> None:
         while True:
@@ -109,6 +118,8 @@ class Batcher:
                 if self._limits.batch_wait:
                     self._wait_for_more()
                 pieces = self._take()
+            if not pieces:
+                continue
             started = time.perf_counter()
             result: np.ndarray | Exception
             try:
@@ -127,12 +138,14 @@ class Batcher:
             self._come.wait(left)
 
     def _take(self) -> list[_Piece]:
-        """What is scored next: rows of one model."""
+        """What is scored next: rows of one model that somebody still waits for."""
         pieces: list[_Piece] = []
         room = self._limits.batch_rows
         model = self._jobs[0].model
         while self._jobs and room and self._jobs[0].model is model:
             job = self._jobs.popleft()
+            if job.future.done():
+                continue
             rows = min(room, len(job.features) - job.done)
             pieces.append(_Piece(job, rows))
             room -= rows

@@ -16,6 +16,8 @@ from rec_runner.service.records import AccessLog, Metrics
 from rec_runner.service.service import Service
 from rec_runner.service.workers import Parent
 
+_PATIENCE = 5.0  # seconds to wait longer where a parent should say when to stop
+
 
 def run_worker(
     open_model: Callable[[], Model],
@@ -54,7 +56,8 @@ def run_worker(
     # A thread that makes rows of a large request would keep the event loop waiting 5 ms each time.
     sys.setswitchinterval(0.0005)
     files = raise_open_files()
-    server = Server(service, most=files - SPARE_FILES if files else 1 << 20)
+    most = files - SPARE_FILES if files else 1 << 20
+    server = Server(service, most, shares=parent is not None)
     runner = _Runner(server, service, parent)
     _run_loop(runner.run(listener, ready, early))
     return 0
@@ -99,7 +102,9 @@ class _Runner:
     def _stop(self) -> None:
         self._stops += 1
         if self._stops == 1:
-            self._start(self._server.drain())
+            # A parent stops all at once, by another signal.
+            seconds = self._service.limits.drain + (_PATIENCE if self._parent else 0)
+            self._start(self._server.drain(seconds))
         elif self._stops == 2:  # a second signal does not wait for clients to notice
             self._server.should_exit = True
         else:
@@ -109,6 +114,7 @@ class _Runner:
         """The parent was killed, and nobody keeps this worker any more."""
         assert self._parent is not None
         self._loop.remove_reader(self._parent.alive)
+        self._parent = None
         self._stop()
 
     def _reload(self) -> None:

@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
+import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Callable, NamedTuple
 
 from rec_runner.system.log import warn
 
 READY = b"1"
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER of <asm/socket.h>
 _LEAST = 1.0  # seconds that a worker lives, or its successor waits
 
 
 def can_fork() -> bool:
     """Whether this platform has what several workers need."""
     return hasattr(os, "fork") and hasattr(signal, "SIGHUP")
+
+
+class _Instruction(ctypes.Structure):
+    """``struct sock_filter`` of <linux/filter.h>."""
+
+    _fields_ = [
+        ("code", ctypes.c_uint16),
+        ("jt", ctypes.c_uint8),
+        ("jf", ctypes.c_uint8),
+        ("k", ctypes.c_uint32),
+    ]
+
+
+class _Filter(ctypes.Structure):
+    """``struct sock_fprog`` of <linux/filter.h>."""
+
+    _fields_ = [("length", ctypes.c_uint16), ("instructions", ctypes.POINTER(_Instruction))]
+
+
+def take_no_more(listener: socket.socket) -> None:
+    """Let no more connections come to a socket that listens; those that wait there are kept.
+
+    Closing it would reset them, which their clients take for accepted, and may have sent a request
+    on. A packet filter that takes nothing makes them try again in a second, and be refused then.
+    Only Linux has it.
+    """
+    if sys.platform != "linux":
+        return
+    nothing = _Instruction(6, 0, 0, 0)  # return 0 bytes of the packet
+    program = _Filter(1, ctypes.pointer(nothing))
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, bytes(program))
 
 
 class Parent(NamedTuple):
@@ -49,18 +85,28 @@ class Workers:
 
     Args:
         number: of workers.
+        listener: the socket.
+        drain: seconds from the signal to stop until connections are no longer taken.
         work: what a worker does, in the process forked; what it returns is the exit status.
         ended: called with the process id of each worker that is no more.
     """
 
     def __init__(
-        self, number: int, work: Callable[[Parent], int], ended: Callable[[int], None]
+        self,
+        number: int,
+        listener: socket.socket,
+        drain: float,
+        work: Callable[[Parent], int],
+        ended: Callable[[int], None],
     ) -> None:
         self._number = number
+        self._listener = listener
+        self._drain = drain
         self._work = work
         self._ended = ended
         self._started: dict[int, float] = {}
         self._stops = 0
+        self._closed = False
         self._alive, self._keep = os.pipe()
 
     def run(self) -> int:
@@ -68,6 +114,7 @@ class Workers:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._stop)
         signal.signal(signal.SIGHUP, self._hand_on)
+        signal.signal(signal.SIGALRM, self._close)
         status = self._first()
         if status is not None:
             return status
@@ -138,8 +185,20 @@ class Workers:
             self._fork()
 
     def _stop(self, signum: int, frame: object) -> None:
+        """Have the workers drain; by a second signal stop, by a third leave requests unanswered."""
         self._stops += 1
-        self._tell(signal.SIGTERM if self._stops < 4 else signal.SIGKILL)
+        if self._stops == 2:
+            self._close()
+        else:
+            self._tell(signal.SIGTERM if self._stops < 4 else signal.SIGKILL)
+        if self._stops == 1:
+            signal.setitimer(signal.ITIMER_REAL, max(self._drain, 0.001))
+
+    def _close(self, *_: object) -> None:
+        if not self._closed:
+            self._closed = True
+            take_no_more(self._listener)
+            self._tell(signal.SIGTERM)
 
     def _hand_on(self, signum: int, frame: object) -> None:
         self._tell(signal.SIGHUP)
