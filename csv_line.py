@@ -58,12 +58,15 @@ def parse_row(line: bytes, layout: Layout) -> np.ndarray:
     if columns != layout.column_num:
         hint = layout.hints.get((columns, layout.column_num), "")
         raise RowError(f"row has {columns} columns, expected {layout.expected_columns}{hint}")
-    cells = [content(cell) for cell in text.split(b",")]
+    cells = text.split(b",")
+    if b'"' in line:
+        cells = [content(cell) for cell in cells]
     left_out = set(layout.ignored_columns)
     if layout.blank_labels:
         left_out.update(c for c in layout.label_columns if not cells[c].strip(b" \t"))
+    numbers = {cell for cell in set(cells) if NUMBER.fullmatch(cell)}
     for column, cell in enumerate(cells):
-        if column not in left_out and not NUMBER.fullmatch(cell):
+        if cell not in numbers and column not in left_out:
             word = NOT_FINITE.fullmatch(cell.strip())
             problem = "is not a finite number" if word else "is not a number"
             raise bad_value(layout, column, cell, problem)

@@ -17,10 +17,12 @@ import pyarrow as pa
 from csv_layout import NOT_FINITE, NUMBER
 from csv_line import shown
 from prediction_rows.json_lines import Wrong
+from prediction_rows.json_text import printable
 from prediction_rows.number_layout import FeatureLayout
 
 _NUMBERS = frozenset([int, float])
 _NUMBER = re.compile(NUMBER.pattern.decode(), re.ASCII)
+HINTS = 10  # rows of which it is told what may have been meant, which takes long
 _LOOKED_AT = 2000  # words that a name which is none may have been meant to be
 _MOST_BITS = 1000  # of a whole number that is shown
 
@@ -60,7 +62,8 @@ class NumberCells:
         with np.errstate(over="ignore", invalid="ignore"):
             for place, row in enumerate(rows):
                 by_name = isinstance(row, Mapping)
-                cells = self._by_name(row, strict) if by_name else self._in_order(row)
+                hint = len(wrong) < HINTS
+                cells = self._by_name(row, strict, hint) if by_name else self._in_order(row)
                 if isinstance(cells, Wrong):
                     found: Wrong | None = cells
                 else:
@@ -82,22 +85,23 @@ class NumberCells:
         problem = _problem(cell) or "is too large for float32"
         return Wrong(name or self.names[feature], f"{where}: value {_shown(cell)} {problem}")
 
-    def _by_name(self, row: Mapping[str, Any], strict: bool) -> Sequence[Any] | Wrong:
+    def _by_name(self, row: Mapping[str, Any], strict: bool, hint: bool) -> Sequence[Any] | Wrong:
         try:
             cells = self._cells(row)
         except KeyError:
             missing = [name for name in self.names if name not in row]
-            near = _near(missing[0], [key for key in row if key not in self._known])
-            hint = f" (there is {near})" if near else ""
+            others = [key for key in row if key not in self._known] if hint else []
+            near = _near(missing[0], others)
+            meant = f" (there is {near})" if near else ""
             more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-            return Wrong(missing[0], f"column {missing[0]!r} is missing{hint}{more}")
+            return Wrong(missing[0], f"column {missing[0]!r} is missing{meant}{more}")
         if strict and len(row) > len(self.names):
             for key in row:
                 if key not in self._known:
-                    near = _near(key, [name for name in self.names if name not in row])
-                    near = near or _near(key, self.names)
-                    hint = f"; did you mean {near}?" if near else ""
-                    return Wrong(key[:100], f"there is no column {key[:100]!r}{hint}")
+                    absent = [name for name in self.names if name not in row] if hint else []
+                    near = _near(key, absent) or _near(key, self.names if hint else ())
+                    meant = f"; did you mean {near}?" if near else ""
+                    return Wrong(printable(key[:100]), f"there is no column {key[:100]!r}{meant}")
         return cells
 
     def _in_order(self, row: Any) -> Sequence[Any] | Wrong:
@@ -162,7 +166,10 @@ def _shown(cell: Any) -> str:
     if isinstance(cell, int) and cell.bit_length() > _MOST_BITS:
         return "of very many digits"
     if not isinstance(cell, str):
-        cell = "" if cell is None else json.dumps(cell, default=str)
+        try:
+            cell = "" if cell is None else json.dumps(cell, default=str)
+        except RecursionError:
+            cell = "a list or an object"
     return shown(cell[:100].encode("utf-8", "backslashreplace"))
 
 

@@ -7,6 +7,7 @@ row some twenty times as fast.
 from __future__ import annotations
 
 import difflib
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -156,6 +157,8 @@ class RowCells:
 
     def _number(self, name: str, value: Any) -> float:
         """A number, or the text of one; infinite where it is too large."""
+        if type(value) is float and self.cells.as_numbers and math.isfinite(value):
+            return value
         text = self._text(name, value)
         if text is None or text in self._marks:
             return NAN
@@ -165,7 +168,7 @@ class RowCells:
         # It is to be the float32 nearest to the text, not to the float64 nearest to that: these
         # differ only where that float64 lies in the very middle between two float32.
         middle = struct.unpack("<Q", struct.pack("<d", number))[0] & 0x1FFFFFFF == 0x10000000
-        if (middle or 0 < abs(number) < SMALL) and type(value) is not float:
+        if middle or 0 < abs(number) < SMALL:
             return pa.scalar(text).cast(pa.float32()).as_py()
         return number
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Callable
 
 import numpy as np
@@ -21,16 +21,17 @@ from raw_tables.delimited import (
     SLOW_BYTES,
     Layout,
     Unread,
+    batch_arrays,
     numbered_rows,
-    parse_fast,
     read_columns,
     read_table,
     row_texts,
+    whole_batches,
 )
 from raw_tables.rows import faults as faults_of
 from raw_tables.rows import place_of, places_by_name
 from raw_tables.schema import Schema
-from raw_tables.text import Piece, Row, blank_lines, read_row, whole_rows
+from raw_tables.text import Piece, blank_lines, read_row, whole_rows
 from raw_tables.words import quoted
 
 FEW_ROWS = 64  # of which Arrow would take longer to be told what the columns are
@@ -45,9 +46,21 @@ class TextLayout(Layout):
 
     Attributes:
         counts: how many cells a row should have; empty: as many as there are names.
+        kept: places of cells that are wanted as they are.
     """
 
     counts: str = ""
+    kept: tuple[int, ...] = ()
+
+    @cached_property
+    def options(self) -> dict[bool, pa.csv.ConvertOptions]:
+        """How Arrow converts the cells; those that are only kept, not at all."""
+        made = super().options
+        for options in made.values():
+            only_kept = {str(n): pa.binary() for n in self.kept if n not in self.places}
+            options.column_types = {**options.column_types, **only_kept}
+            options.include_columns = [*options.include_columns, *only_kept]
+        return made
 
     @property
     def expected(self) -> str:
@@ -135,9 +148,8 @@ class TextRows:
 
     def _layout(self, names: tuple[str, ...], where: str) -> TextLayout:
         places = places_by_name(names, self._cells, where)
-        for name in self._keep:
-            place_of(name, names, where)
-        return TextLayout(self._name, self._cells, names, tuple(places))
+        kept = tuple(place_of(name, names, where) for name in self._keep)
+        return TextLayout(self._name, self._cells, names, tuple(places), kept=kept)
 
     def _parse(self, piece: Piece, layout: TextLayout) -> Rows:
         if piece.problem:
@@ -164,16 +176,12 @@ class TextRows:
             line and not line.strip(b" \t") for line in piece.data.splitlines()
         ):
             return None
-        kept: Mapping[str, Sequence[str | None]] = {}
-        if self._keep:
-            found = self._kept(piece, layout)
-            if found is None:
-                return None
-            kept = found
         if self._direct and self._cells.as_numbers:
-            blocks = parse_fast(piece, layout, True)
-            if blocks is not None:
-                return Rows(self._features([b["features"] for b in blocks]), {}, kept)
+            table = read_table(piece, layout, True)
+            found = [batch_arrays(batch, layout) for batch in whole_batches(table)]
+            good = [arrays.features for arrays in found if arrays and not arrays.bad]
+            if table is not None and len(good) == len(found):
+                return Rows(self._features(good), {}, self._kept(table, piece, layout))
         table = read_table(piece, layout, False)
         if table is None:
             return None
@@ -181,10 +189,10 @@ class TextRows:
         numbered = b'"' not in piece.data and lines == len(table)
         features: list[np.ndarray] = []
         faults: dict[int, Fault] = {}
-        for batch in table.combine_chunks().to_batches() if len(table) else ():
+        for batch in whole_batches(table):
             given = [batch.column(str(place)) for place in layout.places]
             arrays = self._cells.arrays(given)
-            if arrays.bad and not (numbered and not features):
+            if arrays.bad and not numbered:
                 return None
             for row, column, said in faults_of(arrays, self._cells, given):
                 faults[row] = Fault(self._at(piece.line + row), column.name, said)
@@ -192,25 +200,31 @@ class TextRows:
             features.append(arrays.features)
         if not faults:
             self._direct = False  # what Arrow takes for no number here, a mark say, is there again
-        return Rows(self._features(features), faults, kept)
+        return Rows(self._features(features), faults, self._kept(table, piece, layout))
 
     def _features(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([np.empty((0, self._cells.schema.feature_size), np.float32), *parts])
 
-    def _kept(self, piece: Piece, layout: TextLayout) -> dict[str, Sequence[str | None]] | None:
-        """The cells that are kept, by Arrow; None where rows are not as it takes them."""
-        places = [str(layout.names.index(name)) for name in self._keep]
-        convert = pa.csv.ConvertOptions(
-            column_types={place: pa.binary() for place in places},
-            include_columns=places,
-            strings_can_be_null=False,
-        )
-        table = read_columns(piece, layout, convert)
-        if table is None:
-            return None
-        return {name: _texts(table.column(place)) for name, place in zip(self._keep, places)}
+    def _kept(
+        self, table: pa.Table, piece: Piece, layout: TextLayout
+    ) -> dict[str, Sequence[str | None]]:
+        """The cells that are kept, of rows that were read at once."""
+        kept: dict[str, Sequence[str | None]] = {}
+        for name, place in zip(self._keep, map(str, layout.kept)):
+            column = table.column(place)
+            if pa.types.is_floating(column.type):  # whose texts are gone
+                convert = pa.csv.ConvertOptions(
+                    column_types={place: pa.binary()},
+                    include_columns=[place],
+                    strings_can_be_null=False,
+                )
+                again = read_columns(piece, layout, convert)
+                assert again is not None  # which it was not with more columns
+                column = again.column(place)
+            kept[name] = _texts(column)
+        return kept
 
     def _parse_rows(self, piece: Piece, layout: TextLayout) -> Rows:
         """Part a piece row by row: slow, but it knows where it is."""
@@ -225,8 +239,9 @@ class TextRows:
             else:
                 texts.append(dict(zip(names, found)))
             lines.append(line)
-            for name, cells in kept.items():
-                cells.append(_cell(row, layout, name))
+            for cells, place in zip(kept.values(), layout.kept):
+                whole = row.number == len(layout.names)
+                cells.append(_text(row.cells[place]) if whole else None)
         features, bad = self._rows.convert(texts)
         faults = {place: Fault(self._at(lines[place]), *wrong) for place, wrong in bad.items()}
         return Rows(features, faults, kept)
@@ -252,11 +267,9 @@ def _parts(piece: Piece, delimiter: bytes) -> Iterator[Piece]:
             yield from _parts(part, delimiter)
 
 
-def _cell(row: Row, layout: Layout, name: str) -> str | None:
-    """A kept cell of a row, if it has as many cells as it should."""
-    if row.number != len(layout.names):
-        return None
-    return row.cells[layout.names.index(name)].strip(b" \t").decode("utf-8", "replace")
+def _text(cell: bytes) -> str:
+    """A kept cell, without blanks around it."""
+    return cell.decode("utf-8", "replace").strip(" \t")
 
 
 def _texts(column: pa.ChunkedArray) -> list[str | None]:
@@ -264,5 +277,5 @@ def _texts(column: pa.ChunkedArray) -> list[str | None]:
     try:
         cells = column.cast(pa.string()).to_pylist()
     except pa.ArrowInvalid:  # it is not UTF-8
-        cells = [cell.decode("utf-8", "replace") for cell in column.to_pylist()]
+        return [_text(cell) for cell in column.to_pylist()]
     return [cell.strip(" \t") for cell in cells]

@@ -19,7 +19,7 @@ import pyarrow.csv
 
 from csv_line import RowError
 from csv_text import BOM, count_lines
-from raw_tables.cells import Cells, show
+from raw_tables.cells import Arrays, Cells, show
 from raw_tables.rows import Parsed, block, parse_cells, places_by_name
 from raw_tables.text import (
     Piece,
@@ -153,19 +153,32 @@ def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
 def parse_fast(piece: Piece, layout: Layout, direct: bool) -> list[dict[str, Any]] | None:
     """All rows of a piece, or None where one cannot be used or read this way."""
     table = read_table(piece, layout, direct)
-    if table is None:
-        return None
     blocks = []
-    for batch in table.combine_chunks().to_batches() if len(table) else ():
-        given = [batch.column(str(place)) for place in layout.places]
-        # Null is missing, but Arrow reads "nan" as a number.
-        if any(pa.types.is_floating(a.type) and pc.any(pc.is_nan(a)).as_py() for a in given):
-            return None
-        arrays = layout.cells.arrays(given)
-        if arrays.bad:
+    for batch in whole_batches(table):
+        arrays = batch_arrays(batch, layout)
+        if arrays is None or arrays.bad:
             return None
         blocks.append(block(arrays, layout.file))
-    return blocks
+    return None if table is None else blocks
+
+
+def whole_batches(table: pa.Table | None) -> list[pa.RecordBatch]:
+    """The rows of a table: one batch, or none."""
+    return table.combine_chunks().to_batches() if table else []
+
+
+def batch_arrays(batch: pa.RecordBatch, layout: Layout) -> Arrays | None:
+    """Rows of some columns of text; None where it has to be looked at how their cells are written.
+
+    Args:
+        batch: of what :func:`read_table` gave.
+        layout: as it was given there.
+    """
+    given = [batch.column(str(place)) for place in layout.places]
+    # Null is missing, but Arrow reads "nan" as a number.
+    if any(pa.types.is_floating(a.type) and pc.any(pc.is_nan(a)).as_py() for a in given):
+        return None
+    return layout.cells.arrays(given)
 
 
 def read_table(piece: Piece, layout: Layout, direct: bool) -> pa.Table | None:

@@ -423,7 +423,7 @@ def test_a_missing_key_or_cell_is_named() -> None:
         "in: row 3: column 'a': value 'NaN' is not a finite number",
         "in: row 4: column 'a': value '1e+300' is too large for float32",
     ]
-    assert got.features[4].tolist() == [4, 5, 1, 1]
+    assert got.features.tolist() == [[1, 1, 1, 1], *[[0] * 4] * 3, [4, 5, 1, 1]]
     with pytest.raises(RowsError, match="in: its header lacks column 'z'"):
         stream = io.BytesIO()
         pq.write_table(pa.table({"a": [1], "b": [1], "c": [1]}), stream)

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import ROOT
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from table_oracle import cells_of, expected, parted, row_of
 
@@ -565,6 +565,8 @@ TABLES = {marks: TableRows(by) for marks, by in MARKS.items()}
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.tuples(CELLS, CELLS, CELLS, CELLS), st.sampled_from([*MARKS]))
+@example((None, 3.4028235677973366e38, None, 1e10), "numbers")
+@example((2.0**-149, 3.4028235677973366e38, 1e10, 1e10), "")
 def test_a_cell_of_json_means_what_it_means_in_parquet(row: tuple[Any, ...], marks: str) -> None:
     table = TABLES[marks]
     cells = Cells.of(without_labels(replace(MARKS[marks], tasks=())))

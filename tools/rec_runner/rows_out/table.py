@@ -8,6 +8,7 @@ from typing import NamedTuple, Union
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Cells = Mapping[str, Sequence[Union[str, None]]]
 
@@ -27,9 +28,10 @@ class Predicted(NamedTuple):
 
     def columns(self) -> list[pa.Array]:
         """Kept ones as text, then one of each task as float32; what is missing is null."""
-        mask = self.missing if self.missing.any() else None
-        kept = [pa.array(cells, pa.string()) for cells in self.kept.values()]
-        return [*kept, *(pa.array(np.ascontiguousarray(v), mask=mask) for v in self.values.T)]
+        kept = [texts_of(cells) for cells in self.kept.values()]
+        valid, rows = _validity(self.missing), len(self.values)
+        numbers = [pa.py_buffer(np.ascontiguousarray(v, np.float32)) for v in self.values.T]
+        return [*kept, *(pa.Array.from_buffers(pa.float32(), rows, [valid, n]) for n in numbers)]
 
 
 class Encoder(ABC):
@@ -57,22 +59,38 @@ class Encoder(ABC):
         return b""
 
 
+# pa.array() and pa.scalar() would import pandas, wherever it is installed: half a second of a
+# processor, and 40 MB.
+
+
+def texts_of(cells: Sequence[str | None]) -> pa.Array:
+    """Texts as an array; None is null, and a half of a surrogate pair a question mark."""
+    data = [b"" if cell is None else cell.encode(errors="replace") for cell in cells]
+    ends = np.zeros(len(data) + 1, np.int32)
+    np.cumsum([*map(len, data)], out=ends[1:])
+    missing = np.fromiter((cell is None for cell in cells), bool, len(data))
+    buffers = [_validity(missing), pa.py_buffer(ends), pa.py_buffer(b"".join(data))]
+    return pa.Array.from_buffers(pa.string(), len(data), buffers)
+
+
+def _validity(missing: np.ndarray) -> pa.Buffer | None:
+    return pa.py_buffer(np.packbits(~missing, bitorder="little")) if missing.any() else None
+
+
+def text_scalar(text: str) -> pa.Scalar:
+    """A text for all rows."""
+    return texts_of([text])[0]
+
+
 def joined_bytes(pieces: Sequence[object]) -> bytes:
     """Texts of each row after one another, and the rows after one another.
 
     Args:
         pieces: a text for all rows, or an array of one for each; at least one array, no nulls.
     """
-    import pyarrow.compute as pc
-
-    texts = [
-        pa.scalar(piece, pa.large_string())
-        if isinstance(piece, str)
-        else pc.cast(piece, pa.large_string())
-        for piece in pieces
-    ]
-    empty = pa.scalar("", pa.large_string())
-    rows = pc.binary_join_element_wise(*texts, empty)
+    empty = text_scalar("").cast(pa.large_string())
+    texts = [text_scalar(piece) if isinstance(piece, str) else piece for piece in pieces]
+    rows = pc.binary_join_element_wise(*(pc.cast(t, pa.large_string()) for t in texts), empty)
     if not len(rows):
         return b""
     # The texts of an array's rows stand in memory one after another.

@@ -10,7 +10,7 @@ import zlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rec_runner.rows_out.table import Encoder, Predicted, joined_bytes
+from rec_runner.rows_out.table import Encoder, Predicted, joined_bytes, text_scalar, texts_of
 
 _TO_QUOTE = '[",\r\n]'
 _TO_ESCAPE = r'[\x00-\x1f"\\]'
@@ -34,7 +34,7 @@ class CsvEncoder(Encoder):
         """A line for each row."""
         cells = [_csv_cells(column) for column in predicted.columns()]
         if len(cells) == 1:
-            cells[0] = pc.if_else(pc.equal(cells[0], ""), '""', cells[0])
+            cells[0] = pc.if_else(pc.equal(cells[0], text_scalar("")), text_scalar('""'), cells[0])
         pieces: list[object] = [cells[0]]
         for column in cells[1:]:
             pieces += [",", column]
@@ -74,12 +74,12 @@ class Gzipped(Encoder):
 
 
 def _csv_cells(column: pa.Array) -> pa.Array:
-    texts = pc.fill_null(pc.cast(column, pa.string()), "")
+    texts = pc.coalesce(pc.cast(column, pa.string()), text_scalar(""))
     if pa.types.is_string(column.type):
         odd = pc.match_substring_regex(texts, _TO_QUOTE)
         if pc.any(odd).as_py():
             inside = pc.replace_substring(texts, '"', '""')
-            texts = pc.if_else(odd, pc.binary_join_element_wise('"', inside, '"', ""), texts)
+            texts = pc.if_else(odd, _in_quotes(inside), texts)
     return texts
 
 
@@ -87,10 +87,14 @@ def _json_cells(column: pa.Array) -> pa.Array:
     texts = pc.cast(column, pa.string())
     if pa.types.is_string(column.type):
         if pc.any(pc.match_substring_regex(texts, _TO_ESCAPE)).as_py():
-            made = [
+            quoted = [
                 None if t is None else json.dumps(t, ensure_ascii=False) for t in texts.to_pylist()
             ]
-            texts = pa.array(made, pa.string())
+            texts = texts_of(quoted)
         else:
-            texts = pc.binary_join_element_wise('"', texts, '"', "")
-    return pc.fill_null(texts, "null")
+            texts = _in_quotes(texts)
+    return pc.coalesce(texts, text_scalar("null"))
+
+
+def _in_quotes(texts: pa.Array) -> pa.Array:
+    return pc.binary_join_element_wise(text_scalar('"'), texts, text_scalar('"'), text_scalar(""))
