@@ -1,9 +1,9 @@
 """The network as an ONNX model: what ``net.score_rows`` computes, for any ONNX runtime.
 
 Written node by node with ``onnx.helper``, the same file from any Paddle. paddle2onnx 2.1 and 1.3
-end the process at the exported network's ``addmm``; without it they agree to 2e-7, but make 480 to
-650 nodes of a table of 40 columns where these are 38, three to six times as slow, of which a NaN
-among the codes ends the run, and by default have their optimiser install packages meanwhile.
+end the process at the exported network's ``addmm``; without it they agree to 2e-7, but make 481 to
+648 nodes of a table of 40 columns where these are 36, three times as slow at one row, end a run at
+a NaN among codes, and by default have their optimiser install packages meanwhile.
 """
 
 from __future__ import annotations

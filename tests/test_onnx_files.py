@@ -73,7 +73,7 @@ class Made:
         self.weight = rng.normal(size=(FEATURES, 2)).astype(np.float32)
         self.bias = np.array([1, -1], np.float32)
         self.model = linear_model(self.weight, self.bias)
-        self.rows = rng.normal(size=(3 * PIECE_ROWS + 5, FEATURES)).astype(np.float32)
+        self.rows = rng.normal(size=(8 * PIECE_ROWS + 5, FEATURES)).astype(np.float32)
         self.expected = self.rows.astype(np.float64) @ self.weight + self.bias
 
 
@@ -120,7 +120,9 @@ def test_many_rows_are_run_in_pieces(made: Made, tmp_path: Path, monkeypatch) ->
         running, "_run", lambda feeds: sizes.append(len(*feeds.values())) or run(feeds)
     )
     check(running, made, len(made.rows))
-    assert sizes == [PIECE_ROWS] * 3 + [5]
+    assert sizes == [PIECE_ROWS] * 8 + [5]
+    check(running, made, 0)
+    assert len(sizes) == 9  # older ones end the process at no rows
 
 
 def test_outputs_come_in_the_manifests_order(made: Made, tmp_path: Path) -> None:
@@ -185,8 +187,8 @@ def test_no_valid_model_is_written(made: Made, tmp_path: Path) -> None:
 
 def test_missing_packages_are_named(made: Made, tmp_path: Path, monkeypatch) -> None:
     write_onnx(made.model, tmp_path)
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for package in ("onnx", "onnxruntime", "paddle2onnx"):
+        monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match="python -m pip install onnx$"):
         write_onnx(made.model, tmp_path)
     with pytest.raises(UserError, match="python -m pip install onnxruntime$"):
