@@ -347,10 +347,11 @@ class TestEnds:
             assert tool.wait(600) == 0
             assert tool.stderr.read() == b""
 
-    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-    @pytest.mark.parametrize("waits_for", ["rows", "reader"])
+    @pytest.mark.parametrize(
+        ("waits_for", "signum"), [("rows", signal.SIGTERM), ("reader", signal.SIGINT)]
+    )
     def test_a_signal_ends_it_wherever_it_waits(
-        self, signum: signal.Signals, waits_for: str, rows: Path, tmp_path: Path
+        self, waits_for: str, signum: signal.Signals, rows: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "out.csv"
         if waits_for == "rows":
