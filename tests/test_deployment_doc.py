@@ -243,3 +243,16 @@ def test_both_languages_have_the_same_code() -> None:
 
     assert plain(PAGE) == plain(TWIN)
     assert headings(PAGE) == headings(TWIN)
+
+
+@pytest.mark.parametrize("page", [PAGE, TWIN])
+def test_every_link_leads_somewhere(page: Path) -> None:
+    def anchors(file: Path) -> set[str]:
+        prose = re.sub(r"^```.*?^```$", "", file.read_text("utf-8"), flags=re.M | re.S)
+        titles = re.findall("^#+ (.+)$", prose, re.M)
+        return {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.is_file() and (not anchor or anchor in anchors(file)), target
