@@ -19,13 +19,8 @@ PICTURE = ROOT / "doc" / "figures" / "architecture.svg"
 MODEL = "model directory"
 # A room imports only rooms before it; tests/test_house.py holds the sources to this.
 ORDER = [MODEL, *"system keys config contract paddle_api data metrics engine checkpoint".split()]
-<<<<<<< HEAD
 ORDER += "report loop build score exported rows_out service train infer export cli".split()
 ORDER += "predict serve describe rec_plots tools".split()
-=======
-ORDER += "report loop build score exported rows_out train infer export cli predict".split()
-ORDER += "describe rec_plots tools".split()
->>>>>>> predict
 ABOUT = {"tools": "The command lines, a few lines each."}
 ABOUT[MODEL] = "This repository's root, or any other directory that keeps the contract."
 BOX, BEND, GAP, FLOOR, LINE, PAD = 232, 30, 22, 48, 14, 11  # in pixels
