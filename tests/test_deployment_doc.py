@@ -113,7 +113,6 @@ def test_the_client_needs_nothing_else() -> None:
 
 
 def test_the_paddle_model_is_used_as_told(tmp_path: Path) -> None:
-    """Where oneDNN is left on, Paddle 3 gives other numbers; and says nothing."""
     code = program("paddle_client.py")
     export = export_of("raw")
     rows = np.random.default_rng(5).integers(0, 3, (2, 40)).astype(np.float32)
