@@ -65,7 +65,7 @@ def chinese_font() -> str | None:
     """Name of an installed font with all characters of our Chinese labels, None without one."""
     manager = font_manager.fontManager
     cached = {entry.fname for entry in manager.ttflist}
-    for file in font_manager.findSystemFonts():
+    for file in sorted(font_manager.findSystemFonts()):  # the first of equally fit ones is taken
         # Installed since matplotlib wrote its cache.
         if file not in cached and _draws_chinese(file):
             manager.addfont(file)
