@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
@@ -25,7 +26,8 @@ from rec_runner.checkpoint.choice import choose_epoch
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.config import load_config
 from rec_runner.exported import open as opening
-from rec_runner.exported.check import off
+from rec_runner.exported.check import off, sample_rows
+from rec_runner.exported.facts import column_facts, example_row
 from rec_runner.exported.manifest import PADDLE_PROGRAMS, read_manifest
 from rec_runner.exported.open import Exported, open_export
 from rec_runner.exported.write import check_target, named_tasks
@@ -160,6 +162,71 @@ def test_facts_of_columns_are_those_of_the_rows() -> None:
     assert facts["user_id"] == {"typical": None}
     assert told["example"] == {name: fact["typical"] for name, fact in facts.items()}
     assert list(told["columns"]) == ["kind", "schema"]
+
+
+class Counted:
+    """A source of rows that are numbered, in blocks of 700."""
+
+    closed = read = 0
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def raw_arrays(self) -> Iterator[dict[str, np.ndarray]]:
+        for first in range(0, self.rows, 700):
+            numbers = np.arange(first, min(self.rows, first + 700), dtype=np.float32)
+            self.read += len(numbers)
+            yield {"features": np.stack([numbers, -numbers], 1), "labels": numbers[:, np.newaxis]}
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("rows", [1, 999, 1000, 1001, 2000, 2001, 50_000])
+def test_sample_rows_are_spread_over_the_files(rows: int) -> None:
+    source = Counted(rows)
+    sampled = sample_rows(source)
+    found = sampled["features"][:, 0].astype(int)
+    np.testing.assert_array_equal(found, sampled["labels"][:, 0])
+    assert len(found) == min(rows, 1000)
+    gaps = np.diff(found)
+    assert (found[0], source.read, source.closed) == (0, rows, 1)
+    if rows > 1:
+        assert 0 < gaps.min() <= gaps.max() <= 2 * rows / 1000
+        assert found[-1] >= rows * 0.99 - 1
+
+
+def test_no_more_is_read_for_a_sample_than_is_quick() -> None:
+    source = Counted(10**9)
+    found = sample_rows(source, most_read=10_000)["features"][:, 0]
+    assert (source.read, source.closed, len(found)) == (5600, 1, 1000)
+    assert 5500 < found[-1] < 5600
+    assert len(sample_rows(Counted(10**9), most_read=1)["labels"]) == 1000
+
+
+def test_the_example_has_one_value_of_each_category_that_columns_of_ones_stand_for() -> None:
+    names = ["age", "red", "green", "blue", "height", "big", "small", "city"]
+    columns = [{"name": name, "kind": "number"} for name in names]
+    columns[-1].update(kind="category", values=["Lima", "Ulm"])
+    nan = np.nan
+    rows = [
+        [20, 1, 0, 0, 150, 1, 0, 0],
+        [39, 1, 0, 0, nan, nan, 1, 1],
+        [40, 0, 1, 0, 170, 0, 1, 1],
+        [41, 0, 0, 1, 180, 1, 0, 1],
+        [90, 0, 0, 1, 190, 0, 1, 0],
+        [90, 0, 1, 0, 160, 0, 1, 2],
+    ]
+    features = np.array(rows, np.float32)
+    facts = column_facts(columns, features)
+    assert [facts[name]["typical"] for name in names[1:4]] == [0, 0, 0]
+    example = example_row(columns, features, facts)
+    assert list(example) == names
+    assert list(example.values()) == [40, 0, 1, 0, 170, 0, 1, "Ulm"]
+    nothing = np.full((2, 8), nan, np.float32)
+    nothing[:, 7] = 3
+    facts = column_facts(columns, nothing)
+    assert set(example_row(columns, nothing, facts).values()) == {None}
 
 
 @pytest.mark.parametrize(("kind", "graph"), CASES[:3])
