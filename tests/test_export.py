@@ -11,13 +11,14 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 import pytest
-from exports import Trained, export_of, trained
-from helpers import ROOT, TOOLS, Result, override, run, run_cases, run_tool, sample
+from exports import Trained, export_of, make_all, trained
+from helpers import ROOT, TOOLS, override, run, run_cases, run_tool, sample
 from paddle import inference
 from test_model_dirs import copy as copy_directory
 
@@ -53,28 +54,32 @@ def features_of(made: Trained, kind: str) -> np.ndarray:
     return np.concatenate([b["features"] for b in RecDataset([str(made.test)], config).blocks()])
 
 
-def scored_by_infer(made: Trained, graph: str) -> dict[str, np.ndarray]:
-    """What ``infer`` predicts of the test rows, by task."""
-    options = [*made.options, "runner.save_predictions=true"]
-    (result,) = run_cases([("infer", graph, ["-m", made.config, *options])], cwd=made.folder)
-    assert result.status == 0, result.stderr
-    with open(made.folder / "0" / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in rows[0] if name.startswith(("probability_", "prediction_"))]
-    return {name.split("_", 1)[1]: np.array([float(r[name]) for r in rows]) for name in names}
-
-
-def run_export(made: Trained, *arguments: object, cwd: Path) -> Result:
-    """The tool on a checkpoint."""
-    line = ["-m", made.config, *arguments, *([] if "-o" in arguments else made.options)]
-    (result,) = run_cases([("export", "", line)], cwd)
-    return result
+@cache
+def scored_by_infer() -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """What ``infer`` predicts of the test rows, by kind and graph, by task."""
+    make_all(CASES)
+    lines, found = [], {}
+    for kind, graph in CASES:
+        made = trained(kind, graph)
+        options = [*made.options, "runner.save_predictions=true"]
+        lines.append(("infer", graph, ["-m", made.config, *options]))
+    for result in run_cases(lines, trained(*CASES[0]).folder):
+        assert result.status == 0, result.stderr
+    for case in CASES:
+        file = trained(*case).folder / "0" / "predictions.csv"
+        with open(file, newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        names = [name for name in rows[0] if name.startswith(("probability_", "prediction_"))]
+        columns = {name: np.array([float(row[name]) for row in rows]) for name in names}
+        found[case] = {name.split("_", 1)[1]: values for name, values in columns.items()}
+    return found
 
 
 @pytest.mark.parametrize(("kind", "graph"), CASES)
 def test_both_formats_predict_what_infer_does(kind: str, graph: str) -> None:
+    expected = scored_by_infer()[kind, graph]
     made, folder = trained(kind, graph), export_of(kind, graph)
-    features, expected = features_of(made, kind), scored_by_infer(made, graph)
+    features = features_of(made, kind)
     assert {**TASKS[kind]} == {t.name: t.type for t in read_manifest(folder).tasks}
     assert list(expected) == list(TASKS[kind])
     for runtime in ("onnx", "paddle"):
@@ -272,8 +277,7 @@ def test_a_model_that_differs_from_its_checkpoint_is_not_left(tmp_path: Path) ->
     config = tmp_path / "directory" / "config.yaml"
     lines = [
         ["-m", config, "--out", out, "--format", kind, *made.options]
-        for kind in ("paddle", "onnx")
-        for out in ("new", "old")
+        for kind, out in (("paddle", "new"), ("onnx", "old"))
     ]
     for line, result in zip(lines, run_cases([("export", "", line) for line in lines], tmp_path)):
         assert result.status == 1, result.stderr
@@ -606,11 +610,13 @@ def test_tasks_of_any_name_have_an_output(tmp_path: Path) -> None:
     made, features = trained("numeric", "dygraph"), sample("test")[0][:50]
     expected = open_export(export_of("numeric", "dygraph"), "onnx").predict(features)
     names_of_runs = (["features", "weight.out.weight"], ['收入 €/a "b"\n', "relu_0.tmp_0"])
+    lines = []
     for number, names in enumerate(names_of_runs):
-        out = tmp_path / str(number)
         tasks = f"hyper_parameters.task_names={json.dumps(names)}"
-        line = ["-m", made.config, "--out", out, *made.options, tasks]
-        (result,) = run_cases([("export", "", line)], tmp_path)
+        lines.append(["-m", made.config, "--out", number, *made.options, tasks])
+    done = run_cases([("export", "", line) for line in lines], tmp_path)
+    for number, (names, result) in enumerate(zip(names_of_runs, done)):
+        out = tmp_path / str(number)
         assert result.status == 0, result.stderr
         assert list(read_manifest(out).task_names) == names
         for runtime in ("onnx", "paddle"):
