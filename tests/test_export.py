@@ -31,9 +31,9 @@ from rec_runner.exported.check import off, sample_rows
 from rec_runner.exported.facts import column_facts, example_row
 from rec_runner.exported.manifest import PADDLE_PROGRAMS, read_manifest
 from rec_runner.exported.open import Exported, open_export
-from rec_runner.exported.write import check_target, named_tasks
+from rec_runner.exported.write import check_target, named_tasks, new_export
 from rec_runner.system import files
-from rec_runner.system.errors import UserError
+from rec_runner.system.errors import RunError, UserError
 from table_reader import RecDataset
 
 TOLERANCE = 1e-5
@@ -328,6 +328,13 @@ def test_an_export_takes_the_place_of_an_older_one_and_of_nothing_else(tmp_path:
     for name in ("old", "more"):
         assert sorted(contents(tmp_path / name)) == ["model.json", "model.onnx"]
     assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_made_is_no_removed_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for parent, why in ((tmp_path / "file", "File exists"), (Path("/proc/none"), "No such file")):
+        with pytest.raises(RunError, match=f"{parent} cannot be made: {why}"):
+            new_export(parent / "out").__enter__()
 
 
 def test_where_names_cannot_be_exchanged_the_older_folder_stays_until_the_new_one_stands(
