@@ -10,13 +10,15 @@ import re
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 import pytest
-from exports import Trained, export_of, trained
-from helpers import ROOT, TOOLS, Result, override, run, run_cases, run_tool, sample
+from exports import Trained, export_of, make_all, trained
+from helpers import ROOT, TOOLS, override, run, run_cases, run_tool, sample
 from paddle import inference
 from test_model_dirs import copy as copy_directory
 
@@ -25,12 +27,13 @@ from rec_runner.checkpoint.choice import choose_epoch
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.config import load_config
 from rec_runner.exported import open as opening
-from rec_runner.exported.check import off
+from rec_runner.exported.check import off, sample_rows
+from rec_runner.exported.facts import column_facts, example_row
 from rec_runner.exported.manifest import PADDLE_PROGRAMS, read_manifest
 from rec_runner.exported.open import Exported, open_export
-from rec_runner.exported.write import check_target, named_tasks
+from rec_runner.exported.write import check_target, named_tasks, new_export
 from rec_runner.system import files
-from rec_runner.system.errors import UserError
+from rec_runner.system.errors import RunError, UserError
 from table_reader import RecDataset
 
 TOLERANCE = 1e-5
@@ -51,28 +54,32 @@ def features_of(made: Trained, kind: str) -> np.ndarray:
     return np.concatenate([b["features"] for b in RecDataset([str(made.test)], config).blocks()])
 
 
-def scored_by_infer(made: Trained, graph: str) -> dict[str, np.ndarray]:
-    """What ``infer`` predicts of the test rows, by task."""
-    options = [*made.options, "runner.save_predictions=true"]
-    (result,) = run_cases([("infer", graph, ["-m", made.config, *options])], cwd=made.folder)
-    assert result.status == 0, result.stderr
-    with open(made.folder / "0" / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in rows[0] if name.startswith(("probability_", "prediction_"))]
-    return {name.split("_", 1)[1]: np.array([float(r[name]) for r in rows]) for name in names}
-
-
-def run_export(made: Trained, *arguments: object, cwd: Path) -> Result:
-    """The tool on a checkpoint."""
-    line = ["-m", made.config, *arguments, *([] if "-o" in arguments else made.options)]
-    (result,) = run_cases([("export", "", line)], cwd)
-    return result
+@cache
+def scored_by_infer() -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """What ``infer`` predicts of the test rows, by kind and graph, by task."""
+    make_all(CASES)
+    lines, found = [], {}
+    for kind, graph in CASES:
+        made = trained(kind, graph)
+        options = [*made.options, "runner.save_predictions=true"]
+        lines.append(("infer", graph, ["-m", made.config, *options]))
+    for result in run_cases(lines, trained(*CASES[0]).folder):
+        assert result.status == 0, result.stderr
+    for case in CASES:
+        file = trained(*case).folder / "0" / "predictions.csv"
+        with open(file, newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        names = [name for name in rows[0] if name.startswith(("probability_", "prediction_"))]
+        columns = {name: np.array([float(row[name]) for row in rows]) for name in names}
+        found[case] = {name.split("_", 1)[1]: values for name, values in columns.items()}
+    return found
 
 
 @pytest.mark.parametrize(("kind", "graph"), CASES)
 def test_both_formats_predict_what_infer_does(kind: str, graph: str) -> None:
+    expected = scored_by_infer()[kind, graph]
     made, folder = trained(kind, graph), export_of(kind, graph)
-    features, expected = features_of(made, kind), scored_by_infer(made, graph)
+    features = features_of(made, kind)
     assert {**TASKS[kind]} == {t.name: t.type for t in read_manifest(folder).tasks}
     assert list(expected) == list(TASKS[kind])
     for runtime in ("onnx", "paddle"):
@@ -162,6 +169,71 @@ def test_facts_of_columns_are_those_of_the_rows() -> None:
     assert list(told["columns"]) == ["kind", "schema"]
 
 
+class Counted:
+    """A source of rows that are numbered, in blocks of 700."""
+
+    closed = read = 0
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def raw_arrays(self) -> Iterator[dict[str, np.ndarray]]:
+        for first in range(0, self.rows, 700):
+            numbers = np.arange(first, min(self.rows, first + 700), dtype=np.float32)
+            self.read += len(numbers)
+            yield {"features": np.stack([numbers, -numbers], 1), "labels": numbers[:, np.newaxis]}
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("rows", [1, 999, 1000, 1001, 2000, 2001, 50_000])
+def test_sample_rows_are_spread_over_the_files(rows: int) -> None:
+    source = Counted(rows)
+    sampled = sample_rows(source)
+    found = sampled["features"][:, 0].astype(int)
+    np.testing.assert_array_equal(found, sampled["labels"][:, 0])
+    assert len(found) == min(rows, 1000)
+    gaps = np.diff(found)
+    assert (found[0], source.read, source.closed) == (0, rows, 1)
+    if rows > 1:
+        assert 0 < gaps.min() <= gaps.max() <= 2 * rows / 1000
+        assert found[-1] >= rows * 0.99 - 1
+
+
+def test_no_more_is_read_for_a_sample_than_is_quick() -> None:
+    source = Counted(10**9)
+    found = sample_rows(source, most_read=10_000)["features"][:, 0]
+    assert (source.read, source.closed, len(found)) == (5600, 1, 1000)
+    assert 5500 < found[-1] < 5600
+    assert len(sample_rows(Counted(10**9), most_read=1)["labels"]) == 1000
+
+
+def test_the_example_has_one_value_of_each_category_that_columns_of_ones_stand_for() -> None:
+    names = ["age", "red", "green", "blue", "height", "big", "small", "city"]
+    columns = [{"name": name, "kind": "number"} for name in names]
+    columns[-1].update(kind="category", values=["Lima", "Ulm"])
+    nan = np.nan
+    rows = [
+        [20, 1, 0, 0, 150, 1, 0, 0],
+        [39, 1, 0, 0, nan, nan, 1, 1],
+        [40, 0, 1, 0, 170, 0, 1, 1],
+        [41, 0, 0, 1, 180, 1, 0, 1],
+        [90, 0, 0, 1, 190, 0, 1, 0],
+        [90, 0, 1, 0, 160, 0, 1, 2],
+    ]
+    features = np.array(rows, np.float32)
+    facts = column_facts(columns, features)
+    assert [facts[name]["typical"] for name in names[1:4]] == [0, 0, 0]
+    example = example_row(columns, features, facts)
+    assert list(example) == names
+    assert list(example.values()) == [40, 0, 1, 0, 170, 0, 1, "Ulm"]
+    nothing = np.full((2, 8), nan, np.float32)
+    nothing[:, 7] = 3
+    facts = column_facts(columns, nothing)
+    assert set(example_row(columns, nothing, facts).values()) == {None}
+
+
 @pytest.mark.parametrize(("kind", "graph"), CASES[:3])
 def test_the_example_is_a_row_that_can_be_predicted(kind: str, graph: str) -> None:
     model = open_export(export_of(kind, graph), "onnx")
@@ -205,8 +277,7 @@ def test_a_model_that_differs_from_its_checkpoint_is_not_left(tmp_path: Path) ->
     config = tmp_path / "directory" / "config.yaml"
     lines = [
         ["-m", config, "--out", out, "--format", kind, *made.options]
-        for kind in ("paddle", "onnx")
-        for out in ("new", "old")
+        for kind, out in (("paddle", "new"), ("onnx", "old"))
     ]
     for line, result in zip(lines, run_cases([("export", "", line) for line in lines], tmp_path)):
         assert result.status == 1, result.stderr
@@ -257,6 +328,13 @@ def test_an_export_takes_the_place_of_an_older_one_and_of_nothing_else(tmp_path:
     for name in ("old", "more"):
         assert sorted(contents(tmp_path / name)) == ["model.json", "model.onnx"]
     assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_made_is_no_removed_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for parent, why in ((tmp_path / "file", "File exists"), (Path("/proc/none"), "No such file")):
+        with pytest.raises(RunError, match=f"{parent} cannot be made: {why}"):
+            new_export(parent / "out").__enter__()
 
 
 def test_where_names_cannot_be_exchanged_the_older_folder_stays_until_the_new_one_stands(
@@ -539,11 +617,13 @@ def test_tasks_of_any_name_have_an_output(tmp_path: Path) -> None:
     made, features = trained("numeric", "dygraph"), sample("test")[0][:50]
     expected = open_export(export_of("numeric", "dygraph"), "onnx").predict(features)
     names_of_runs = (["features", "weight.out.weight"], ['收入 €/a "b"\n', "relu_0.tmp_0"])
+    lines = []
     for number, names in enumerate(names_of_runs):
-        out = tmp_path / str(number)
         tasks = f"hyper_parameters.task_names={json.dumps(names)}"
-        line = ["-m", made.config, "--out", out, *made.options, tasks]
-        (result,) = run_cases([("export", "", line)], tmp_path)
+        lines.append(["-m", made.config, "--out", number, *made.options, tasks])
+    done = run_cases([("export", "", line) for line in lines], tmp_path)
+    for number, (names, result) in enumerate(zip(names_of_runs, done)):
+        out = tmp_path / str(number)
         assert result.status == 0, result.stderr
         assert list(read_manifest(out).task_names) == names
         for runtime in ("onnx", "paddle"):

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 from rec_runner.exported.manifest import ONNX, ONNX_DATA, Manifest, Task, Tensor
 from rec_runner.exported.onnx_file import write_onnx
 from rec_runner.exported.onnx_runtime import PIECE_ROWS, OnnxRuntime
+from rec_runner.exported.onnx_weights import FIELDS, files_of_weights
 from rec_runner.exported.paddle_to_onnx import paddle_to_onnx
 from rec_runner.system.errors import UserError
 
@@ -151,6 +152,92 @@ def test_a_file_that_is_not_the_model(
     assert str(caught.value).startswith(str(tmp_path / ONNX)) and sentence in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def external(file: str, key: str = "location") -> onnx.TensorProto:
+    """A tensor whose numbers lie in a file."""
+    tensor = onnx.TensorProto(name="bias", dims=[2], data_type=1)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for name, value in ((key, file), ("offset", "0"), ("length", "8")):
+        tensor.external_data.add(key=name, value=value)
+    return tensor
+
+
+def in_weights(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
+    model.graph.initializer[1].CopyFrom(tensor)
+
+
+def in_a_node(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
+    del model.graph.initializer[1]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["bias"], value=tensor))
+
+
+def in_an_inner_graph(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
+    out = helper.make_tensor_value_info("out", 1, [2])
+    same = helper.make_node("Identity", ["bias"], ["out"])
+    inner = helper.make_graph([same], "inner", [], [out], [tensor])
+    node = helper.make_node("If", ["yes"], ["bias"], then_branch=inner, else_branch=inner)
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.insert(0, node)
+
+
+@pytest.mark.parametrize("place", [in_weights, in_a_node, in_an_inner_graph])
+@pytest.mark.parametrize("files", [(ONNX,), (ONNX, ONNX_DATA)])
+def test_weights_that_lie_in_a_file_of_the_machine_are_not_opened(
+    made: Made, tmp_path: Path, place: Callable[..., None], files: tuple[str, ...], monkeypatch
+) -> None:
+    """Whichever ONNX Runtime it is: older ones open it, and tell what stands there."""
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for file in (tmp_path / "secret", folder / "paddle_model.pdiparams"):
+        file.write_bytes(np.array([1, 2], np.float32).tobytes())
+    monkeypatch.setattr("onnxruntime.InferenceSession", None)
+    names = ["../secret", str(tmp_path / "secret"), "paddle_model.pdiparams", "", "./model.onnx"]
+    for name in names + ([] if ONNX_DATA in files else [ONNX_DATA]):
+        model = linear_model(made.weight, made.bias)
+        place(model, external(name))
+        (folder / ONNX).write_bytes(model.SerializeToString())
+        with pytest.raises(UserError) as caught:
+            OnnxRuntime(folder, manifest(files), 1)
+        expected = f"{folder / ONNX} has weights in the file {name!r}, which is none of this"
+        assert str(caught.value).startswith(expected)
+
+
+def test_all_that_leads_to_a_models_weights_is_looked_through() -> None:
+    """As the package onnx describes its messages."""
+    found: dict[str, dict[int, str]] = {}
+    wanted = {"TensorProto"}
+    kinds = [kind for kind in vars(onnx.onnx_ml_pb2).values() if hasattr(kind, "DESCRIPTOR")]
+    kinds = [kind.DESCRIPTOR for kind in kinds if hasattr(kind.DESCRIPTOR, "fields")]
+    while True:
+        for kind in kinds:
+            leads = {f.number: f.message_type for f in kind.fields if f.message_type is not None}
+            inner = {number: to.name for number, to in leads.items() if to.name in wanted}
+            if inner:
+                found[kind.name] = inner
+        if wanted == {"TensorProto", *found}:
+            break
+        wanted |= set(found)
+    field = onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"]
+    found["TensorProto"] = {field.number: field.message_type.name}
+    assert found == FIELDS
+
+
+def test_what_is_said_of_a_file_twice_counts_both_times() -> None:
+    tensor = external("one", key="another").SerializeToString()
+    assert files_of_weights(b"") == set()
+    twice = external("one").external_data[0].SerializeToString()
+    entry = twice + onnx.StringStringEntryProto(value="two").SerializeToString()
+    for inner, files in ((tensor, set()), (field(13, entry), {"one", "two"})):
+        assert files_of_weights(field(7, field(5, inner))) == files
+    for torn in (b"\x3a", b"\x3a\x05abc", b"\x3b", b"\xff" * 12, b"\x39abc"):
+        with pytest.raises(ValueError, match="it is no ONNX model"):
+            files_of_weights(torn)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of protobuf, of less than 128 bytes."""
+    return bytes([number << 3 | 2, len(content)]) + content
 
 
 def test_rows_that_the_model_cannot_take(made: Made, tmp_path: Path, capfd) -> None:

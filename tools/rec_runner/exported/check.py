@@ -16,6 +16,7 @@ from rec_runner.engine.scoring import BlockScoring
 from rec_runner.system.errors import UserError
 
 ROWS = 1_000
+MOST_READ = 20_000_000  # numbers, which a reader of text gives in a second or two
 TOLERANCE = 1e-5
 # Rows in a batch, and how many rows go through in such batches; a client may send any number.
 BATCHES = ((1, 50), (7, 350), (ROWS, ROWS))
@@ -51,16 +52,29 @@ def settle_sample(config: Config) -> str:
     )
 
 
-def sample_rows(source: Source) -> Arrays:
-    """The first rows of a source of blocks, as the reader gives them, at most :data:`ROWS`."""
-    blocks, rows = [], 0
+def sample_rows(source: Source, most_read: int = MOST_READ) -> Arrays:
+    """At most :data:`ROWS` rows of a source, as the reader gives them, evenly spread over them all.
+
+    Files may be sorted, and the first rows of such are like no others.
+
+    Args:
+        source: of blocks.
+        most_read: numbers that are read; of a larger source the rows come from its first part.
+    """
+    kept: Arrays = {}
+    step, seen, numbers = 1, 0, 0  # every step-th row is kept, of those that were seen
     with closing(source):
         for arrays in source.raw_arrays():
-            blocks.append(take(arrays, slice(ROWS - rows)))
-            rows += len(blocks[-1]["labels"])
-            if rows >= ROWS:
+            rows = len(arrays["labels"])
+            chosen = take(arrays, np.arange(-seen % step, rows, step))
+            kept = concatenate([kept, chosen]) if kept else chosen
+            seen, numbers = seen + rows, numbers + arrays["features"].size
+            while len(kept["labels"]) > 2 * ROWS:
+                kept, step = take(kept, np.arange(0, len(kept["labels"]), 2)), 2 * step
+            if seen >= ROWS and numbers >= most_read:
                 break
-    return concatenate(blocks)
+    rows = len(kept["labels"])
+    return take(kept, np.linspace(0, rows - 1, min(rows, ROWS)).astype(np.int64))
 
 
 def checkpoint_scores(

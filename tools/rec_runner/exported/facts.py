@@ -39,6 +39,41 @@ def column_facts(
     return facts
 
 
+def example_row(
+    columns: Sequence[Mapping[str, Any]],
+    features: np.ndarray,
+    facts: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """A row that could be real, as a client sends it: the typical value of each column.
+
+    Columns of zeros and ones are the exception. Where they stand for a category's values, all are
+    0 in most rows, and a row of zeros has no category at all: they are taken together from the
+    sample row that is nearest to the typical one. Anything else of a sample row would tell what is
+    known of a person.
+
+    Args:
+        columns: of the features, see :func:`column_facts`.
+        features: sample rows.
+        facts: what :func:`column_facts` told of them.
+    """
+    example = {column["name"]: facts[column["name"]]["typical"] for column in columns}
+    places = [p for p, column in enumerate(columns) if facts[column["name"]].get("low") is not None]
+    names = [columns[place]["name"] for place in places]
+    if not names:
+        return example
+    values = features[:, places]
+    typical, low, high = (
+        np.array([facts[name][word] for name in names], np.float32)
+        for word in ("typical", "low", "high")
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        far = np.abs(values - typical) / np.where(high > low, high - low, np.float32(1))
+    nearest = values[np.where(far < 1, far, 1).sum(axis=1).argmin()]  # 1 of a missing one, too
+    flags = ((values == 0) | (values == 1) | ~np.isfinite(values)).all(axis=0)
+    flags &= np.isfinite(nearest)
+    return {**example, **{names[at]: int(nearest[at]) for at in np.flatnonzero(flags)}}
+
+
 def _of_numbers(values: np.ndarray) -> dict[str, Any]:
     if not len(values):
         return {"typical": None, "low": None, "high": None, "whole": False}

@@ -144,7 +144,7 @@ class Manifest:
         columns: what the columns of rows are, as ``prediction_rows.open`` takes it; or None.
         column_facts: of each column that is a feature a typical value, as a client sends it, and
             its range.
-        example: a row of typical values by the columns' names.
+        example: a row of typical values by the columns' names, see ``facts.example_row``.
         hashing: how ids are hashed, in a sentence; empty where there are none.
         metrics: of the checkpoint, by name.
         epoch: the checkpoint's.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rec_runner.exported.manifest import ONNX, ONNX_DATA, Manifest
+from rec_runner.exported.onnx_weights import files_of_weights
 from rec_runner.system.errors import UserError
 from rec_runner.system.files import read_file
 
@@ -101,14 +102,35 @@ def _open(file: Path, has_data: bool, threads: int) -> Any:
     options.log_severity_level = _SILENT
     # Threads that wait for the next run do not use up a processor.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its own other format, which is told by a file's first bytes, is not looked through here.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    data = read_file(file)
+    _check_weights(file, data, has_data)
     try:
         # By its bytes, so that the file may be replaced meanwhile; on Windows too.
-        model = str(file) if has_data else read_file(file)
+        model = str(file) if has_data else data
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except OSError:
         raise
     except Exception as error:  # of many classes, of which only some have names
         raise UserError(f"{file} is no model that ONNX Runtime can run: {_line(error)}") from error
+
+
+def _check_weights(file: Path, model: bytes, has_data: bool) -> None:
+    """Refuse a model whose weights lie in another file than an export has for them.
+
+    Raises:
+        UserError: names the file; or it is no ONNX model.
+    """
+    try:
+        elsewhere = files_of_weights(model) - ({ONNX_DATA} if has_data else set())
+    except ValueError as error:
+        raise UserError(f"{file} is no model that ONNX Runtime can run: {error}") from error
+    if elsewhere:
+        raise UserError(
+            f"{file} has weights in the file {min(elsewhere)[:200]!r}, which is none of this "
+            "export's; nothing of it is opened"
+        )
 
 
 def _line(error: Exception) -> str:

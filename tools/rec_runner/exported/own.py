@@ -14,7 +14,7 @@ from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.rows import Source
 from rec_runner.engine.scoring import BlockScoring
 from rec_runner.exported.check import checkpoint_scores, largest_difference, sample_rows
-from rec_runner.exported.facts import column_facts
+from rec_runner.exported.facts import column_facts, example_row
 from rec_runner.exported.open import Exported
 from rec_runner.exported.write import named_tasks, tensors, write_hooks_onnx, write_paddle
 
@@ -89,6 +89,6 @@ def _columns(config: Config, features: np.ndarray) -> dict[str, Any]:
     return {
         "columns": columns,
         "column_facts": facts,
-        "example": {name: fact["typical"] for name, fact in facts.items()},
+        "example": example_row(described, features, facts),
         "hashing": hashing,
     }

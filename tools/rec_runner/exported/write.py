@@ -190,6 +190,9 @@ def new_export(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder.parent} cannot be made: {error.strerror or error}") from error
+    try:
         remove_left_overs(folder.parent)
         with part_folder(folder) as part:
             yield part
