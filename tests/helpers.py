@@ -48,7 +48,7 @@ from rec_runner.system.environment import prepare_environment
 
 prepare_environment(None, None)
 for module in pkgutil.walk_packages(rec_runner.__path__, "rec_runner."):
-    if "plots" not in module.name:
+    if "plots" not in module.name and ".service" not in module.name:  # that is for no command
         importlib.import_module(module.name)
 
 answers = os.fdopen(os.dup(1), "w")

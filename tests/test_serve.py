@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -306,6 +307,26 @@ def test_a_connection_serves_many_requests_refused_ones_among_them(service: Runn
     assert said.count(b"HTTP/1.1 200 ") == 6
 
 
+def test_a_client_that_takes_no_answers_is_left(service: Running) -> None:
+    body = json.dumps([[1, 2]] * 1000).encode()
+    asked = request(body, f"Content-Length: {len(body)}").replace(b"Connection: close\r\n", b"")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", service.port))
+        client.settimeout(0.5)
+        sent, found = 0, b""
+        with contextlib.suppress(OSError):  # the service reads no more of them
+            while sent < 400 * len(asked):
+                sent += client.send(asked[sent % len(asked) :])
+        time.sleep(3)
+        client.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            while data := client.recv(1 << 16):
+                found += data
+    assert 0 < found.count(b"HTTP/1.1 200 ") < sent // len(asked)
+    assert scores(service.ask("/predict", {"a": 1, "b": 2}, HEADERS)) == [[3, 2]]
+
+
 def test_a_client_that_goes_away_harms_nobody(service: Running) -> None:
     for part in (b"", b"POST", request(b"", LENGTH), request(ROW[:5], LENGTH)):
         with service.connect() as client:
@@ -446,7 +467,8 @@ def test_a_new_model_takes_the_place_of_the_old_one_by_signal_and_by_request(
         service.process.send_signal(signal.SIGHUP)
         assert service.lines(event="reloaded", model="two")
         new_model(model, "three")
-        assert service.ask("/reload", b"", HEADERS).json == {"model": "three"}
+        answer = service.ask("/reload", b"", HEADERS)
+        assert answer.json == {"model": "three"} and answer.headers["x-model"] == "three"
         assert service.ask("/predict", [[1, 2]], HEADERS).json["model"] == "three"
         new_model(model, "damaged")
         answer = service.ask("/reload", b"", HEADERS)

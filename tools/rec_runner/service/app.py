@@ -86,7 +86,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/reload", response_class=Response, responses={**_KEYED, **_RELOADS})
     async def reload(request: Request) -> Response:
         """Open the export's folder anew and use what lies there; only with a key."""
-        return await service.reload()
+        answer = await service.reload()
+        request.scope["call"].model = service.models.now.header
+        return answer
 
 
 def _file(content: bytes, kind: str) -> Callable[[Request], Any]:

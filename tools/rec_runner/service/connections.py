@@ -41,6 +41,7 @@ class Waiting:
         self.most = most
         self.open = 0
         self.since: dict[Connection, float] = {}
+        self.stalled: dict[Connection, float] = {}  # answers wait for their client to take them
 
     def add(self, connection: Connection) -> None:
         """Its time begins, or begins anew."""
@@ -48,12 +49,15 @@ class Waiting:
         self.since[connection] = connection.loop.time()
 
     def sweep(self, now: float) -> None:
-        """Close what has waited too long: for headers, or for its client to take an answer."""
+        """Close what has waited too long: for a request, or for its client to take an answer."""
         late = now - self.limits.seconds
         for connection, since in list(self.since.items()):
             if since > late:
                 break
             connection.expire()
+        for connection, since in list(self.stalled.items()):
+            if since <= late:
+                connection.transport.abort()
 
     def make_room(self, newcomer: Connection) -> None:
         """Where too many are open, close the one that has waited longest, or send one away."""
@@ -85,7 +89,18 @@ class Connection(HttpToolsProtocol):
         """It went."""
         self.waiting.open -= 1
         self.waiting.since.pop(self, None)
+        self.waiting.stalled.pop(self, None)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Its client takes no answers."""
+        super().pause_writing()
+        self.waiting.stalled[self] = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self.waiting.stalled.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -223,6 +238,7 @@ class Server(uvicorn.Server):
         while True:
             await asyncio.sleep(_SWEEP)
             self.waiting.sweep(loop.time())
+            self.service.note_waiting()
 
     async def drain(self, seconds: float) -> None:
         """Answer on for some seconds, so that clients notice, then stop."""

@@ -118,8 +118,12 @@ class Service:
 
     def counted(self) -> bytes:
         """What ``GET /metrics`` tells."""
-        self.metrics.waiting.set(self.batcher.waiting)
+        self.note_waiting()
         return self.metrics.text()
+
+    def note_waiting(self) -> None:
+        """Note in the metrics how many requests wait; of other workers, the last note counts."""
+        self.metrics.waiting.set(self.batcher.waiting)
 
     async def reload(self) -> Response:
         """Answer ``POST /reload``.
