@@ -142,8 +142,8 @@ def _times(figures: Mapping[str, Any]) -> list[str]:
 
 def _row(name: str, figures: Mapping[str, Any]) -> list[str]:
     counts = [f"{figures[each]:,}" for each in ("wrong", "lost")]
-    costs = [
-        f"{figures[each]:,.0f}"
+    costs = [  # of a service that is no more they are not known
+        f"{figures[each]:,.0f}" if figures[each] > 0 else "–"
         for each in ("service_cpu_us", "client_cpu_us", "memory_mb", "peak_mb")
     ]
     rate, answers = f"{figures['requests_per_second']:,.0f}", f"{figures['answers']:,}"
@@ -156,16 +156,17 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
         for part, figures in parts_of(found).items():
             counts = ", ".join(f"{s}: {n:,}" for s, n in figures["statuses"].items())
             line = f"- {name}{f'; {part}' if part else ''}: {counts}"
-            if figures.get("others"):
-                line += f"; {figures['open']:,} other connections open; " + "; ".join(
-                    f"{kind}: {', '.join(f'{n} {how}' for how, n in each.items())}"
-                    for kind, each in figures["others"].items()
-                )
+            if "open" in figures:
+                line += f"; {figures['open']:,} other connections open at its end"
             if "reloads" in figures:
                 line += (
                     f"; {figures['reloads']} reloads, the slowest {figures['reload_seconds']:.1f} s"
                 )
             lines.append(line)
+        for kind, each in found.get("others", {}).items():
+            lines.append(
+                f"- {name}: {kind}: {', '.join(f'{n} × {how}' for how, n in each.items())}"
+            )
     return lines
 
 

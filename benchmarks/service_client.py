@@ -213,7 +213,7 @@ def compare(request: Request, answer: Answer, truth: Truth) -> str | None:
                 return f"row {place}: {values} for {row}"
             continue
         for expected, value in zip(scores[row], values):
-            if not abs(value - expected) <= TOLERANCE * max(1.0, abs(expected)):
+            if value is None or not abs(value - expected) <= TOLERANCE * max(1.0, abs(expected)):
                 return f"row {place}: {values} for {scores[row]}, model {model[:8]}"
     return None
 
@@ -251,6 +251,9 @@ class Mix:
         good: the good ones by kind.
         bad: the others by kind.
         bad_share: how many are of the others.
+
+    Attributes:
+        kinds: both.
     """
 
     def __init__(
@@ -259,14 +262,15 @@ class Mix:
         bad: Mapping[str, Sequence[Request]],
         bad_share: float,
     ) -> None:
-        self._kinds = [list(good.values()), list(bad.values())]
+        self.kinds = (good, bad)
+        self._lists = [list(good.values()), list(bad.values())]
         self._bad_share = bad_share if bad else 0.0
 
     def requests(self, seed: int) -> Iterable[Request]:
         """Requests without end; each kind is as frequent as the others of its sort."""
         dice = random.Random(seed)
         while True:
-            kinds = self._kinds[dice.random() < self._bad_share]
+            kinds = self._lists[dice.random() < self._bad_share]
             yield dice.choice(dice.choice(kinds))
 
 

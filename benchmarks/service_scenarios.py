@@ -19,9 +19,9 @@ from service_process import KEY, Service, milliseconds, serving
 from service_rows import OBJECT, Maker, Pool
 
 _PATIENCE = 60.0  # seconds for what is on its way when a scenario ends
-_SLOW = 100  # clients of each slow kind
-_LARGE = 10 << 20
-_LARGE_AT_ONCE = 12
+SLOW = 100  # clients of each slow kind
+LARGE = 10 << 20
+LARGE_AT_ONCE = 8
 
 
 class Setting(NamedTuple):
@@ -331,7 +331,11 @@ class _Others:
             wanted = [clients.connect(self._port) for _ in range(min(200, number - start))]
             made = await asyncio.gather(*wanted, return_exceptions=True)
             self.open += [one for one in made if isinstance(one, clients.Connection)]
-        self.statuses["idle"]["open at once"] = sum(one.open for one in self.open)
+
+    async def settle(self) -> None:
+        """Wait until all have their answers."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_PATIENCE)
 
     async def end(self) -> None:
         """Close them all."""
@@ -345,44 +349,40 @@ class _Others:
 
 def slow(setting: Setting) -> dict[str, Any]:
     """Slow, half-sent, large and idle: what clients that behave see beside them, in steps."""
-    setting = setting._replace(max_body=12 << 20, max_rows=40_000)
-    with setting.serving("--timeout", max(3, round(1.5 * setting.seconds))) as service:
-        stages = clients.run_loop(_slow_stages(setting, service))
-        return {"stages": stages, "exit": service.stop(), "failures": _failures(service)}
+    setting = setting._replace(max_body=LARGE + LARGE // 8, max_rows=10**6)
+    with setting.serving("--timeout", max(3, round(2.5 * setting.seconds))) as service:
+        stages, others = clients.run_loop(_slow_stages(setting, service))
+        ended = {"exit": service.stop(), "failures": _failures(service)}
+        return {"stages": stages, "others": others, **ended}
 
 
-async def _slow_stages(setting: Setting, service: Service) -> dict[str, Any]:
+async def _slow_stages(setting: Setting, service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
     stages: dict[str, Any] = {}
     maker = setting.maker()
     row = maker.singles()[OBJECT][0].data
-    tally = Tally()
-    others = _Others(service.port, setting.pool.truth, tally)
+    others = _Others(service.port, setting.pool.truth, Tally())
 
     async def stage(name: str, beside: Awaitable[None] | None = None) -> None:
-        tally, watch = Tally(), Watch(service)
-        others.tally = tally
-        going = for_seconds(setting.seconds)
+        others.tally = tally = Tally()
+        watch, going = Watch(service), for_seconds(setting.seconds)
         behaving = _load(setting, service, setting.singles(), tally, going, 4, lambda: 0.005)
         await asyncio.gather(behaving, *([beside] if beside is not None else []))
-        stages[name] = {
-            **watch.figures(tally),
-            "open": sum(one.open for one in others.open),
-            "others": {kind: dict(counts) for kind, counts in others.statuses.items()},
-        }
-        others.statuses.clear()
+        stages[name] = {**watch.figures(tally), "open": sum(one.open for one in others.open)}
 
     await stage("none")
-    others.start(Request("a byte a second", row, 408), _SLOW, len(row), 1.0)
-    others.start(Request("half a head", row, 408), _SLOW, 40)
-    others.start(Request("half a body", row, 408), _SLOW, len(row) - 9)
+    others.start(Request("a byte a second", row, 408), SLOW, len(row), 1.0)
+    others.start(Request("half a head", row, 408), SLOW, 40)
+    others.start(Request("half a body", row, 408), SLOW, len(row) - 9)
     await stage("slow and half-sent")
-    for request in (maker.large(_LARGE), Request("20 MB", maker.http(b" " * 2 * _LARGE), 413)):
-        others.start(request, _LARGE_AT_ONCE, len(request.data))
-    await stage("10 and 20 MB")
-    await stage("idle connections", others.idle(setting.connections))
+    blanks = f"{round(2 * LARGE / 2**20)} MB of blanks"
+    for request in (maker.large(LARGE), Request(blanks, maker.http(b" " * 2 * LARGE), 413)):
+        others.start(request, LARGE_AT_ONCE, len(request.data))
+    await stage("large bodies", others.settle())
+    await stage("connections being opened", others.idle(setting.connections))
+    await stage("connections open")
     await others.end()
     await stage("none any more")
-    return stages
+    return stages, {kind: dict(counts) for kind, counts in others.statuses.items()}
 
 
 SCENARIOS: dict[str, Callable[[Setting], dict[str, Any]]] = {
