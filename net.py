@@ -245,7 +245,9 @@ def score_rows(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         by_task = hidden.transpose([1, 0, 2]) @ weights[f"{layer}.weight"]
         hidden = F.relu(by_task + weights[f"{layer}.bias"]).transpose([1, 0, 2])
     # In this order: Paddle 2.6 may add in place, and overwrite a narrower array while it reads it.
-    odds = (hidden * weights["out.weight"]).sum(-1) + weights["out.bias"] + check
+    # Less 0 or NaN, not plus: oneDNN in Paddle Inference 3.3 takes a product [N, 1] that is added
+    # for one as wide as what it is added to, and the scores are wrong.
+    odds = (hidden * weights["out.weight"]).sum(-1) + weights["out.bias"] - check
     return (
         odds * weights["target.std"] + weights["target.mean"] if "target.std" in weights else odds
     )

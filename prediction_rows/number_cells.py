@@ -135,7 +135,7 @@ class NumberCells:
         # Of finite numbers of float32 a sum in float64 is finite.
         if math.isfinite(features.sum(dtype=np.float64)):
             return None
-        odd = [place for place in np.flatnonzero(~np.isfinite(features)).tolist()]
+        odd = np.flatnonzero(~np.isfinite(features)).tolist()
         first = next((place for place in odd if _problem(cells[place])), odd[0])
         return self.bad_cell(first, cells[first], self.names[first] if by_name else "")
 

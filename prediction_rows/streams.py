@@ -157,7 +157,8 @@ def lines_of(stream: Stream) -> Iterator[tuple[int, bytes]]:
 def _after_lines(data: bytes, start: int, end: int) -> int:
     """Where not too many lines end: each becomes far more than its bytes."""
     while data.count(b"\n", start, end) > MOST_LINES:
-        end = data.index(b"\n", (start + end) // 2, end) + 1
+        middle = data.find(b"\n", (start + end) // 2, end - 1)
+        end = (middle if middle >= 0 else data.rindex(b"\n", start, end - 1)) + 1
     return end
 
 

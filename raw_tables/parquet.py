@@ -90,8 +90,9 @@ def told(file: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or file
             raise
-        said = " ".join(str(error).split())
-        raise RowError(f"{file}: damaged Parquet: {said[:300]}") from error
+        said = " ".join(str(error).split())[:300]
+        said = said if said.isprintable() else ascii(said)[1:-1]
+        raise RowError(f"{file}: damaged Parquet: {said}") from error
 
 
 def check_columns(opened: pq.ParquetFile, file: str, cells: Cells) -> list[str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 PAGE = ROOT / "tools/rec_runner/service/page"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium", "google-chrome", "chromium-browser")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
@@ -190,18 +190,21 @@ def served(folder: Path, *arguments: object, **environment: str) -> Iterator[str
 
 @pytest.fixture(scope="module")
 def address(shop: Shop) -> Iterator[str]:
-    """Where the shop is served, in parts of at most 50 rows."""
-    with served(shop.export, "--quiet", "--max-rows", 50) as found:
+    """Where the shop is served, a hundred rows at a time, and of a file not even that many."""
+    with served(shop.export, "--quiet", "--max-rows", 100, "--max-body", 2000) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        except Error as error:
+            pytest.skip(f"{CHROMIUM} does not start: {error.message[:300]}")
         yield found
         found.close()
 
@@ -337,10 +340,9 @@ def test_a_row_is_predicted_as_one_types(shop: Shop, address: str, pages: Pages)
     click = shop.of_row["click"]
     meter = page.locator(".meter")
     assert float(meter.get_attribute("aria-valuenow") or "") == pytest.approx(100 * click, abs=0.01)
-    width = meter.evaluate("m => m.firstChild.getBoundingClientRect().width / m.clientWidth")
     page.wait_for_timeout(250)  # the bar moves
     width = meter.evaluate("m => m.firstChild.getBoundingClientRect().width / m.clientWidth")
-    assert width == pytest.approx(click, abs=0.02)
+    assert width == pytest.approx(click, abs=0.006)
     assert meter.get_attribute("aria-valuetext") == f"{100 * click:.1f}%"
     spoken = f"click {100 * click:.1f}%, paid "
     until(page, f"document.querySelector('#spoken').textContent.startsWith({spoken!r})")
@@ -448,10 +450,13 @@ def test_busy_service_is_asked_again_and_a_new_model_is_taken(
                 status=503, headers={"Retry-After": "1"}, json={"error": {"message": "busy"}}
             )
 
+    fill(page, {**shop.row, "age": "60"})
+    predictions(page)
     page.route("**/predict", refuse_once)
-    fill(page, shop.row)
+    page.fill(field(page, "age"), shop.row["age"])
     assert predictions(page) == pytest.approx(shop.of_row, abs=1e-5, rel=1e-5)
     page.unroute("**/predict")
+    assert refused
     pages.complaints.clear()  # the browser notes the 503
     new = {"model": "f" * 64, "predictions": [{"click": 0.5, "paid": 1.0}] * 9}
     page.route("**/predict", lambda route: route.fulfill(json=new))
@@ -558,6 +563,8 @@ def test_a_dropped_file_comes_back_with_predictions(
         [str(192 + place), "age"],
     ]
     assert "a lot" in faults[0][2] and "column" not in faults[0][2]
+    assert all("413" in said for said in pages.complaints)  # parts that were too large
+    pages.complaints.clear()
     file, answer = downloaded(page)
     assert file == "my rows.predictions.csv"
     assert answer.startswith(b"\xef\xbb\xbf") == (form == "plain")
@@ -594,6 +601,10 @@ def test_files_that_are_none_end_in_a_sentence(address: str, pages: Pages) -> No
         (b"", "the file has no rows"),
         (",".join(HEADER).encode() + b"\n", "the file has no rows"),
         (b"age,city,day\n1,Lima,monday\n", '"user"'),
+        (
+            ",".join(HEADER).encode() + b"\n1," + b"x" * 2000,
+            "a row is longer than the service takes",
+        ),
     ):
         score(page, "odd.csv", content)
         assert sentence in page.inner_text("#scored")
@@ -744,9 +755,20 @@ def test_narrow_screens_and_contrast(
     )
     assert page.evaluate(f"{beyond}.map(e => e.outerHTML)") == []
     assert page.evaluate(FAINT) == []
-    stuck = page.evaluate("document.querySelector('#tasks').getBoundingClientRect().bottom")
-    top = page.evaluate("document.activeElement.getBoundingClientRect().top")
-    assert top >= stuck  # what has the focus is not below the predictions that stay in sight
+    page.wait_for_selector("#state:not(:empty)")  # a line more in what stays in sight
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.locator("#choose").focus()
+    seen = set()
+    for _ in range(20):  # upwards: what has the focus is not below the predictions in sight
+        page.keyboard.press("Shift+Tab")
+        column, top, stuck = page.evaluate(
+            """[document.activeElement.closest(".field")?.dataset.column,
+            document.activeElement.getBoundingClientRect().top,
+            document.querySelector("#tasks").getBoundingClientRect().bottom]"""
+        )
+        assert column is None or top >= stuck, column
+        seen.add(column)
+    assert seen >= {"age", "price", "city", "user", "day"}
 
 
 @in_browser

@@ -249,6 +249,16 @@ atexit.register(os.write, 1, b"noise at the end\\n")
     assert f"predicted {len(rows)} rows in " in result.stderr
 
 
+def test_an_export_predicts_without_paddle(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['paddle'] = None; from rec_runner.predict import main; main()"
+    line = ["-c", code, "--model", export_of("raw", "dygraph"), "--keep", "age", RAW]
+    result = run([sys.executable, *map(str, line)], tmp_path, PYTHONPATH=str(TOOLS))
+    found = table_of(result.stdout)
+    assert found.pop("age") == [line.split(",")[0] for line in raw_lines()]
+    for task, values in of_infer("raw", "dygraph").items():
+        close(found[task], values)
+
+
 def test_a_bad_row_stops_or_is_kept_empty(tmp_path: Path) -> None:
     made, lines = trained(), sample_lines()[:30]
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
@@ -300,7 +310,10 @@ def test_command_lines_that_cannot_be_are_a_sentence(tmp_path: Path) -> None:
         ([*model, "--epoch", "best", SAMPLE], "--epoch best"),
         (["-m", foreign, SAMPLE], "has no prediction_rows/open.py, which reads rows without"),
     ]
-    results = predict(*(line for line, _ in cases), cwd=tmp_path)
+    renamed = [*model, "hyper_parameters.task_names=[rich,single]", "--quiet", SAMPLE]
+    *results, last = predict(*(line for line, _ in cases), renamed, cwd=tmp_path)
+    assert last.stdout.startswith("rich,single\n")
+    assert "task_names was ['income', 'marital'] when checkpoint" in last.stderr
     for (line, message), result in zip(cases, results):
         assert result.status == 2, line
         assert message in result.stderr
@@ -334,10 +347,11 @@ class TestEnds:
             assert tool.wait(600) == 0
             assert tool.stderr.read() == b""
 
-    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-    @pytest.mark.parametrize("waits_for", ["rows", "reader"])
+    @pytest.mark.parametrize(
+        ("waits_for", "signum"), [("rows", signal.SIGTERM), ("reader", signal.SIGINT)]
+    )
     def test_a_signal_ends_it_wherever_it_waits(
-        self, signum: signal.Signals, waits_for: str, rows: Path, tmp_path: Path
+        self, waits_for: str, signum: signal.Signals, rows: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "out.csv"
         if waits_for == "rows":

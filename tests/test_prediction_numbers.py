@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import ROOT
+from helpers import ROOT, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prediction_oracle import wanted
@@ -34,6 +35,7 @@ from prediction_rows import number_text
 from prediction_rows.number_columns import NumberColumns
 from prediction_rows.open import ColumnsError, columns_of, open_rows
 from prediction_rows.rows import Fault, PredictionRows, Rows, RowsError, Source, joined
+from raw_tables.parquet import told
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 fuzzed = settings(
@@ -410,6 +412,24 @@ def test_many_short_bad_lines_are_not_in_memory_at_once(monkeypatch: pytest.Monk
     assert max(len(part.features) for part in parts) <= 400
     places = [fault.place for part in parts for fault in part.faults.values()]
     assert places == [f"in:{line}" for line in range(1, 2000, 2)]
+
+
+def test_what_arrow_says_of_a_damaged_file_is_one_printable_line() -> None:
+    """It shows bytes of the file."""
+    with pytest.raises(RowsError) as caught, told("in"):
+        raise OSError("what type:\n \x01\x7f")
+    assert str(caught.value) == r"in: damaged Parquet: what type: \x01\x7f"
+
+
+def test_made_up_rows_come_out_as_many_as_they_are() -> None:
+    """A sample of ``fuzz/fuzz_prediction_rows.py``; ``FUZZ_ROWS=20000`` runs longer."""
+    runs = os.environ.get("FUZZ_ROWS", "150")
+    script = [sys.executable, str(ROOT / "fuzz" / "fuzz_prediction_rows.py"), "--runs", runs]
+    result = run([*script, "--jobs", "1"], cwd=ROOT)
+    assert result.status == 0, result.stdout + result.stderr
+    assert re.search(rf"{int(runs):,} cases, .* 0 failed", result.stdout)
+    for kind in ("table, text, bad", "numbers, text, bad", "numbers, json lines, g", "parquet, g"):
+        assert re.search(rf"[1-9]\d*  .*{kind}", result.stdout)
 
 
 def test_columns_are_kept_as_json_and_read_without_paddle(tmp_path: Path) -> None:

@@ -382,6 +382,7 @@ def test_lines_of_json_that_are_too_long_and_lines_across_blocks() -> None:
         with (
             patch("prediction_rows.streams.BLOCK_BYTES", block),
             patch("prediction_rows.streams.MAX_LINE_BYTES", most),
+            patch("prediction_rows.streams.MOST_LINES", 1),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
@@ -479,6 +480,7 @@ def test_made_up_tables_give_what_an_oracle_says_row_for_row() -> None:
         cells = [[make_cell(c, odd, rng) for c in by.columns] for _ in range(number)]
         size = rng.choice((8, 64, 1 << 16))
         sizes = {"SLOW_BYTES": max(size, 50), "FEW_ROWS": rng.choice((0, 3, 1 << 16))}
+        sizes["MOST_ROWS"] = rng.choice((2, 1 << 15))
         if rng.random() < 0.2:
             data, good = make_parquet(looked_at, cells, rng)
             with patch.object(parquet, "BATCH_BYTES", size):

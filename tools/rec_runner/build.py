@@ -216,10 +216,11 @@ def open_checkpoint(graph: str, config: Config, wanted: str | None) -> tuple[Blo
     """
     checkpoints = Checkpoints(config.runner("infer_load_path"))
     epoch = choose_epoch(config, checkpoints, wanted)
-    config.update(known_columns(checkpoints.fingerprint(epoch)))
-    folder = checkpoints.folder / str(epoch)
+    fingerprint, folder = checkpoints.fingerprint(epoch), checkpoints.folder / str(epoch)
+    config.update(known_columns(fingerprint))
     engine = build_scorer(graph, config)
     load_weights_into(engine, load_weights(folder), str(folder))
+    warn_of_other_tasks(fingerprint, config, engine.model, folder)
     return engine, folder
 
 
@@ -243,3 +244,27 @@ def load_weights_into(engine: Engine, weights: Mapping[str, np.ndarray], name: s
         raise
     own = engine.state_dict()
     engine.set_state_dict(match(state, own, name, whole=engine.whole_checkpoints))
+
+
+def warn_of_other_tasks(
+    fingerprint: Mapping[str, Any], config: Config, model: Any, folder: Path
+) -> None:
+    """Warn of tasks under other names, or of other columns, which load and score all the same.
+
+    Args:
+        fingerprint: what the checkpoint notes of its run.
+        config: the run's config.
+        model: ``DygraphModel`` or ``StaticModel``.
+        folder: the checkpoint's.
+    """
+    resolve = partial(call_hook, model, "resolved_settings", default={})
+    meant: list[Mapping[str, Any]] = [{}, {}]
+    with suppress(Exception):  # settings of an older version perhaps
+        meant = [resolve(fingerprint), resolve(config)]
+    for name in ("task_names", "label_columns"):
+        key = f"hyper_parameters.{name}"
+        was, now = fingerprint.get(key), config.get(key)
+        if None in (was, now) or was == now:
+            continue
+        if key not in meant[0] or meant[0][key] != meant[1].get(key):
+            warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")

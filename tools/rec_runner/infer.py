@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rec_runner.build import build_engine, load_weights_into, warn_unused
+from rec_runner.build import (
+    build_engine,
+    load_weights_into,
+    warn_of_other_tasks,
+    warn_unused,
+)
 from rec_runner.checkpoint.store import Checkpoints
 from rec_runner.checkpoint.weights import load_weights
 from rec_runner.config import Config
-from rec_runner.contract.hooks import call_hook
 from rec_runner.data.columns import COLUMNS, difference, known_columns
 from rec_runner.data.loader_source import CustomSource
 from rec_runner.data.rows import Source
@@ -63,7 +65,7 @@ def infer(graph: str, config: Config) -> None:
             warn(f"checkpoint {scored.folder} {GONE}, and is left out")
             continue
         fingerprint = checkpoints.fingerprint(epoch)
-        _warn_of_other_tasks(fingerprint, config, engine, scored.folder)
+        warn_of_other_tasks(fingerprint, config, engine.model, scored.folder)
         _warn_of_another_share(fingerprint, config, scored.folder)
         score_checkpoint(engine, source, scored, epoch, config, report)
     if not report.records:
@@ -138,23 +140,6 @@ def _columns_of(epochs: Sequence[int], checkpoints: Checkpoints) -> dict[str, An
                 "and runner.infer_end_epoch"
             )
     return found
-
-
-def _warn_of_other_tasks(
-    fingerprint: Mapping[str, Any], config: Config, engine: Engine, folder: Path
-) -> None:
-    """Tasks under other names, or of other columns, load and score all the same."""
-    resolve = partial(call_hook, engine.model, "resolved_settings", default={})
-    meant: list[Mapping[str, Any]] = [{}, {}]
-    with suppress(Exception):  # settings of an older version perhaps
-        meant = [resolve(fingerprint), resolve(config)]
-    for name in ("task_names", "label_columns"):
-        key = f"hyper_parameters.{name}"
-        was, now = fingerprint.get(key), config.get(key)
-        if None in (was, now) or was == now:
-            continue
-        if key not in meant[0] or meant[0][key] != meant[1].get(key):
-            warn(f"{key} was {was} when checkpoint {folder} was trained and is {now} now")
 
 
 def _warn_of_another_share(fingerprint: Mapping[str, Any], config: Config, folder: Path) -> None:

@@ -40,7 +40,8 @@ class PaddleRuntime:
         config.disable_gpu()
         config.disable_glog_info()
         config.set_cpu_math_library_num_threads(threads)
-        # oneDNN, which Paddle 3 takes by default, sums over the wrong axis, and says nothing.
+        # oneDNN, which Paddle 3 takes by default, is up to five times as slow with few rows; and in
+        # 3.3 it computes some networks wrongly, such as one that adds a product of another shape.
         for switch in ("disable_onednn", "disable_mkldnn"):
             if hasattr(config, switch):
                 getattr(config, switch)()
