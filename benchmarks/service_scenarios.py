@@ -37,6 +37,7 @@ class Setting(NamedTuple):
         bad_share: of requests that are malformed.
         connections: that are held open.
         reloads: how often a new model is put in place.
+        least: answers that load goes on for, whatever the time.
         arguments: more of the service's command line.
     """
 
@@ -49,6 +50,7 @@ class Setting(NamedTuple):
     bad_share: float = 0.1
     connections: int = 10_000
     reloads: int = 20
+    least: int = 0
     max_body: int = 256 << 10
     max_rows: int = 1000
     arguments: tuple[object, ...] = ()
@@ -133,7 +135,8 @@ def load(setting: Setting) -> dict[str, Any]:
     tally = Tally()
     with setting.serving() as service:
         watch = Watch(service)
-        going = for_seconds(setting.seconds)
+        in_time = for_seconds(setting.seconds)
+        going = lambda: in_time() or tally.answers < setting.least  # noqa: E731
         clients.run_loop(_load(setting, service, setting.mix(), tally, going))
         found = watch.figures(tally)
         found["exit"] = service.stop()

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exports import export_of, trained
-from helpers import ROOT, run, run_cases
+from helpers import ROOT, override, run, run_cases
 
-if str(ROOT / "benchmarks") not in sys.path:  # exports.py has added it, too
+if str(ROOT / "benchmarks") not in sys.path:
     sys.path.append(str(ROOT / "benchmarks"))
 import service_scenarios as scenarios
 from service import faults
@@ -23,21 +22,22 @@ from service_scenarios import Setting
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    """Two exports of the raw rows, and little of everything."""
+    """Two exports of one training, and little of everything."""
     folder = tmp_path_factory.mktemp("load")
-    made = trained("raw")
-    other = [*made.options, "runner.seed=2", f"runner.model_save_path={folder / 'model'}"]
-    other += [f"runner.infer_load_path={folder / 'model'}", "runner.epochs=1"]
-    line = ["-m", made.config, "--format", "onnx", "--out", folder / "export", *other]
-    for result in run_cases(
-        [("train", "dygraph", ["-m", made.config, *other]), ("export", "", line)], cwd=folder
-    ):
+    config, model = ROOT / "config_raw.yaml", folder / "model"
+    options = override(epochs=2, model_save_path=model, infer_load_path=model)
+    cases: list[tuple[str, str, list[object]]] = [("train", "dygraph", ["-m", config, *options])]
+    exports = [folder / "export_0", folder / "export_1"]
+    for epoch, export in enumerate(exports):
+        line = ["-m", config, "--epoch", epoch, "--format", "onnx", "--out", export, *options]
+        cases.append(("export", "", line))
+    for result in run_cases(cases, cwd=folder):
         assert result.status == 0, result.stderr
-    exports = [export_of("raw", formats="onnx"), folder / "export"]
     pool = Pool(exports, 200)
     one, two = pool.truth.scores.values()
-    assert all(abs(a - b) > 1e-5 for a, b in zip(sum(one, []), sum(two, [])))
-    return Setting(exports, pool, folder, 1, 16, 1.0, 0.2, 300, 4)
+    assert sum(abs(a[0] - b[0]) > 1e-3 for a, b in zip(one, two)) > 100  # which is it? can be told
+    drain = ("--drain-seconds", 0.3)
+    return Setting(exports, pool, folder, 1, 16, 1.0, 0.2, 300, 4, least=300, arguments=drain)
 
 
 def check(found: Mapping[str, Any], answers: int) -> None:
@@ -50,7 +50,7 @@ def test_each_answer_of_many_clients_is_right_and_malformed_requests_get_their_s
     setting: Setting,
 ) -> None:
     found = scenarios.load(setting)
-    check(found, 200)
+    check(found, 300)
     assert found["left"]  # clients that go away in the middle of a body
     good, bad = setting.mix().kinds
     assert set(found["kinds"]) >= set(good)
@@ -63,19 +63,18 @@ def test_all_requests_that_were_sent_are_answered_after_the_signal_to_stop(
     setting: Setting, workers: int
 ) -> None:
     found = scenarios.stop(setting._replace(workers=workers))
-    check(found, 200)
+    check(found, 50)
     assert found["refused_connections"] >= setting.clients  # nobody listens any more
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 def test_while_new_models_take_their_place_each_answer_is_of_one_whole_model(
-    setting: Setting, workers: int
+    setting: Setting,
 ) -> None:
-    found = scenarios.reload(setting._replace(workers=workers))
-    check(found, 200)
+    found = scenarios.reload(setting._replace(workers=2))
+    check(found, 50)
     assert found["reloads"] == setting.reloads
     assert set(found["answers_by_model"]) == set(setting.pool.truth.scores)
-    assert min(found["answers_by_model"].values()) > 20
+    assert min(found["answers_by_model"].values()) > 5
 
 
 def test_clients_that_behave_are_served_beside_those_that_do_not(
