@@ -17,14 +17,22 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import common
-import service_scenarios as scenarios
 from service_process import make_exports
 from service_rows import Pool
+from service_scenarios import Setting, capacity, load, reload, stop
+from service_slow import slow
 
 _ROWS = 2000
+SCENARIOS: dict[str, Callable[[Setting], dict[str, Any]]] = {
+    "load": load,
+    "capacity": capacity,
+    "slow": slow,
+    "stop": stop,
+    "reload": reload,
+}
 
 
 def main() -> None:
@@ -37,7 +45,7 @@ def main() -> None:
     add("--bad-share", type=_share, default=0.1, help="of requests that are malformed (0.1)")
     common.add_number(parser, "--connections", 10_000, "connections that are held open")
     common.add_number(parser, "--reloads", 20, "new models put in place")
-    common.add_names(parser, "--scenarios", scenarios.SCENARIOS)
+    common.add_names(parser, "--scenarios", SCENARIOS)
     add("--workers", type=_numbers, default=[1, 2], help="processes that serve, in turn (1,2)")
     options = parser.parse_args()
     room = raise_open_files()
@@ -51,7 +59,7 @@ def main() -> None:
         pool = Pool(exports, _ROWS)
         results["columns"], results["models"] = len(pool.names), list(pool.truth.scores)
         for workers in options.workers:
-            setting = scenarios.Setting(
+            setting = Setting(
                 exports,
                 pool,
                 Path(scratch),
@@ -63,7 +71,7 @@ def main() -> None:
                 options.reloads,
             )
             for name in options.scenarios:
-                found = scenarios.SCENARIOS[name](setting)
+                found = SCENARIOS[name](setting)
                 results["runs"][f"{name}, {workers} worker{'s' * (workers > 1)}"] = found
                 common.say(f"{name}, {workers}: {'as it should' if not faults(found) else 'BAD'}")
     common.publish(options, results, report)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service_client import Request, Truth
+from service_answers import Request, Truth
 
 ROOT = Path(__file__).resolve().parents[1]
 OBJECT = "a row as an object"

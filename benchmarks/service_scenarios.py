@@ -7,21 +7,17 @@ import random
 import shutil
 import signal
 import time
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import service_client as clients
-from service_client import Lost, Mix, Request, Tally
+from service_client import Mix, Tally
 from service_process import KEY, Service, milliseconds, serving
-from service_rows import OBJECT, Maker, Pool
+from service_rows import Maker, Pool
 
-_PATIENCE = 60.0  # seconds for what is on its way when a scenario ends
-SLOW = 100  # clients of each slow kind
-LARGE = 10 << 20
-LARGE_AT_ONCE = 8
+PATIENCE = 60.0  # seconds for what is on its way when a scenario ends
 
 
 class Setting(NamedTuple):
@@ -112,7 +108,7 @@ def for_seconds(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() < end
 
 
-async def _load(
+async def send_load(
     setting: Setting,
     service: Service,
     mix: Mix,
@@ -127,7 +123,7 @@ async def _load(
         clients.run_client(port, mix.requests(seed), truth, tally, going, pause)
         for seed in range(number or setting.clients)
     ]
-    await clients.run_clients(runs, setting.seconds + _PATIENCE, tally)
+    await clients.run_clients(runs, setting.seconds + PATIENCE, tally)
 
 
 def load(setting: Setting) -> dict[str, Any]:
@@ -137,10 +133,10 @@ def load(setting: Setting) -> dict[str, Any]:
         watch = Watch(service)
         in_time = for_seconds(setting.seconds)
         going = lambda: in_time() or tally.answers < setting.least  # noqa: E731
-        clients.run_loop(_load(setting, service, setting.mix(), tally, going))
+        clients.run_loop(send_load(setting, service, setting.mix(), tally, going))
         found = watch.figures(tally)
         found["exit"] = service.stop()
-        found["failures"] = _failures(service)
+        found["failures"] = failures(service)
     found["kinds"] = {kind: milliseconds(each) for kind, each in tally.seconds.items()}
     return found
 
@@ -152,9 +148,9 @@ def capacity(setting: Setting) -> dict[str, Any]:
         mix = setting.singles()
         for number in (1, setting.clients):
             warm, tally = Tally(), Tally()
-            clients.run_loop(_load(setting, service, mix, warm, for_seconds(0.5), number))
+            clients.run_loop(send_load(setting, service, mix, warm, for_seconds(0.5), number))
             watch, going = Watch(service), for_seconds(setting.seconds)
-            clients.run_loop(_load(setting, service, mix, tally, going, number))
+            clients.run_loop(send_load(setting, service, mix, tally, going, number))
             found[f"{number} clients"] = watch.figures(tally)
     return found
 
@@ -171,8 +167,10 @@ def stop(setting: Setting) -> dict[str, Any]:
 
         dice = random.Random(7)
         mix = setting.mix()
-        busy = _load(setting, service, mix, tally, going, setting.clients - setting.clients // 2)
-        calm = _load(
+        busy = send_load(
+            setting, service, mix, tally, going, setting.clients - setting.clients // 2
+        )
+        calm = send_load(
             setting, service, mix, tally, going, setting.clients // 2, lambda: dice.random() / 20
         )
         both = asyncio.gather(busy, calm)
@@ -188,7 +186,7 @@ def stop(setting: Setting) -> dict[str, Any]:
         clients.run_loop(run(service))
         found = watch.figures(tally)
         found["exit"] = service.process.wait(60)
-        found["failures"] = _failures(service)
+        found["failures"] = failures(service)
     return found
 
 
@@ -203,7 +201,7 @@ def reload(setting: Setting) -> dict[str, Any]:
     async def run(service: Service) -> None:
         done = False
         loading = asyncio.ensure_future(
-            _load(setting, service, setting.mix(), tally, lambda: not done)
+            send_load(setting, service, setting.mix(), tally, lambda: not done)
         )
         await asyncio.sleep(0.5)
         for turn in range(1, setting.reloads + 1):
@@ -226,7 +224,7 @@ def reload(setting: Setting) -> dict[str, Any]:
         clients.run_loop(run(service))
         found = watch.figures(tally)
         found["exit"] = service.stop()
-        found["failures"] = _failures(service)
+        found["failures"] = failures(service)
     found["reloads"] = len(waits)
     found["reload_seconds"] = max(waits)
     found["answers_by_model"] = dict(tally.models)
@@ -269,129 +267,7 @@ async def _is_in_use(service: Service, model: str, workers: int) -> bool:
     return True
 
 
-def _failures(service: Service) -> list[str]:
+def failures(service: Service) -> list[str]:
     """Lines of the log that tell of a failure."""
     signs = ('"event":"error"', '"event":"reload failed"', "Traceback", "lines dropped")
     return [line[:300] for line in service.text().splitlines() if any(s in line for s in signs)]
-
-
-class _Others:
-    """Clients that do not behave, and what became of them.
-
-    Attributes:
-        open: connections that were made.
-        statuses: by the kind of client, how many got which answer.
-        tally: answers that were not what was expected.
-    """
-
-    def __init__(self, port: int, truth: clients.Truth, tally: Tally) -> None:
-        self._port = port
-        self._truth = truth
-        self._tasks: list[asyncio.Task[None]] = []
-        self.open: list[clients.Connection] = []
-        self.statuses: dict[str, Counter[str]] = defaultdict(Counter)
-        self.tally = tally
-
-    def start(self, request: Request, number: int, sent: int, pause: float = 0.0) -> None:
-        """Clients that send some bytes of a request, or all, and then wait for an answer.
-
-        Args:
-            request: which; its status is what it should get.
-            number: of clients.
-            sent: bytes of it.
-            pause: seconds after each byte; without, they are sent at once.
-        """
-        self._tasks += [
-            asyncio.ensure_future(self._client(request, sent, pause)) for _ in range(number)
-        ]
-
-    async def _client(self, request: Request, sent: int, pause: float) -> None:
-        how = "closed"
-        try:
-            connection = await clients.connect(self._port)
-        except OSError:
-            how = "refused"
-        else:
-            self.open.append(connection)
-            with suppress(Lost):
-                connection.send(request.data[: 1 if pause else sent])
-                for place in range(1, sent) if pause else ():
-                    await asyncio.sleep(pause)
-                    if not connection.open or connection.answered:
-                        break
-                    connection.go_on(request.data[place : place + 1])
-                answer = await connection.answer()
-                how = str(answer.status)
-                said = clients.compare(request, answer, self._truth)
-                if said is not None:
-                    self.tally.complain(f"{request.kind}: {said}")
-            connection.close()
-        self.statuses[request.kind][how] += 1
-
-    async def idle(self, number: int) -> None:
-        """Open connections that send nothing."""
-        for start in range(0, number, 200):
-            wanted = [clients.connect(self._port) for _ in range(min(200, number - start))]
-            made = await asyncio.gather(*wanted, return_exceptions=True)
-            self.open += [one for one in made if isinstance(one, clients.Connection)]
-
-    async def settle(self) -> None:
-        """Wait until all have their answers."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_PATIENCE)
-
-    async def end(self) -> None:
-        """Close them all."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for one in self.open:
-            if one.open:
-                one.close()
-
-
-def slow(setting: Setting) -> dict[str, Any]:
-    """Slow, half-sent, large and idle: what clients that behave see beside them, in steps."""
-    setting = setting._replace(max_body=LARGE + LARGE // 8, max_rows=10**6)
-    with setting.serving("--timeout", max(3, round(2.5 * setting.seconds))) as service:
-        stages, others = clients.run_loop(_slow_stages(setting, service))
-        ended = {"exit": service.stop(), "failures": _failures(service)}
-        return {"stages": stages, "others": others, **ended}
-
-
-async def _slow_stages(setting: Setting, service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
-    stages: dict[str, Any] = {}
-    maker = setting.maker()
-    row = maker.singles()[OBJECT][0].data
-    others = _Others(service.port, setting.pool.truth, Tally())
-
-    async def stage(name: str, beside: Awaitable[None] | None = None) -> None:
-        others.tally = tally = Tally()
-        watch, going = Watch(service), for_seconds(setting.seconds)
-        behaving = _load(setting, service, setting.singles(), tally, going, 4, lambda: 0.005)
-        await asyncio.gather(behaving, *([beside] if beside is not None else []))
-        stages[name] = {**watch.figures(tally), "open": sum(one.open for one in others.open)}
-
-    await stage("none")
-    others.start(Request("a byte a second", row, 408), SLOW, len(row), 1.0)
-    others.start(Request("half a head", row, 408), SLOW, 40)
-    others.start(Request("half a body", row, 408), SLOW, len(row) - 9)
-    await stage("slow and half-sent")
-    blanks = f"{round(2 * LARGE / 2**20)} MB of blanks"
-    for request in (maker.large(LARGE), Request(blanks, maker.http(b" " * 2 * LARGE), 413)):
-        others.start(request, LARGE_AT_ONCE, len(request.data))
-    await stage("large bodies", others.settle())
-    await stage("connections being opened", others.idle(setting.connections))
-    await stage("connections open")
-    await others.end()
-    await stage("none any more")
-    return stages, {kind: dict(counts) for kind, counts in others.statuses.items()}
-
-
-SCENARIOS: dict[str, Callable[[Setting], dict[str, Any]]] = {
-    "load": load,
-    "capacity": capacity,
-    "slow": slow,
-    "stop": stop,
-    "reload": reload,
-}

@@ -14,8 +14,9 @@ from helpers import ROOT, override, run, run_cases
 if str(ROOT / "benchmarks") not in sys.path:
     sys.path.append(str(ROOT / "benchmarks"))
 import service_scenarios as scenarios
+import service_slow
 from service import faults
-from service_client import Answer, Request, Truth, compare
+from service_answers import Answer, Request, Truth, compare
 from service_rows import OBJECT, Pool
 from service_scenarios import Setting
 
@@ -80,17 +81,17 @@ def test_while_new_models_take_their_place_each_answer_is_of_one_whole_model(
 def test_clients_that_behave_are_served_beside_those_that_do_not(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scenarios, "SLOW", 20)
-    monkeypatch.setattr(scenarios, "LARGE", 1 << 20)
-    found = scenarios.slow(setting._replace(seconds=0.3))
+    monkeypatch.setattr(service_slow, "SLOW", 20)
+    monkeypatch.setattr(service_slow, "LARGE", 1 << 20)
+    found = service_slow.slow(setting._replace(seconds=0.3))
     assert not faults(found)
     assert all(stage["answers"] > 10 for stage in found["stages"].values())
     assert found["stages"]["connections open"]["open"] == setting.connections
     slow = {"408": 20}
     assert found["others"] == {
         **{kind: slow for kind in ("a byte a second", "half a head", "half a body")},
-        "1 MB of rows": {"200": scenarios.LARGE_AT_ONCE},
-        "2 MB of blanks": {"413": scenarios.LARGE_AT_ONCE},
+        "1 MB of rows": {"200": service_slow.LARGE_AT_ONCE},
+        "2 MB of blanks": {"413": service_slow.LARGE_AT_ONCE},
     }
 
 
