@@ -7,7 +7,7 @@ import io
 import json
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,22 @@ class Pool:
                     for _ in range(rows)
                 ]
                 self.tasks = manifest.task_names
-            text = io.StringIO()
-            lines = csv.writer(text, lineterminator="\n")
-            lines.writerow(self.names)
-            lines.writerows(self.rows)
-            found = reader.text(text.getvalue().encode())
-            assert not found.faults and len(found.features) == rows, min(found.faults.items())
+                # Files of numbers have no header: their columns are called by their places.
+                self.has_header = manifest.columns["kind"] == "table"
+            found = reader.text(self.text(range(rows)))
+            assert not found.faults and len(found.features) == rows
             scores[manifest.model] = export.predict(found.features).tolist()
             export.close()
         self.truth = Truth(self.tasks, scores)
+
+    def text(self, rows: Iterable[int]) -> bytes:
+        """Rows as CSV."""
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        if self.has_header:
+            lines.writerow(self.names)
+        lines.writerows(self.rows[row] for row in rows)
+        return text.getvalue().encode()
 
     def object(self, row: int, **change: Any) -> dict[str, Any]:
         """A row by the names of its columns."""
@@ -146,7 +153,7 @@ class Maker:
             add("rows as objects", self.json([pool.object(n) for n in few]), few)
             wrapped = {"rows": [pool.rows[n] for n in lots]}
             add("many rows as arrays", self.json(wrapped), lots)
-            add("many rows as CSV", self.http(self._csv(lots), "text/csv"), lots, csv=True)
+            add("many rows as CSV", self.http(pool.text(lots), "text/csv"), lots, csv=True)
             objects = [pool.object(few[0]), pool.object(few[1], nowhere=1), pool.object(few[2])]
             line = "POST /predict?on_bad=null"
             add("a bad row among good", self.json(objects, line=line), [few[0], None, few[2]])
@@ -160,13 +167,6 @@ class Maker:
         places = [number % len(self.pool.rows) for number in range(size // (len(row) + 2))]
         data = self.json([self.pool.rows[place] for place in places])
         return Request(f"{round(size / 2**20)} MB of rows", data, rows=places)
-
-    def _csv(self, rows: Sequence[int]) -> bytes:
-        text = io.StringIO()
-        lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(self.pool.names)
-        lines.writerows(self.pool.rows[row] for row in rows)
-        return text.getvalue().encode()
 
     def _chunked(self, body: bytes) -> bytes:
         head = self.http(b"", more="Transfer-Encoding: chunked").replace(
