@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from csv_layout import RowError
+from csv_layout import RowError, are_numbered
 from csv_text import count_lines
 from prediction_rows.json_lines import Wrong
 from prediction_rows.rows import Fault, Rows, joined
@@ -115,13 +115,16 @@ class TextRows:
             return self._without_names(0, where), piece
         row = read_row(piece.data, 0, self._table.delimiter.encode(), MOST_COLUMNS)
         names = tuple(cell.strip(b" \t").decode("utf-8", "backslashreplace") for cell in row.cells)
-        if not self._is_header(names):
+        is_header = self._is_header(names)
+        if not (is_header or are_numbered(names)):
             return self._without_names(row.number, where), piece
         if row.number > MOST_COLUMNS:
             most = f"at most {MOST_COLUMNS} can be read"
             raise RowError(f"{where}: the header has {row.number} columns, {most}")
         line = piece.line + count_lines(piece.data[: row.end])
         rest = piece._replace(data=piece.data[row.end :], line=line)
+        if not is_header:
+            return self._without_names(row.number, where), rest
         return self._layout(names, f"{where}: header"), rest
 
     def _is_header(self, names: Sequence[str]) -> bool:

@@ -178,6 +178,20 @@ def test_every_form_of_a_row_gives_what_training_reads(tmp_path: Path) -> None:
         np.testing.assert_array_equal(request.features, want, strict=True)
 
 
+@pytest.mark.parametrize("words", ["", "header: false\n"])
+def test_a_line_that_just_numbers_the_columns_is_no_row(words: str) -> None:
+    """As pandas writes one where columns have no names."""
+    by = schema(words)
+    expected = read(by, source(written(ROWS)))
+    for start in (0, 1):
+        data = written([[str(place) for place in range(start, start + 8)], *ROWS])
+        found = read(by, source(data), ["note"])
+        np.testing.assert_array_equal(found.features, expected.features)
+        assert found.kept["note"] == [row[4] for row in ROWS]
+    bad = read(by, source(b"0,1,2,3,4,5,6,7\n,,,old,,,,\n"))
+    assert [fault.place for fault in bad.faults.values()] == ["rows:2"]
+
+
 def test_rows_without_a_header_of_files_that_had_none(tmp_path: Path) -> None:
     by = schema("header: false\n")
     want = trained(tmp_path, by, written(ROWS))
