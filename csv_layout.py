@@ -164,7 +164,7 @@ def header_names(line: bytes, column_num: int) -> tuple[str, ...]:
 
 
 def are_numbered(cells: Sequence[str]) -> bool:
-    """Whether the cells of a first line number the columns, as pandas does where they have no names.
+    """Whether the cells of a first line number the columns, as pandas does without names.
 
     A few might be a row.
     """

@@ -23,6 +23,7 @@ from raw_tables.delimited import (
     Unread,
     batch_arrays,
     numbered_rows,
+    problem_of,
     read_columns,
     read_table,
     row_texts,
@@ -32,7 +33,6 @@ from raw_tables.rows import faults as faults_of
 from raw_tables.rows import place_of, places_by_name
 from raw_tables.schema import Schema
 from raw_tables.text import Piece, blank_lines, read_row, whole_rows
-from raw_tables.words import quoted
 
 FEW_ROWS = 64  # of which Arrow would take longer to be told what the columns are
 MOST_ROWS = (
@@ -156,10 +156,8 @@ class TextRows:
 
     def _parse(self, piece: Piece, layout: TextLayout) -> Rows:
         if piece.problem:
-            known = 0 <= piece.cell < len(layout.names)
-            name = layout.names[piece.cell] if known else ""
-            column = f"column {quoted(name)}: " if known else ""
-            fault = Fault(self._at(piece.line), name, f"{column}{piece.problem}")
+            why = problem_of(piece, layout)
+            fault = Fault(self._at(piece.line), why.column, why.said)
             features = np.zeros((1, len(layout.places)), np.float32)
             return Rows(features, {0: fault}, {name: [None] for name in self._keep})
         if count_lines(piece.data) < FEW_ROWS:

@@ -262,6 +262,8 @@ def test_a_file_without_the_columns_is_refused_and_a_count_is_told_with_both(
         "rows: is Parquet inside gzip": gzip.compress(b"PAR1\x15\x04\x15"),
         "rows: damaged Parquet: ": b"PAR1\x15\x04\x15",
         "rows: is JSON over several lines": b'[\n  {"age": 3}\n]\n',
+        "rows: is a JSON array of rows, expected JSON lines": b'[{"age": 3}, {"age": 4}]\n',
+        "rows: is a JSON array of rows, expected": b"[[1, 2, 3, 4]]",
         "rows: damaged gzip before the first": gzip.compress(written([NAMES, *ROWS]))[:-20],
         "rows: damaged gzip after line 4": gzip.compress(b'{"age": 1, "user": 7}\n' * 60_000)[:-9],
         'rows: no row has any of the columns "age", "price", "city", "user"; there is "x"': (

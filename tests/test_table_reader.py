@@ -250,6 +250,7 @@ QUOTES = {
     "unclosed": (b'1,"Berlin,u1,,1,y,1,1\n', 'column "city": has '),
     "text_behind": (b'1,"New" York,u,,1,y,1,1\n', 'column "city": has text behind the quote that'),
     "unclosed_first": (b'"1,Berlin,u1,,1,y,1,1\n', 'column "age": has '),
+    "too_many": (b'1,a,u,,1,y,1,1,"a"b\n', "row has a column too many, which has text behind the"),
     "over_lines": (b'1,"a\nb"c,u,,1,y,1,1\n', 'column "city": has text behind the quote that'),
 }
 
