@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -33,6 +34,7 @@ from raw_tables.rows import faults as faults_of
 from raw_tables.rows import place_of, places_by_name
 from raw_tables.schema import Schema
 from raw_tables.text import Piece, blank_lines, read_row, whole_rows
+from raw_tables.words import quoted
 
 FEW_ROWS = 64  # of which Arrow would take longer to be told what the columns are
 MOST_ROWS = (
@@ -130,13 +132,13 @@ class TextRows:
     def _is_header(self, names: Sequence[str]) -> bool:
         """Whether the cells of a first row are names.
 
-        One is enough where training files have a header; else half of the features, so that a row
-        with a cell that happens to be called like a column stays one.
+        One is enough where training files have a header; else half of the features, in capitals or
+        not, so that a row with a cell that happens to be called like a column stays one.
         """
-        there = set(names)
-        if self._table.header:
-            return not there.isdisjoint(column.name for column in self._table.columns)
-        found = sum(column.name in there for column in self._cells.columns)
+        if self._table.header and not {c.name for c in self._table.columns}.isdisjoint(names):
+            return True
+        there = {name.casefold() for name in names}
+        found = sum(column.name.casefold() in there for column in self._cells.columns)
         return 2 * found >= len(self._cells.columns)
 
     def _without_names(self, number: int, where: str) -> TextLayout:
@@ -145,9 +147,13 @@ class TextRows:
         features = tuple(column.name for column in self._cells.columns)
         layout = self._layout(features if number == len(features) else names, where)
         if number in (len(names), len(features)):
+            if self._table.header and self._name:
+                said = "there is no header: its columns are taken to be in the order of training"
+                warnings.warn(f"{self._name}: {said}", stacklevel=1)
             return layout
         both = f"{len(names)} as in training, or the {len(features)} features alone"
-        return replace(layout, counts=both)
+        between = f", with {quoted(self._table.delimiter)} between them" if number == 1 else ""
+        return replace(layout, counts=both + between)
 
     def _layout(self, names: tuple[str, ...], where: str) -> TextLayout:
         places = places_by_name(names, self._cells, where)

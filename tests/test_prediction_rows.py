@@ -162,6 +162,7 @@ def test_every_form_of_a_row_gives_what_training_reads(tmp_path: Path) -> None:
     for few in (table_text.FEW_ROWS, 0):
         with patch.object(table_text, "FEW_ROWS", few), warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "rows: there is no header")  # of two of the forms
             for form, data in forms.items():
                 got = read(by, source(data))
                 assert not got.faults, (form, got.faults)
@@ -178,6 +179,7 @@ def test_every_form_of_a_row_gives_what_training_reads(tmp_path: Path) -> None:
         np.testing.assert_array_equal(request.features, want, strict=True)
 
 
+@pytest.mark.filterwarnings("ignore:rows.* there is no header")
 @pytest.mark.parametrize("words", ["", "header: false\n"])
 def test_a_line_that_just_numbers_the_columns_is_no_row(words: str) -> None:
     """As pandas writes one where columns have no names."""
@@ -190,6 +192,25 @@ def test_a_line_that_just_numbers_the_columns_is_no_row(words: str) -> None:
         assert found.kept["note"] == [row[4] for row in ROWS]
     bad = read(by, source(b"0,1,2,3,4,5,6,7\n,,,old,,,,\n"))
     assert [fault.place for fault in bad.faults.values()] == ["rows:2"]
+
+
+def test_names_are_no_row_in_capitals_either(tmp_path: Path) -> None:
+    cells = written([[name.upper() for name in NAMES], *ROWS])
+    said = 'rows:1: header: there is no column "user", only "USER"'
+    for words in ("", "header: false\n"):
+        with pytest.raises(RowsError, match=said):
+            read(schema(words), source(cells))
+
+
+def test_a_file_without_the_header_of_training_is_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="rows: there is no header: its columns are taken to be"):
+        assert not read(schema(), source(written(ROWS))).faults
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(schema("header: false\n"), source(written(ROWS)))
+        assert not TableRows(schema()).text(written(ROWS)).faults
+    told = read(schema(), source(b"u1;1;Berlin;31;x;9.5;3;1\n")).faults[0].message
+    assert told.endswith('or the 4 features alone, with "," between them')
 
 
 def test_rows_without_a_header_of_files_that_had_none(tmp_path: Path) -> None:
@@ -294,6 +315,7 @@ def test_a_file_without_the_columns_is_refused_and_a_count_is_told_with_both(
             read(by, source(data), ["Age"])
 
 
+@pytest.mark.filterwarnings("ignore:rows.* there is no header")
 def test_cells_of_any_column_are_kept_in_every_form(tmp_path: Path) -> None:
     by = schema()
     names = [*NAMES, "day"]
