@@ -97,7 +97,7 @@ class TextRows:
         layout, delimiter = None, self._table.delimiter.encode()
         for piece in pieces:
             if layout is None:
-                start = blank_lines(piece.data, delimiter)
+                start = 0 if piece.problem else blank_lines(piece.data, delimiter)
                 if start == len(piece.data):
                     continue
                 line = piece.line + count_lines(piece.data[:start])

@@ -102,7 +102,7 @@ def read_text(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Parsed]
         layout = Layout(file, cells, names, places)
     for piece in read_pieces(file, schema.delimiter):
         if layout is None:
-            start = blank_lines(piece.data, schema.delimiter.encode())
+            start = 0 if piece.problem else blank_lines(piece.data, schema.delimiter.encode())
             if start == len(piece.data):
                 continue
             line = piece.line + count_lines(piece.data[:start])

@@ -179,6 +179,15 @@ def test_every_form_of_a_row_gives_what_training_reads(tmp_path: Path) -> None:
         np.testing.assert_array_equal(request.features, want, strict=True)
 
 
+def test_a_first_line_that_is_too_long_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MAX_ROW_BYTES", 1000)
+    found = read(schema("header: false\n"), source(b"\0" * 3_000_000 + b"\n" + written(ROWS)))
+    assert len(found.features) == 6
+    assert [str(fault) for fault in found.faults.values()] == ["rows:1: row is longer than 0 MB"]
+    with pytest.raises(RowsError, match="rows:1: the header row is longer than"):
+        read(schema(), source(b"\0" * 3_000_000))
+
+
 @pytest.mark.filterwarnings("ignore:rows.* there is no header")
 @pytest.mark.parametrize("words", ["", "header: false\n"])
 def test_a_line_that_just_numbers_the_columns_is_no_row(words: str) -> None:
