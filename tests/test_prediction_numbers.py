@@ -444,6 +444,23 @@ def test_what_arrow_says_of_a_damaged_file_is_one_printable_line() -> None:
     assert str(caught.value) == r"in: damaged Parquet: what type: \x01\x7f"
 
 
+def test_text_of_parquet_that_is_none_is_a_damaged_file() -> None:
+    stream = io.BytesIO()
+    columns = [pa.array(["1", "@@@@", "3"]), *[pa.array(["1", "2", "3"])] * 3]
+    pq.write_table(pa.table(columns, list("abcz")), stream, use_dictionary=False)
+    data = stream.getvalue()
+    assert data.count(b"@@@@")
+    with pytest.raises(RowsError, match="in: damaged Parquet: 'utf-8' codec can't decode"):
+        read(rows_for(NAMED), data.replace(b"@@@@", b"@\xff@@"))
+
+
+def test_a_parquet_column_without_a_text_is_not_kept() -> None:
+    stream = io.BytesIO()
+    pq.write_table(pa.table([[1]] * 4 + [[b"\xff"]], [*"abcz", "key"]), stream)
+    with pytest.raises(RowsError, match="column 'key' is of type binary, which has no text to k"):
+        read(rows_for(NAMED), stream.getvalue(), ["key"])
+
+
 def test_made_up_rows_come_out_as_many_as_they_are() -> None:
     """A sample of ``fuzz/fuzz_prediction_rows.py``; ``FUZZ_ROWS=20000`` runs longer."""
     runs = os.environ.get("FUZZ_ROWS", "150")
