@@ -682,6 +682,10 @@ def test_columns_of_a_config_open_as_they_were_and_without_paddle(tmp_path: Path
     columns = columns_of(config)
     kept = {"columns": {"schema": columns["schema"]}}  # what a checkpoint has
     assert columns_of({**kept, "hyper_parameters.schema": "gone.yaml"}) == columns
+    other = (SHOP + 'delimiter: ";"\n').replace("Berlin, ", "")
+    (tmp_path / "schema.yaml").write_text(other, encoding="utf-8")
+    with pytest.warns(UserWarning, match='no longer has "Berlin"; rows are read by the model\'s'):
+        assert columns_of({**config, **kept}) == columns
     (tmp_path / "columns.json").write_text(json.dumps(columns), "utf-8")
     code = """
 import json, sys
