@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+MANY = 8  # of columns: no row of so many happens to count them
 MOST_NAMES = 100_000  # each takes far more memory than the bytes that it is
 # No two parts of it can match the same digits: on bad text it would take forever to try them all.
 NUMBER = re.compile(rb"[ \t]*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?[ \t]*")
@@ -89,9 +90,15 @@ class Layout:
         more = f", {others} more" if others else ""
         return f"{self.column_num} ({labels} labels and {self.feature_size} features{more})"
 
-    def is_header(self, names: tuple[str, ...]) -> bool:
-        """Whether a first line of these names is one that :meth:`of` is to be told."""
-        return bool(self.names) or len(names) == self.column_num
+    def with_header(self, line: bytes) -> Layout | None:
+        """The layout of a file with this first line; None where it is a row.
+
+        Raises:
+            RowError: as :meth:`of`.
+        """
+        names = header_names(line, self.column_num)
+        is_one = names and (self.names or len(names) == self.column_num)
+        return self.of(names) if is_one else None
 
     def of(self, names: tuple[str, ...]) -> Layout:
         """The layout of a file with these columns, matched by name to what the names here are for.
@@ -154,6 +161,17 @@ def header_names(line: bytes, column_num: int) -> tuple[str, ...]:
         return ()
     names = tuple(map(as_text, cells))
     return names if any(map(_begins_with_letter, names)) else ()
+
+
+def are_numbered(cells: Sequence[str]) -> bool:
+    """Whether the cells of a first line number the columns, as pandas does without names.
+
+    A few might be a row.
+    """
+    texts = [cell.strip() for cell in cells]
+    return len(texts) >= MANY and any(
+        texts == [*map(str, range(first, first + len(texts)))] for first in (0, 1)
+    )
 
 
 def no_header(line: bytes, column_num: int) -> str:

@@ -135,10 +135,9 @@ def cut_texts(
                 whole, tail = data[:cut], data[cut:]
             if whole and line == 1:
                 header, *rest = LINE_END.split(whole, 1)
-                names = header_names(header, layout.column_num)
-                if names and layout.is_header(names):
-                    layout = _matched(file, layout, names)
-                    whole, line = b"".join(rest), 2
+                matched = _matched(file, layout, header)
+                if matched is not None:
+                    layout, whole, line = matched, b"".join(rest), 2
             if whole:
                 yield Text(file, line, whole, layout=layout)
                 line += count_lines(whole)
@@ -179,9 +178,9 @@ def told(file: str, line: Callable[[], int]) -> Iterator[None]:
         raise
 
 
-def _matched(file: str, layout: Layout, names: tuple[str, ...]) -> Layout:
+def _matched(file: str, layout: Layout, line: bytes) -> Layout | None:
     try:
-        return layout.of(names)
+        return layout.with_header(line)
     except RowError as error:
         raise RowError(f"{file}:1: {error}") from error
 

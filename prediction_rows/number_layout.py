@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from csv_layout import Layout, RowError, count_cells
+from csv_layout import (
+    MANY,
+    MOST_NAMES,
+    Layout,
+    RowError,
+    are_numbered,
+    as_text,
+    content,
+    count_cells,
+    header_names,
+    hidden,
+)
 from csv_text import LINE_END, Text
 
 
@@ -31,9 +42,21 @@ class FeatureLayout(Layout):
             return f"the {self.column_num} features alone, as other rows here have"
         return f"{self.column_num} as the training files have, or the {self.alone} features alone"
 
-    def is_header(self, names: tuple[str, ...]) -> bool:
-        """Whether a first line of these names is one: any is."""
-        return True
+    def with_header(self, line: bytes) -> Layout | None:
+        """As for training, but for a line that just numbers the columns: it tells nothing.
+
+        Raises:
+            RowError: as :meth:`of`.
+        """
+        names = header_names(line, self.column_num)
+        if names:
+            return self.of(names)
+        if line.count(b",") >= max(self.column_num, MOST_NAMES):
+            return None
+        parts = hidden(line, self.column_num).split(b",")
+        cells = tuple(as_text(content(part).strip()) for part in parts)
+        ours = () if self.names else (self.called, self.features_alone().called)
+        return self if are_numbered(cells) or (cells in ours and len(cells) >= MANY) else None
 
     def of(self, names: tuple[str, ...]) -> Layout:
         """The layout of a file with this header.

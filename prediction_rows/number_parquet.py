@@ -46,8 +46,9 @@ def number_jobs(
         for column in (*features, *kept.values()):
             kind = fields.field(place_of(column, fields.names, name)).type
             if not (is_supported(kind) or (column not in features and is_date(kind))):
-                what = f"of type {' '.join(str(kind).split())[:60]}, expected numbers"
-                raise RowError(f"{name}: column {column!r} is {what}")
+                what = "expected numbers" if column in features else "which has no text to keep"
+                shown = " ".join(str(kind).split())[:60]
+                raise RowError(f"{name}: column {column!r} is of type {shown}, {what}")
         size, start = batch_rows(opened), 0
         wanted = [*dict.fromkeys((*features, *kept.values()))]
         for batch in opened.iter_batches(size, columns=wanted, use_threads=False):
@@ -97,6 +98,10 @@ class _Batch:
 
     def read(self, batch: pa.RecordBatch) -> Rows:
         """The rows of a batch."""
+        with told(self._file):  # text may be no UTF-8
+            return self._read(batch)
+
+    def _read(self, batch: pa.RecordBatch) -> Rows:
         given = [batch.column(name) for name in self._features]
         features = np.empty((len(batch), len(given)), np.float32)
         for place, array in enumerate(given):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -11,7 +13,7 @@ from prediction_rows.number_columns import NumberColumns
 from prediction_rows.numbers import NumberRows
 from prediction_rows.rows import PredictionRows
 from prediction_rows.table import TableRows
-from raw_tables.schema import Schema
+from raw_tables.schema import Schema, SchemaError, configured_schema, difference
 from table_settings import NoSchemaError, schema_from, table_of
 
 TABLE, NUMBERS = "table", "numbers"
@@ -39,7 +41,15 @@ def columns_of(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError, SchemaError, NoSchemaError: the config has no such columns.
     """
     if config.get(f"{SECTION}schema"):
-        return {"kind": TABLE, "schema": table_of(config).as_dict()}
+        trained = table_of(config).as_dict()
+        with suppress(SchemaError):  # the file need not be there any longer
+            now = configured_schema(config)
+            found = difference(trained, now.as_dict()) if now else None
+            if found:
+                name = f"schema {config[f'{SECTION}schema']}"
+                what = f"{name} is not the one that the model was trained with: {found}"
+                warnings.warn(f"{what}; rows are read by the model's own", stacklevel=1)
+        return {"kind": TABLE, "schema": trained}
     return NumberColumns.of_config(config).as_json()
 
 

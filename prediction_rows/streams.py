@@ -106,7 +106,7 @@ def _begins_as_json(name: str, stream: Stream) -> bool:
     """Whether the first line with anything on it is a JSON object or array.
 
     Raises:
-        RowsError: it is one that goes on over several lines.
+        RowsError: it is one that goes on over several lines, or has several rows.
     """
     size = HEAD_BYTES
     while True:
@@ -120,14 +120,16 @@ def _begins_as_json(name: str, stream: Stream) -> bool:
         if size > MAX_LINE_BYTES:
             return False
         size *= 4
+    expected = "expected JSON lines: an object or array a line"
     if line.strip() in (b"[", b"{", b"[{", b"[["):
-        raise RowsError(
-            f"{name}: is JSON over several lines, expected JSON lines: an object or array a line"
-        )
+        raise RowsError(f"{name}: is JSON over several lines, {expected}")
     try:
-        return isinstance(parse_json(line), (dict, list))
+        value = parse_json(line)
     except ValueError:
         return False
+    if isinstance(value, list) and value and all(isinstance(one, (dict, list)) for one in value):
+        raise RowsError(f"{name}: is a JSON array of rows, {expected}")
+    return isinstance(value, (dict, list))
 
 
 def lines_of(stream: Stream) -> Iterator[tuple[int, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from csv_layout import RowError
+from csv_layout import RowError, are_numbered
 from csv_text import count_lines
 from prediction_rows.json_lines import Wrong
 from prediction_rows.rows import Fault, Rows, joined
@@ -23,6 +24,7 @@ from raw_tables.delimited import (
     Unread,
     batch_arrays,
     numbered_rows,
+    problem_of,
     read_columns,
     read_table,
     row_texts,
@@ -95,7 +97,7 @@ class TextRows:
         layout, delimiter = None, self._table.delimiter.encode()
         for piece in pieces:
             if layout is None:
-                start = blank_lines(piece.data, delimiter)
+                start = 0 if piece.problem else blank_lines(piece.data, delimiter)
                 if start == len(piece.data):
                     continue
                 line = piece.line + count_lines(piece.data[:start])
@@ -115,25 +117,28 @@ class TextRows:
             return self._without_names(0, where), piece
         row = read_row(piece.data, 0, self._table.delimiter.encode(), MOST_COLUMNS)
         names = tuple(cell.strip(b" \t").decode("utf-8", "backslashreplace") for cell in row.cells)
-        if not self._is_header(names):
+        is_header = self._is_header(names)
+        if not (is_header or are_numbered(names)):
             return self._without_names(row.number, where), piece
         if row.number > MOST_COLUMNS:
             most = f"at most {MOST_COLUMNS} can be read"
             raise RowError(f"{where}: the header has {row.number} columns, {most}")
         line = piece.line + count_lines(piece.data[: row.end])
         rest = piece._replace(data=piece.data[row.end :], line=line)
+        if not is_header:
+            return self._without_names(row.number, where), rest
         return self._layout(names, f"{where}: header"), rest
 
     def _is_header(self, names: Sequence[str]) -> bool:
         """Whether the cells of a first row are names.
 
-        One is enough where training files have a header; else half of the features, so that a row
-        with a cell that happens to be called like a column stays one.
+        One is enough where training files have a header; else half of the features, in capitals or
+        not, so that a row with a cell that happens to be called like a column stays one.
         """
-        there = set(names)
-        if self._table.header:
-            return not there.isdisjoint(column.name for column in self._table.columns)
-        found = sum(column.name in there for column in self._cells.columns)
+        if self._table.header and not {c.name for c in self._table.columns}.isdisjoint(names):
+            return True
+        there = {name.casefold() for name in names}
+        found = sum(column.name.casefold() in there for column in self._cells.columns)
         return 2 * found >= len(self._cells.columns)
 
     def _without_names(self, number: int, where: str) -> TextLayout:
@@ -142,9 +147,13 @@ class TextRows:
         features = tuple(column.name for column in self._cells.columns)
         layout = self._layout(features if number == len(features) else names, where)
         if number in (len(names), len(features)):
+            if self._table.header and self._name:
+                said = "there is no header: its columns are taken to be in the order of training"
+                warnings.warn(f"{self._name}: {said}", stacklevel=1)
             return layout
         both = f"{len(names)} as in training, or the {len(features)} features alone"
-        return replace(layout, counts=both)
+        between = f", with {quoted(self._table.delimiter)} between them" if number == 1 else ""
+        return replace(layout, counts=both + between)
 
     def _layout(self, names: tuple[str, ...], where: str) -> TextLayout:
         places = places_by_name(names, self._cells, where)
@@ -153,10 +162,8 @@ class TextRows:
 
     def _parse(self, piece: Piece, layout: TextLayout) -> Rows:
         if piece.problem:
-            known = 0 <= piece.cell < len(layout.names)
-            name = layout.names[piece.cell] if known else ""
-            column = f"column {quoted(name)}: " if known else ""
-            fault = Fault(self._at(piece.line), name, f"{column}{piece.problem}")
+            why = problem_of(piece, layout)
+            fault = Fault(self._at(piece.line), why.column, why.said)
             features = np.zeros((1, len(layout.places)), np.float32)
             return Rows(features, {0: fault}, {name: [None] for name in self._keep})
         if count_lines(piece.data) < FEW_ROWS:

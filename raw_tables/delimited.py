@@ -102,7 +102,7 @@ def read_text(file: str, cells: Cells) -> Iterator[Callable[[int, bool], Parsed]
         layout = Layout(file, cells, names, places)
     for piece in read_pieces(file, schema.delimiter):
         if layout is None:
-            start = blank_lines(piece.data, schema.delimiter.encode())
+            start = 0 if piece.problem else blank_lines(piece.data, schema.delimiter.encode())
             if start == len(piece.data):
                 continue
             line = piece.line + count_lines(piece.data[:start])
@@ -130,9 +130,7 @@ def _read_header(file: str, piece: Piece, cells: Cells) -> tuple[Layout, Piece]:
 def _parse(piece: Piece, layout: Layout, cap: int, direct: bool) -> Parsed:
     """Rows of a piece; of those that cannot be used, at least ``cap`` + 1, are there so many."""
     if piece.problem:
-        known = 0 <= piece.cell < len(layout.names)
-        column = f"column {quoted(layout.names[piece.cell])}: " if known else ""
-        return Parsed([], [f"{layout.file}:{piece.line}: {column}{piece.problem}"])
+        return Parsed([], [f"{layout.file}:{piece.line}: {problem_of(piece, layout).said}"])
     # Arrow would not know a mark that is a number, where blanks stand around it.
     direct = direct and layout.cells.as_numbers
     for at_once in (True, False) if direct else (False,):
@@ -303,6 +301,16 @@ class Unread(NamedTuple):
 
     said: str
     column: str = ""
+
+
+def problem_of(piece: Piece, layout: Layout) -> Unread:
+    """Why a piece with a problem has no rows."""
+    if piece.cell < 0:  # it begins with "row"
+        return Unread(piece.problem)
+    if piece.cell >= len(layout.names):
+        return Unread(f"row has a column too many, which {piece.problem}")
+    name = layout.names[piece.cell]
+    return Unread(f"column {quoted(name)}: {piece.problem}", name)
 
 
 def row_texts(row: Row, layout: Layout) -> list[str] | Unread:

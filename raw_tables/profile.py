@@ -11,7 +11,14 @@ import pyarrow as pa
 
 from csv_text import count_lines
 from raw_tables.cells import Cells, as_text, date_text, is_date, is_supported
-from raw_tables.delimited import MOST_COLUMNS, SLOW_BYTES, Layout, part_rows, read_table
+from raw_tables.delimited import (
+    MOST_COLUMNS,
+    SLOW_BYTES,
+    Layout,
+    part_rows,
+    problem_of,
+    read_table,
+)
 from raw_tables.guess import guess_delimiter, guess_header, split_lines
 from raw_tables.parquet import is_parquet, open_parquet, read_batches, told
 from raw_tables.schema import Column, Schema
@@ -209,7 +216,7 @@ def _text_batches(
 def _arrays(piece: Piece, layout: Layout, found: Profile) -> Iterator[list[pa.Array]]:
     """The columns of a piece; where some rows cannot be read, in parts, without these."""
     if piece.problem:
-        _note_bad(found, f"{layout.file}:{piece.line}: {piece.problem}")
+        _note_bad(found, f"{layout.file}:{piece.line}: {problem_of(piece, layout).said}")
         return
     table = read_table(piece, layout, direct=False)
     cut = whole_rows(piece.data[: len(piece.data) // 2], layout.delimiter)

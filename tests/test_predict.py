@@ -302,6 +302,7 @@ def test_command_lines_that_cannot_be_are_a_sentence(tmp_path: Path) -> None:
         ([*model, "-", "-"], "standard input (-) can be read only once"),
         ([*model, "--batch", "0", SAMPLE], "--batch 0: at least 1 is expected"),
         ([*model, "--keep", "a,,b", SAMPLE], "--keep a,,b: the name of a column is empty"),
+        ([*model, "--keep", "a\nb", SAMPLE], "--keep a b: new-line character seen in unquoted"),
         ([*model, "--keep", "income", SAMPLE], "--keep income: a task has this name too"),
         ([*model, "--keep", "nothing", SAMPLE], "nothing"),
         ([*model, "--out", "rows.txt", SAMPLE], "--out rows.txt: its name tells no format"),

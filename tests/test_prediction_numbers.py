@@ -289,6 +289,29 @@ def test_the_first_row_with_a_count_that_fits_tells_the_columns() -> None:
     assert str(with_header.faults[1]) == "in:3: row has 4 columns, expected 5 as the header has"
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_line_that_just_numbers_the_columns_is_no_row(named: bool) -> None:
+    """As pandas writes one where columns have no names."""
+    names = tuple(f"c{place}" for place in range(12)) if named else ()
+    rows = rows_for(NumberColumns(12, tuple(range(2, 12)), (0, 1), names=names))
+    cells = [[str(10 * row + place) for place in range(12)] for row in range(1, 4)]
+    expected = np.array(cells, np.float32)[:, 2:]
+    first = [[str(place) for place in range(start, start + 12)] for start in (0, 1)]
+    whole = [text([line, *cells]) for line in first]
+    whole.append(text([[f'"{place}"' for place in range(12)], *cells]))
+    features = [row[2:] for row in cells]
+    lines = [first[0][:10], first[1][:10], *([] if named else [first[0][2:]])]
+    for data in [*whole, *(text([line, *features]) for line in lines)]:
+        found = read(rows, data)
+        np.testing.assert_array_equal(found.features, expected)
+        assert not found.faults
+    bad = read(rows, text([first[0], *cells[:2], ["x"] * 12]))
+    assert [fault.place for fault in bad.faults.values()] == ["in:4"]
+    # It may be a row where it could be by chance.
+    few = read(rows_for(NumberColumns(4, (1, 2, 3), (0,))), b"0,1,2,3\n4,5,6,7\n")
+    assert few.features.tolist() == [[1, 2, 3], [5, 6, 7]]
+
+
 @pytest.mark.parametrize(
     ("kind", "line", "said"),
     [
@@ -419,6 +442,23 @@ def test_what_arrow_says_of_a_damaged_file_is_one_printable_line() -> None:
     with pytest.raises(RowsError) as caught, told("in"):
         raise OSError("what type:\n \x01\x7f")
     assert str(caught.value) == r"in: damaged Parquet: what type: \x01\x7f"
+
+
+def test_text_of_parquet_that_is_none_is_a_damaged_file() -> None:
+    stream = io.BytesIO()
+    columns = [pa.array(["1", "@@@@", "3"]), *[pa.array(["1", "2", "3"])] * 3]
+    pq.write_table(pa.table(columns, list("abcz")), stream, use_dictionary=False)
+    data = stream.getvalue()
+    assert data.count(b"@@@@")
+    with pytest.raises(RowsError, match="in: damaged Parquet: 'utf-8' codec can't decode"):
+        read(rows_for(NAMED), data.replace(b"@@@@", b"@\xff@@"))
+
+
+def test_a_parquet_column_without_a_text_is_not_kept() -> None:
+    stream = io.BytesIO()
+    pq.write_table(pa.table([[1]] * 4 + [[b"\xff"]], [*"abcz", "key"]), stream)
+    with pytest.raises(RowsError, match="column 'key' is of type binary, which has no text to k"):
+        read(rows_for(NAMED), stream.getvalue(), ["key"])
 
 
 def test_made_up_rows_come_out_as_many_as_they_are() -> None:

@@ -162,6 +162,7 @@ def test_every_form_of_a_row_gives_what_training_reads(tmp_path: Path) -> None:
     for few in (table_text.FEW_ROWS, 0):
         with patch.object(table_text, "FEW_ROWS", few), warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "rows: there is no header")  # of two of the forms
             for form, data in forms.items():
                 got = read(by, source(data))
                 assert not got.faults, (form, got.faults)
@@ -176,6 +177,49 @@ def test_every_form_of_a_row_gives_what_training_reads(tmp_path: Path) -> None:
     ):
         assert not request.faults
         np.testing.assert_array_equal(request.features, want, strict=True)
+
+
+def test_a_first_line_that_is_too_long_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MAX_ROW_BYTES", 1000)
+    found = read(schema("header: false\n"), source(b"\0" * 3_000_000 + b"\n" + written(ROWS)))
+    assert len(found.features) == 6
+    assert [str(fault) for fault in found.faults.values()] == ["rows:1: row is longer than 0 MB"]
+    with pytest.raises(RowsError, match="rows:1: the header row is longer than"):
+        read(schema(), source(b"\0" * 3_000_000))
+
+
+@pytest.mark.filterwarnings("ignore:rows.* there is no header")
+@pytest.mark.parametrize("words", ["", "header: false\n"])
+def test_a_line_that_just_numbers_the_columns_is_no_row(words: str) -> None:
+    """As pandas writes one where columns have no names."""
+    by = schema(words)
+    expected = read(by, source(written(ROWS)))
+    for start in (0, 1):
+        data = written([[str(place) for place in range(start, start + 8)], *ROWS])
+        found = read(by, source(data), ["note"])
+        np.testing.assert_array_equal(found.features, expected.features)
+        assert found.kept["note"] == [row[4] for row in ROWS]
+    bad = read(by, source(b"0,1,2,3,4,5,6,7\n,,,old,,,,\n"))
+    assert [fault.place for fault in bad.faults.values()] == ["rows:2"]
+
+
+def test_names_are_no_row_in_capitals_either(tmp_path: Path) -> None:
+    cells = written([[name.upper() for name in NAMES], *ROWS])
+    said = 'rows:1: header: there is no column "user", only "USER"'
+    for words in ("", "header: false\n"):
+        with pytest.raises(RowsError, match=said):
+            read(schema(words), source(cells))
+
+
+def test_a_file_without_the_header_of_training_is_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="rows: there is no header: its columns are taken to be"):
+        assert not read(schema(), source(written(ROWS))).faults
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(schema("header: false\n"), source(written(ROWS)))
+        assert not TableRows(schema()).text(written(ROWS)).faults
+    told = read(schema(), source(b"u1;1;Berlin;31;x;9.5;3;1\n")).faults[0].message
+    assert told.endswith('or the 4 features alone, with "," between them')
 
 
 def test_rows_without_a_header_of_files_that_had_none(tmp_path: Path) -> None:
@@ -248,6 +292,8 @@ def test_a_file_without_the_columns_is_refused_and_a_count_is_told_with_both(
         "rows: is Parquet inside gzip": gzip.compress(b"PAR1\x15\x04\x15"),
         "rows: damaged Parquet: ": b"PAR1\x15\x04\x15",
         "rows: is JSON over several lines": b'[\n  {"age": 3}\n]\n',
+        "rows: is a JSON array of rows, expected JSON lines": b'[{"age": 3}, {"age": 4}]\n',
+        "rows: is a JSON array of rows, expected": b"[[1, 2, 3, 4]]",
         "rows: damaged gzip before the first": gzip.compress(written([NAMES, *ROWS]))[:-20],
         "rows: damaged gzip after line 4": gzip.compress(b'{"age": 1, "user": 7}\n' * 60_000)[:-9],
         'rows: no row has any of the columns "age", "price", "city", "user"; there is "x"': (
@@ -278,6 +324,7 @@ def test_a_file_without_the_columns_is_refused_and_a_count_is_told_with_both(
             read(by, source(data), ["Age"])
 
 
+@pytest.mark.filterwarnings("ignore:rows.* there is no header")
 def test_cells_of_any_column_are_kept_in_every_form(tmp_path: Path) -> None:
     by = schema()
     names = [*NAMES, "day"]
@@ -635,6 +682,10 @@ def test_columns_of_a_config_open_as_they_were_and_without_paddle(tmp_path: Path
     columns = columns_of(config)
     kept = {"columns": {"schema": columns["schema"]}}  # what a checkpoint has
     assert columns_of({**kept, "hyper_parameters.schema": "gone.yaml"}) == columns
+    other = (SHOP + 'delimiter: ";"\n').replace("Berlin, ", "")
+    (tmp_path / "schema.yaml").write_text(other, encoding="utf-8")
+    with pytest.warns(UserWarning, match='no longer has "Berlin"; rows are read by the model\'s'):
+        assert columns_of({**config, **kept}) == columns
     (tmp_path / "columns.json").write_text(json.dumps(columns), "utf-8")
     code = """
 import json, sys

@@ -185,6 +185,11 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert os.read(reading, 9) == b"rows"
     assert pipe.is_fifo()
     os.close(reading)
+    full = Path("/dev/full")
+    if full.exists():
+        said = "/dev/full cannot be written: No space left on device"
+        with pytest.raises(RunError, match=said), opened(str(full)) as write:
+            write(b"rows")
 
 
 def test_a_file_that_cannot_be_there_is_told_of_at_once(tmp_path: Path) -> None:

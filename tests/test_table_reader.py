@@ -250,6 +250,7 @@ QUOTES = {
     "unclosed": (b'1,"Berlin,u1,,1,y,1,1\n', 'column "city": has '),
     "text_behind": (b'1,"New" York,u,,1,y,1,1\n', 'column "city": has text behind the quote that'),
     "unclosed_first": (b'"1,Berlin,u1,,1,y,1,1\n', 'column "age": has '),
+    "too_many": (b'1,a,u,,1,y,1,1,"a"b\n', "row has a column too many, which has text behind the"),
     "over_lines": (b'1,"a\nb"c,u,,1,y,1,1\n', 'column "city": has text behind the quote that'),
 }
 
@@ -603,6 +604,18 @@ def test_made_up_files_agree_with_the_oracle() -> None:
     assert re.search(rf"{int(runs):,} cases, .* 0 failed", result.stdout)
     for kind in ("text, good", "text, bad rows", "parquet, bad rows"):
         assert re.search(rf"[1-9]\d*  {kind}", result.stdout)
+
+
+def test_a_first_line_that_is_too_long_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(text, "MAX_ROW_BYTES", 1000)
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"1," * 5000 + b"\n" + written([NAMES, *ROWS]))
+    for words, said in (("", ":1: the header row is longer"), ("header: false\n", ":1: row is lo")):
+        with pytest.raises(RowError, match=said):
+            read(file, schema(tmp_path, words))
 
 
 def test_a_quoted_cell_that_is_too_long_costs_no_other_row(

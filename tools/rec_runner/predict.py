@@ -182,9 +182,13 @@ def _kept(given: Sequence[str]) -> tuple[str, ...]:
     """Columns to hand on, each once: names with commas between them, quoted where they have some.
 
     Raises:
-        UserError: one is empty.
+        UserError: one is empty, or has a line end without quotes around it.
     """
-    names = [name.strip() for line in csv.reader(given, skipinitialspace=True) for name in line]
+    try:
+        lines = [*csv.reader(given, skipinitialspace=True)]
+    except csv.Error as error:
+        raise UserError(f"--keep {','.join(given)}: {error}") from error
+    names = [name.strip() for line in lines for name in line]
     if "" in names:
         raise UserError(f"--keep {','.join(given)}: the name of a column is empty")
     return tuple(dict.fromkeys(names))

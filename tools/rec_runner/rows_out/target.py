@@ -15,7 +15,7 @@ from typing import Callable
 from rec_runner.rows_out.parquet import ParquetEncoder
 from rec_runner.rows_out.table import Encoder
 from rec_runner.rows_out.text import CsvEncoder, Gzipped, JsonEncoder
-from rec_runner.system.errors import UserError
+from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.files import atomic_write
 
 Write = Callable[[bytes], object]
@@ -93,11 +93,22 @@ def opened(out: str) -> Iterator[Write]:
     """
     file = Path(out)
     if file.exists() and not file.is_file():
-        with open(file, "wb", buffering=0) as stream:
+        with _named(file), open(file, "wb", buffering=0) as stream:
             yield partial(_write_all, stream)
         return
     with atomic_write(file, make_folder=False) as stream:
         yield stream.write
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Errors of what is no plain file, but for a pipe that nobody reads any longer."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RunError(f"{file} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
