@@ -755,6 +755,7 @@ def test_narrow_screens_and_contrast(
     )
     assert page.evaluate(f"{beyond}.map(e => e.outerHTML)") == []
     assert page.evaluate(FAINT) == []
+    page.wait_for_selector("#state:not(:empty)")  # a line more in what stays in sight
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.locator("#choose").focus()
     seen = set()
