@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -16,6 +18,8 @@ from rec_runner.service.models import Reader, Rows
 
 KINDS = ("application/json", "text/csv")
 LARGE = 32 << 10  # bytes of a body from which on a thread makes rows of it
+MANY = 256  # rows, from which on it does, too
+_LINE = re.compile(rb"[^ \r\n][^\r\n]*")  # that is not blank
 
 
 class ClientGone(Exception):
@@ -125,6 +129,11 @@ class Bodies:
         return Refusal(413, f"a body of at most {self._limits.body} bytes is expected")
 
 
+def is_large(body: bytes) -> bool:
+    """Whether making rows of a body would keep others waiting; lists and lines tell how many."""
+    return len(body) >= LARGE or sum(map(body.count, (b"\n", b"\r", b"[", b"{"))) > MANY
+
+
 def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
     """What a body holds.
 
@@ -132,6 +141,11 @@ def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
         Refusal: it is no JSON, no rows, or too many.
     """
     rows: Any = None
+    if kind == "text/csv" and _has_lines(body, limits.rows + 2):
+        # Before it is read: each line may be a bad row, which takes far more memory than its bytes.
+        raise Refusal(
+            413, f"a request of at most {limits.rows} rows is expected, this has more lines of text"
+        )
     if kind == "application/json":
         rows = _listed(_parsed(body))
         if len(rows) > limits.rows:
@@ -145,6 +159,13 @@ def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
     if len(found.features) > limits.rows:
         raise _too_many(len(found.features), limits)
     return Taken(found.features, _bad_rows(found, rows, reader) if found.faults else ())
+
+
+def _has_lines(text: bytes, number: int) -> bool:
+    """Whether so many lines of a text are not blank."""
+    if text.count(b"\n") + text.count(b"\r") + 1 < number:
+        return False
+    return next(islice(_LINE.finditer(text), number - 1, None), None) is not None
 
 
 def _too_many(rows: int, limits: Limits) -> Refusal:
