@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from rec_runner.service.answers import Refusal
 from rec_runner.service.body import is_large, rows_of
 from rec_runner.service.limits import Limits
@@ -38,6 +39,20 @@ def test_text_of_too_many_lines_is_refused_before_it_is_read(line: bytes) -> Non
 def test_a_header_and_blank_lines_are_no_rows(text: bytes) -> None:
     with pytest.raises(AssertionError, match="read"):
         rows_of("text/csv", text, NoReader(), Limits(rows=100))
+
+
+@pytest.mark.parametrize("row", [b"[]", b"{}", b"[[]]", b'{"a":[]}'])
+def test_json_of_too_many_lists_is_refused_before_it_is_parsed(row: bytes) -> None:
+    """Three million empty lists kept the other requests waiting for seconds."""
+    with pytest.raises(Refusal) as refused:  # what is parsed is found to be no JSON: it ends early
+        rows_of("application/json", b"[" + (row + b",") * 2000, NoReader(), Limits(rows=100))
+    assert refused.value.status == 413 and "100 rows" in refused.value.message
+
+
+def test_brackets_in_texts_are_let_by() -> None:
+    rows = b"[" + b",".join([b'{"a": "[x] [y]", "b": "{}"}'] * 100) + b"]"
+    with pytest.raises(AssertionError, match="read"):
+        rows_of("application/json", rows, NoReader(), Limits(rows=100))
 
 
 def test_a_thread_makes_rows_of_what_is_large_or_many() -> None:

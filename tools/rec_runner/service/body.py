@@ -19,6 +19,7 @@ from rec_runner.service.models import Reader, Rows
 KINDS = ("application/json", "text/csv")
 LARGE = 32 << 10  # bytes of a body from which on a thread makes rows of it
 MANY = 256  # rows, from which on it does, too
+MOST_BRACKETS = 16  # of a row, those in its texts among them: it is a list or an object without any
 _LINE = re.compile(rb"[^ \r\n][^\r\n]*")  # that is not blank
 
 
@@ -140,12 +141,8 @@ def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
     Raises:
         Refusal: it is no JSON, no rows, or too many.
     """
+    _refuse_many(kind, body, limits)
     rows: Any = None
-    if kind == "text/csv" and _has_lines(body, limits.rows + 2):
-        # Before it is read: each line may be a bad row, which takes far more memory than its bytes.
-        raise Refusal(
-            413, f"a request of at most {limits.rows} rows is expected, this has more lines of text"
-        )
     if kind == "application/json":
         rows = _listed(_parsed(body))
         if len(rows) > limits.rows:
@@ -159,6 +156,16 @@ def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
     if len(found.features) > limits.rows:
         raise _too_many(len(found.features), limits)
     return Taken(found.features, _bad_rows(found, rows, reader) if found.faults else ())
+
+
+def _refuse_many(kind: str, body: bytes, limits: Limits) -> None:
+    """Refuse too many rows before they are read: bad ones take far more than their bytes."""
+    said = f"a request of at most {limits.rows} rows is expected, this has more"
+    if kind == "text/csv":
+        if _has_lines(body, limits.rows + 2):
+            raise Refusal(413, f"{said} lines of text")
+    elif body.count(b"[") + body.count(b"{") > MOST_BRACKETS * (limits.rows + 1):
+        raise Refusal(413, f"{said} lists and objects")
 
 
 def _has_lines(text: bytes, number: int) -> bool:
