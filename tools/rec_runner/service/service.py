@@ -41,6 +41,7 @@ class Service:
         metrics: what is counted.
         log: the access log.
         key: what clients have to send, or None.
+        any_host: whether the header Host may name any host; else only this machine.
 
     Attributes:
         draining: whether the service stops.
@@ -54,12 +55,14 @@ class Service:
         metrics: Metrics,
         log: AccessLog,
         key: bytes | None,
+        any_host: bool,
     ) -> None:
         self.models = models
         self.limits = limits
         self.metrics = metrics
         self.log = log
         self.key = key
+        self.any_host = any_host
         self.draining = False
         self.batcher = Batcher(limits, metrics.scored)
         self.reloaded: Callable[[], None] = lambda: None
