@@ -206,7 +206,13 @@ def test_the_page_of_the_routes_names_all_and_needs_no_outside_address(service: 
 
 def request(body: bytes, *headers: str, line: str = "POST /predict HTTP/1.1") -> bytes:
     """The bytes of a request that ends its connection."""
-    lines = [line, "Host: localhost", f"X-API-Key: {KEY}", "Content-Type: application/json", *headers]
+    lines = [
+        line,
+        "Host: localhost",
+        f"X-API-Key: {KEY}",
+        "Content-Type: application/json",
+        *headers,
+    ]
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
 
 
@@ -579,6 +585,16 @@ def test_requests_that_have_come_are_answered_after_the_signal_to_stop(tmp_path:
         answer = slow.getresponse()
         assert answer.status == 200 and answer.getheader("connection") == "close"
         assert service.process.wait(20) == 0
+
+
+def test_a_second_signal_ends_it_at_once_and_in_silence(tmp_path: Path) -> None:
+    model = new_model(tmp_path / "model", "first")
+    arguments = ("--model", model, "--quiet", "--drain-seconds", 60)
+    with serving(tmp_path / "log", *arguments) as service:
+        service.process.send_signal(signal.SIGTERM)
+        assert until(lambda: service.ask("/ready").status == 503)
+        assert service.stop() == 0
+        assert service.text().count("\n") == 1  # of its start
 
 
 def test_workers_share_the_port_and_are_replaced(tmp_path: Path) -> None:

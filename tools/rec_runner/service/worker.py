@@ -134,11 +134,5 @@ def _run_loop(main: Any) -> None:
         import uvloop
     except ImportError:
         asyncio.run(main)
-        return
-    loop = uvloop.new_event_loop()
-    try:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(main)
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+    else:
+        uvloop.run(main)
