@@ -1,4 +1,6 @@
 # make quickstart   set up .venv, then train and infer on the sample, in both graphs
+# make serve        train on the sample's raw rows unless that was done before, export, and serve
+#                   predictions and a page at http://127.0.0.1:8000; PORT=8080 takes another port
 # make lint         set up .venv with the test tools, then check style, format and types
 # make test         the same, then run the tests
 # make test-kills   kill a short training at each of its file operations and resume it, 20 minutes
@@ -9,8 +11,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CONFIG := config.yaml
+SERVED := config_raw.yaml
+SERVED_MODEL := output_model_share_bottom_raw
+PORT := 8000
 
-.PHONY: quickstart lint test test-kills test-compat clean
+.PHONY: quickstart serve lint test test-kills test-compat clean
 
 quickstart: .venv/.ready
 	$(BIN)/python -u tools/trainer.py -m $(CONFIG)
@@ -23,7 +28,13 @@ quickstart: .venv/.ready
 	@echo "  python -u tools/infer.py -m $(CONFIG) -o runner.save_predictions=true   # a score for each row"
 	@echo "  python -m pip install matplotlib && python tools/plot.py output_model_share_bottom"
 	@echo "  sh datasets/census/run.sh && python -u tools/static_trainer.py -m config_bigdata.yaml"
+	@echo "  make serve   # a trained model, exported and behind an address, with a page to try it"
 	@echo "README.md (README_EN.md in English) has the rest: data of your own, plots, all settings."
+
+serve: .venv/.ready-serve
+	ls -d $(SERVED_MODEL)/[0-9]* >/dev/null 2>&1 || $(BIN)/python -u tools/trainer.py -m $(SERVED)
+	$(BIN)/python tools/export.py -m $(SERVED)
+	$(BIN)/python tools/serve.py --model $(SERVED_MODEL)/export --port $(PORT)
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .
@@ -46,6 +57,10 @@ test-compat:
 
 .venv/.ready-dev: .venv/.ready requirements-dev.txt requirements-serve.txt
 	$(BIN)/python -m pip install -q -r requirements-dev.txt
+	touch $@
+
+.venv/.ready-serve: .venv/.ready requirements-serve.txt
+	$(BIN)/python -m pip install -q -r requirements-serve.txt
 	touch $@
 
 clean:

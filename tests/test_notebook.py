@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import csv
 import re
 import shutil
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from helpers import ROOT, TASKS, epoch_lines, run
 from nbclient import NotebookClient
@@ -88,6 +90,24 @@ def test_a_table_of_ones_own_goes_to_test_scores(cells: dict) -> None:
     head, *_, last = (line.split() for line in text[text.index("epoch  phase") :].splitlines())
     assert last[1] == "infer"
     assert float(last[head.index("auc_click")]) >= 0.6
+
+
+def test_the_table_s_model_is_exported_and_predicts(cells: dict, project: Path) -> None:
+    assert re.search(r"^output_export: .*largest difference", printed(cells["table-export"]), re.M)
+    with (project / "output_shop_rows" / "test.csv").open(encoding="utf-8") as rows:
+        given = list(csv.DictReader(rows))
+    with (project / "output_scores.csv").open(encoding="utf-8") as rows:
+        predicted = list(csv.DictReader(rows))
+    assert [row["user_id"] for row in predicted] == [row["user_id"] for row in given]
+    clicked, not_clicked = (
+        [float(p["click"]) for p, row in zip(predicted, given) if row["click"] == label]
+        for label in "10"
+    )
+    assert np.mean(clicked) > np.mean(not_clicked) + 0.02
+    (table,) = shown(cells["table-predict"], "text/markdown")
+    assert f"| {predicted[4]['click']} |" in table
+    *_, head, line = printed(cells["one-row"]).splitlines()
+    assert head == "click,buy,price_paid" and all(map(float, line.split(",")))
 
 
 def test_nothing_is_said_on_stderr(cells: dict) -> None:

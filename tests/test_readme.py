@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from census_rows import generate
@@ -56,6 +57,7 @@ SECTIONS = (
     "FAQ",
 )
 SECONDS = 120  # for one command
+SERVED = "http://127.0.0.1:8000"
 TOOL = re.compile(r"python (-u )?tools/\w+\.py( |$)")
 
 # What is appended, to need no internet or to take seconds rather than hours.
@@ -125,6 +127,8 @@ class Shell:
         self.folder = folder
         self.url = url
         self.results: dict[str, Result] = {}
+        self.server: subprocess.Popen[str] | None = None
+        self.address = ""  # where it serves
         programs = folder.parent / "bin"
         programs.mkdir()
         for name in ("python", "python3"):
@@ -151,7 +155,10 @@ class Shell:
         )
 
     def close(self) -> None:
-        """End the process of the tools."""
+        """End the process of the tools, and the service that a command started."""
+        if self.server is not None:
+            self.server.terminate()
+            self.server.communicate(timeout=SECONDS)
         self._tools.stdin.close()
         self._tools.wait(SECONDS)
         self._tools.stdout.close()
@@ -235,18 +242,24 @@ def _raw_rows(folder: Path) -> None:
 
 
 def make(shell: Shell, command: str) -> None:
-    """The target is there; quickstart's recipe is run, by this Python and not by a new .venv."""
-    ready = ["-o", ".venv/.ready", "-o", ".venv/.ready-dev"]
+    """The target is there; its recipe is run, by this Python and not by a new .venv."""
+    ready = [word for name in ("", "-dev", "-serve") for word in ("-o", f".venv/.ready{name}")]
     _, target = command.split()
     alone = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL"]  # the suite itself may run under make
     dry = shell.run(shlex.join([*alone, "make", "-n", *ready, "BIN=/BIN", target]))
     assert dry.status == 0, dry.stderr
     recipe = dry.stdout.replace("/BIN/", "").splitlines()
     assert recipe
-    if target == "quickstart":
+    if target == "serve":  # it serves as a command of the READMEs does, after a training
+        assert recipe.pop() in (f"{command} --port 8000" for command in ALL_COMMANDS)
+        first, *recipe = recipe
+        recipe = [first.partition(" || ")[2], first, *recipe]
+    if target in ("quickstart", "serve"):
         for line in recipe:
             result = shell.run(line)
             assert result.status == 0, f"{line}\n{result.stderr}"
+    if target == "serve":
+        assert shell.run(first).stdout == ""  # a second time there is nothing to train
 
 
 def activate(shell: Shell, command: str) -> None:
@@ -314,12 +327,41 @@ def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
     return False
 
 
+def serve(shell: Shell, command: str) -> None:
+    """The service is started at a free port, and stays for what asks it."""
+    words = [sys.executable, *shlex.split(command)[1:], "--port", "0"]
+    shell.server = subprocess.Popen(
+        words,
+        cwd=shell.folder,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    timer = threading.Timer(SECONDS, shell.server.kill)
+    timer.start()
+    _, serves, shell.address = shell.server.stdout.readline().strip().partition("serving at ")
+    timer.cancel()
+    assert serves
+
+
+def curl(shell: Shell, command: str) -> None:
+    """The service that runs is asked; where there is no curl, nothing is."""
+    assert SERVED in command and shell.address
+    if shutil.which("curl"):
+        asked = re.sub(r"\bcurl ", "curl --fail-with-body ", command)
+        result = shell.results[command] = shell.run(asked.replace(SERVED, shell.address))
+        assert result.status == 0, result.stdout + result.stderr
+
+
 NOT_RUN_AS_IT_STANDS: dict[str, Callable[[Shell, str], None]] = {
     r"make [\w-]+$": make,
     r"\. \S+/bin/activate$": activate,
     r"python -m pip install ": pip,
     r"python .*runner\.use_visual=true": with_visual,
     r"visualdl ": visualdl,
+    r"python tools/serve\.py ": serve,
+    r"(.*\| )?curl ": curl,
 }
 
 
@@ -384,6 +426,36 @@ def test_the_table_of_the_shop_is_that_shown(shell: Shell, failures: list[str]) 
             assert float(given[name]) == pytest.approx(float(now[name]), abs=0.04), (readme, name)
 
 
+def test_the_predictions_shown_are_those_given(shell: Shell, failures: list[str]) -> None:
+    """Those of a file, and those of a request, which are also those of standard input."""
+    (kept,) = (r.stdout for command, r in shell.results.items() if "--keep" in command)
+    pipes = ((c, r.stdout) for c, r in shell.results.items() if "| python tools/predict" in c)
+    ((line, piped),) = pipes
+    row = re.search("{.*}", line)[0]
+    answers = [r.stdout for c, r in shell.results.items() if "curl" in c and row in c]
+    for readme in READMES:
+        shown = text(readme)
+        blocks = re.findall(r"^```text\n(.*?)^```$", shown, re.M | re.S)
+        assert _numbers_out(kept) in map(_numbers_out, blocks), readme
+        given = json.loads(re.search(r"^```json\n(.*?)^```$", shown, re.M | re.S)[1])
+        assert row in shown.partition("curl ")[2]
+        for answer in map(json.loads, answers):
+            assert answer.keys() == given.keys()
+            (now,), (then,) = answer["predictions"], given["predictions"]
+            # Other processors and versions of Paddle round differently in training.
+            assert now == pytest.approx(then, abs=0.05)
+            head, scores = (cells.split(",") for cells in piped.split())
+            assert dict(zip(head, map(float, scores))) == pytest.approx(now, abs=1e-6)
+    files = [shell.folder / f"output_scores.{kind}" for kind in ("csv", "parquet")]
+    rows = [len(files[0].read_text().splitlines()) - 1, pq.read_metadata(files[1]).num_rows]
+    assert rows == [360, 360]
+
+
+def _numbers_out(block: str) -> str:
+    """A table without what is different in another training."""
+    return re.sub(r"\b0\.\d+", "0", block)
+
+
 @pytest.mark.parametrize("readme", READMES)
 def test_what_a_command_needs_is_set_up_before_it(readme: str) -> None:
     given = commands(text(readme))
@@ -394,6 +466,10 @@ def test_what_a_command_needs_is_set_up_before_it(readme: str) -> None:
     assert first("make quickstart") < first(". .venv/bin/activate") < first("python ")
     assert first("python -m pip install matplotlib") < first("python tools/plot.py")
     assert first("python -m pip install -r requirements-dev.txt") < first("python benchmarks/")
+    assert first("python -m pip install -r requirements-serve.txt") < first(
+        "python tools/export.py"
+    )
+    assert first("python tools/serve.py") < next(i for i, c in enumerate(given) if "curl " in c)
 
 
 def test_commands_are_read_out_of_blocks() -> None:
