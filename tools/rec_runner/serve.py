@@ -63,7 +63,7 @@ def _parser() -> Parser:
     add("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
     add("--port", type=_whole(0, 65535), default=8000, help="the port; 0 takes a free one (8000)")
     add("--workers", type=_whole(1, 256), default=1, help="processes (1)")
-    add("--no-key", action="store_true", help=f"listen to other machines without {KEY}")
+    add("--no-key", action="store_true", help=f"no {KEY}, yet answer other machines and any Host")
     add("--max-body", type=_whole(1, 1 << 30), default=8 << 20, help="bytes of a request (8388608)")
     add("--max-rows", type=_whole(1, 10**7), default=10_000, help="rows of a request (10000)")
     add("--timeout", type=_seconds, default=30.0, help="seconds for a request to come (30)")
@@ -251,7 +251,9 @@ def _work(
         options.drain_seconds,
     )
     open_model = opener(options)
-    return run_worker(open_model, limits, key, listener, ready, parent, not options.quiet)
+    any_host = key is not None or options.no_key
+    log_requests = not options.quiet
+    return run_worker(open_model, limits, key, listener, ready, parent, log_requests, any_host)
 
 
 def _of_export(options: Namespace) -> Callable[[], Model]:

@@ -63,7 +63,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/model", response_class=Response, responses=_KEYED)
     async def model(request: Request) -> Response:
-        """The model in use: tasks, columns with their ranges, an example row, metrics, limits."""
+        """The model in use: tasks, columns with their ranges, an example row, metrics, limits.
+
+        A category whose "other" is false takes a text that is not among its "values", and no
+        input of the model stands for it.
+        """
         return Response(service.about(), media_type=JSON)
 
     @app.get("/health", response_class=Response)
@@ -128,7 +132,10 @@ _PREDICT = {
         }
     ],
 }
-_KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "The key is missing or wrong."}}
+_KEYED: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The key is missing or wrong."},
+    403: {"description": "The service has no key, and the header Host names another machine."},
+}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": 'JSON: {"model": id, "predictions": [{task: number}, …]}; CSV where it '

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -16,6 +18,9 @@ from rec_runner.service.models import Reader, Rows
 
 KINDS = ("application/json", "text/csv")
 LARGE = 32 << 10  # bytes of a body from which on a thread makes rows of it
+MANY = 256  # rows, from which on it does, too
+MOST_BRACKETS = 16  # of a row, those in its texts among them: it is a list or an object without any
+_LINE = re.compile(rb"[^ \r\n][^\r\n]*")  # that is not blank
 
 
 class ClientGone(Exception):
@@ -125,12 +130,18 @@ class Bodies:
         return Refusal(413, f"a body of at most {self._limits.body} bytes is expected")
 
 
+def is_large(body: bytes) -> bool:
+    """Whether making rows of a body would keep others waiting; lists and lines tell how many."""
+    return len(body) >= LARGE or sum(map(body.count, (b"\n", b"\r", b"[", b"{"))) > MANY
+
+
 def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
     """What a body holds.
 
     Raises:
         Refusal: it is no JSON, no rows, or too many.
     """
+    _refuse_many(kind, body, limits)
     rows: Any = None
     if kind == "application/json":
         rows = _listed(_parsed(body))
@@ -145,6 +156,23 @@ def rows_of(kind: str, body: bytes, reader: Reader, limits: Limits) -> Taken:
     if len(found.features) > limits.rows:
         raise _too_many(len(found.features), limits)
     return Taken(found.features, _bad_rows(found, rows, reader) if found.faults else ())
+
+
+def _refuse_many(kind: str, body: bytes, limits: Limits) -> None:
+    """Refuse too many rows before they are read: bad ones take far more than their bytes."""
+    said = f"a request of at most {limits.rows} rows is expected, this has more"
+    if kind == "text/csv":
+        if _has_lines(body, limits.rows + 2):
+            raise Refusal(413, f"{said} lines of text")
+    elif body.count(b"[") + body.count(b"{") > MOST_BRACKETS * (limits.rows + 1):
+        raise Refusal(413, f"{said} lists and objects")
+
+
+def _has_lines(text: bytes, number: int) -> bool:
+    """Whether so many lines of a text are not blank."""
+    if text.count(b"\n") + text.count(b"\r") + 1 < number:
+        return False
+    return next(islice(_LINE.finditer(text), number - 1, None), None) is not None
 
 
 def _too_many(rows: int, limits: Limits) -> Refusal:

@@ -21,6 +21,8 @@ SCRIPTS = ("/words.js", "/row.js", "/file.js", "/page.js")  # of the page
 OPEN = {"/", *SCRIPTS, "/page.css", "/icon.svg", "/health", "/ready", "/docs", "/openapi.json"}
 LOCKED = {"/predict", "/model", "/metrics", "/reload"}
 _POSTED = {"/predict", "/reload"}
+# What a browser takes for this machine, whatever a server of names says.
+_HERE = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d*)?", re.IGNORECASE)
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PREFIX = secrets.token_hex(6)
 _numbers = itertools.count(1)
@@ -70,6 +72,7 @@ class Front:
         self._app = app
         self._service = service
         self._key = service.key
+        self._any_host = service.any_host
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, as ASGI has it."""
@@ -98,6 +101,8 @@ class Front:
         try:
             if self._key is not None and path in LOCKED and not self._has_key(call):
                 await self._locked(scope, receive, reply)
+            elif not self._any_host and path in LOCKED and not _is_here(call):
+                await _misdirected(scope, receive, reply)
             elif path == "/predict" and method == "POST":
                 # Straight to it: the way through FastAPI takes as long as all the rest together.
                 await self._predict(call, scope, receive, reply)
@@ -167,6 +172,22 @@ class Front:
         if self._key is not None:
             path = path.replace(self._key.decode("ascii"), "…")
         return path[:200]
+
+
+def _is_here(call: Call) -> bool:
+    """Whether a request was meant for this machine by name; programs may leave it out."""
+    host = call.headers.get(b"host")
+    return host is None or _HERE.fullmatch(host) is not None
+
+
+async def _misdirected(scope: Any, receive: Any, reply: Callable[..., Any]) -> None:
+    """Refuse what a page of strangers has a browser ask, whose host's name leads here of late."""
+    refusal = Refusal(
+        403,
+        "a service without a key answers to localhost and 127.0.0.1 alone, as header Host has it; "
+        "set SERVE_API_KEY, or say --no-key where something else keeps strangers away",
+    )
+    await refusal.answer()(scope, receive, reply)
 
 
 def _place(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from rec_runner.service.answers import (
     json_answer,
 )
 from rec_runner.service.batcher import Batcher
-from rec_runner.service.body import LARGE, Bodies, Taken, kind_of, rows_of
+from rec_runner.service.body import Bodies, Taken, is_large, kind_of, rows_of
 from rec_runner.service.calls import Call
 from rec_runner.service.limits import Limits
 from rec_runner.service.models import Model, Models
@@ -41,6 +41,7 @@ class Service:
         metrics: what is counted.
         log: the access log.
         key: what clients have to send, or None.
+        any_host: whether the header Host may name any host; else only this machine.
 
     Attributes:
         draining: whether the service stops.
@@ -54,12 +55,14 @@ class Service:
         metrics: Metrics,
         log: AccessLog,
         key: bytes | None,
+        any_host: bool,
     ) -> None:
         self.models = models
         self.limits = limits
         self.metrics = metrics
         self.log = log
         self.key = key
+        self.any_host = any_host
         self.draining = False
         self.batcher = Batcher(limits, metrics.scored)
         self.reloaded: Callable[[], None] = lambda: None
@@ -79,10 +82,10 @@ class Service:
         body = await self._bodies.read(call.headers, receive)
         model = self.models.now
         call.model = model.header
-        if len(body) < LARGE:
-            taken = rows_of(kind, body, model.rows, self.limits)
-        else:
+        if is_large(body):
             taken = await self._rows_aside(kind, body, model)
+        else:
+            taken = rows_of(kind, body, model.rows, self.limits)
         del body
         call.rows = len(taken.features)
         if taken.bad_rows:

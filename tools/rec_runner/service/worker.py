@@ -27,6 +27,7 @@ def run_worker(
     ready: Callable[[], None],
     parent: Parent | None,
     log_requests: bool,
+    any_host: bool,
 ) -> int:
     """Serve until a signal to stop.
 
@@ -38,6 +39,7 @@ def run_worker(
         ready: called when it listens.
         parent: of several workers; None where this is the only one.
         log_requests: whether there is an access log.
+        any_host: whether requests may name any host; else only this machine.
 
     Returns:
         exit status.
@@ -50,7 +52,7 @@ def run_worker(
     first.warm_up()
     models = Models(first, open_model, metrics.model_in_use)
 
-    service = Service(models, limits, metrics, AccessLog(log_requests), key)
+    service = Service(models, limits, metrics, AccessLog(log_requests), key, any_host)
     if parent:
         service.reloaded = parent.tell_all
     # A thread that makes rows of a large request would keep the event loop waiting 5 ms each time.
@@ -132,11 +134,5 @@ def _run_loop(main: Any) -> None:
         import uvloop
     except ImportError:
         asyncio.run(main)
-        return
-    loop = uvloop.new_event_loop()
-    try:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(main)
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+    else:
+        uvloop.run(main)
