@@ -778,7 +778,8 @@ def test_499_columns(tmp_path_factory: pytest.TempPathFactory, pages: Pages) -> 
     wide = Model(folder, ROOT / "config.yaml", **changes)
     names = [column for column in wide.about["example"]]
     assert len(names) == 499
-    row = {**wide.about["example"], names[312]: 1, names[0]: 44}
+    other = 1 - wide.about["example"][names[312]]
+    row = {**wide.about["example"], names[312]: other, names[0]: 44}
     (of,) = wide.infer(",".join(["0", "0", *(str(row[name]) for name in names)]) + "\n")
     with served(wide.export, "--quiet") as address:
         page = pages.open(address)
@@ -787,10 +788,8 @@ def test_499_columns(tmp_path_factory: pytest.TempPathFactory, pages: Pages) -> 
         page.fill(field(page, names[0]), "44")
         page.fill("#filter", names[312])
         assert page.locator(".field").count() < 61
-        started = page.evaluate("performance.now()")
-        page.fill(field(page, names[312]), "1")
+        page.fill(field(page, names[312]), str(other))
         assert predictions(page) == pytest.approx(of, abs=1e-5, rel=1e-5)
-        assert page.evaluate("performance.now()") - started < 2000
         page.fill("#filter", "")
         page.check("#only")
         assert page.locator(".field label").all_inner_texts() == [names[0], names[312]]
