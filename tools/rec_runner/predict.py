@@ -202,6 +202,8 @@ def _of_checkpoint(options: Namespace, config: Config, signals: RaisedSignals) -
             "labels: these tools predict test rows of it with tools/infer.py, "
             "runner.save_predictions=true"
         )
+    if config.runner("thread_num") is None:
+        config["runner.thread_num"] = 1  # reading and writing, in their threads, want the others
     with before_paddle(config, "infer", signals):
         from rec_runner.build import open_checkpoint
     engine, folder = open_checkpoint(options.graph or "dygraph", config, options.epoch)

@@ -18,7 +18,7 @@ from rec_runner.rows_out.target import Write
 from rec_runner.system.errors import RunError, UserError
 from rec_runner.system.log import warn
 
-AHEAD = 4  # blocks whose bytes are made meanwhile
+AHEAD = 4  # blocks that are predicted, and made bytes, meanwhile
 NAMED = 10  # bad rows, beside their number
 
 
@@ -44,7 +44,8 @@ class Flow:
     """Rows on their way from the inputs to the output.
 
     Reading, which parses ahead in threads of its own, predicting, and making bytes of what was
-    predicted go on at the same time. The bytes are written here, where a signal can interrupt it.
+    predicted go on at the same time. Files are read and written here, where a signal can interrupt
+    it.
 
     Args:
         model: what predicts them.
@@ -72,47 +73,54 @@ class Flow:
         """
         sizes = [one.size for one in inputs]
         total = None if None in sizes else sum(size or 0 for size in sizes)
-        progress, pool = Progress(total, shown), ThreadPoolExecutor(1, thread_name_prefix="rows")
-        ahead: deque[Future[bytes]] = deque([pool.submit(encoder.start)])
+        progress = Progress(total, shown)
+        predicting, encoding = (ThreadPoolExecutor(1, name) for name in ("predict", "rows"))
+        ahead: deque[Future[bytes]] = deque([encoding.submit(encoder.start)])
         try:
             done = 0
             for one in inputs:
                 with one.opened() as stream:
-                    for predicted in self._predicted(one, stream):
-                        ahead.append(pool.submit(encoder.rows, predicted))
+                    for start, rows in self._read(one, stream):
+                        predicted = predicting.submit(self._predict, one, start, rows)
+                        ahead.append(encoding.submit(lambda p: encoder.rows(p.result()), predicted))
                         while ahead and (len(ahead) > AHEAD or ahead[0].done()):
                             write(ahead.popleft().result())
                         progress.update(self.rows, done + _place(stream))
                 done += one.size or 0
-            ahead.append(pool.submit(encoder.end))
+            ahead.append(encoding.submit(encoder.end))
             while ahead:
                 write(ahead.popleft().result())
         finally:
             progress.close()
-            pool.shutdown(cancel_futures=True)
+            for pool in (predicting, encoding):
+                pool.shutdown(cancel_futures=True)
 
-    def _predicted(self, one: Input, stream: BinaryIO) -> Iterator[Predicted]:
-        reader, before = self._model.reader, self.rows
+    def _read(self, one: Input, stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+        """Rows of an input, and how many there were before them."""
+        reader, start = self._model.reader, 0
         source = self._model.make_source(one.name, stream, one.path)
         try:
             with told(reader, "read"):
                 blocks = reader.read(source, self._keep)
             for rows in iterate(reader, "read", blocks, told):
-                if not len(rows.features):
-                    continue
-                values = self._model.predict(rows.features)
-                missing = ~np.isfinite(values).all(axis=1)
-                missing[list(rows.faults)] = True
-                for row in np.flatnonzero(missing).tolist():
-                    fault = rows.faults.get(row)
-                    if fault is None:
-                        place = f"{one.name}: row {self.rows - before + row + 1}"
-                        fault = f"{place}: {self._too_large(rows.features[row])}"
-                    self._add_bad(str(fault))
-                self.rows += len(values)
-                yield Predicted({name: rows.kept[name] for name in self._keep}, values, missing)
+                if len(rows.features):
+                    yield start, rows
+                    start += len(rows.features)
+                    self.rows += len(rows.features)
         except OSError as error:
             raise RunError(f"{one.name} cannot be read: {error.strerror or error}") from error
+
+    def _predict(self, one: Input, start: int, rows: Any) -> Predicted:
+        values = self._model.predict(rows.features)
+        missing = ~np.isfinite(values).all(axis=1)
+        missing[list(rows.faults)] = True
+        for row in np.flatnonzero(missing).tolist():
+            fault = rows.faults.get(row)
+            if fault is None:
+                place = f"{one.name}: row {start + row + 1}"
+                fault = f"{place}: {self._too_large(rows.features[row])}"
+            self._add_bad(str(fault))
+        return Predicted({name: rows.kept[name] for name in self._keep}, values, missing)
 
     def _too_large(self, row: np.ndarray) -> str:
         column = int(np.argmax(np.where(np.isnan(row), -1, np.abs(row))))
