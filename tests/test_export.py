@@ -414,6 +414,10 @@ def test_what_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert "there are no rows to check an export with (runner.test_data_dir: " in done[0].stderr
     assert "give some by -o runner.test_data_dir=" in done[0].stderr
     assert read_manifest(tmp_path / "b").checked["rows"] == 1000
+    (warning,) = done[1].stderr.splitlines()
+    assert warning.startswith("warning: runner.test_data_dir: ")
+    assert "none.csv is not a folder" in warning
+    assert warning.endswith("; the export is checked with the rows of runner.train_data_dir")
     assert "this config's network" in done[2].stderr
     assert "argument --format: invalid choice: 'tar'" in done[3].stderr
     assert not any("Traceback" in result.stderr for result in done)

@@ -14,6 +14,7 @@ from rec_runner.data.rows import Arrays, Source, Window, concatenate, take
 from rec_runner.data.sources import test_folder
 from rec_runner.engine.scoring import BlockScoring
 from rec_runner.system.errors import UserError
+from rec_runner.system.log import warn
 
 ROWS = 1_000
 MOST_READ = 20_000_000  # numbers, which a reader of text gives in a second or two
@@ -33,21 +34,24 @@ def settle_sample(config: Config) -> str:
     Raises:
         UserError: there are none at all.
     """
-    named, wrong = test_folder(config)[0], ""
+    named, wrong = test_folder(config)[0], ""  # of the first that has none
     for key in dict.fromkeys((named, "valid_data_dir", "train_data_dir")):
         if config.runner(key) is None:
             continue
         try:
             list_files(config, key)
         except UserError as error:
-            wrong = wrong or f" ({error})"
+            wrong = wrong or str(error)
             continue
+        if wrong:
+            warn(f"{wrong}; the export is checked with the rows of runner.{key}")
         if key != named:
             config["runner.test_data_dir"] = config.runner(key)
             config["runner.infer_reader_path"] = config.runner("train_reader_path")
         return key
+    why = wrong and f" ({wrong})"
     raise UserError(
-        f"{config['yaml_path']}: there are no rows to check an export with{wrong}; give some by "
+        f"{config['yaml_path']}: there are no rows to check an export with{why}; give some by "
         "-o runner.test_data_dir=…"
     )
 
