@@ -12,18 +12,15 @@ row. ``--only NUMBER`` with the same seed runs one case alone. A sample runs in
 
 from __future__ import annotations
 
-import argparse
 import collections
 import gzip
 import io
 import json
 import random
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from unittest.mock import patch
 
@@ -34,6 +31,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "fuzz")]
 
+from numbered_cases import run  # noqa: E402
 from prediction_cases import Case, changed  # noqa: E402
 from prediction_oracle import wanted  # noqa: E402
 from row_oracle import _NoPool as NoPool  # noqa: E402
@@ -212,34 +210,5 @@ def run_cases(seeds: range) -> tuple[collections.Counter[str], list[tuple[int, s
     return counts, failures
 
 
-def main() -> int:
-    """Run the command line; 1 if a case failed."""
-    parser = argparse.ArgumentParser(description="Read made-up rows to predict on.")
-    parser.add_argument("--runs", type=int, default=10_000, help="cases in all")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--only", type=int, help="the number of one case")
-    options = parser.parse_args()
-    start = time.perf_counter()
-    first = options.seed << 32
-    numbers = range(first, first + options.runs)
-    if options.only is not None:
-        numbers = range(first + options.only, first + options.only + 1)
-    parts = [numbers[at : at + 500] for at in range(0, len(numbers), 500)]
-    counts: collections.Counter[str] = collections.Counter()
-    failures: list[tuple[int, str]] = []
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for counted, failed in pool.map(run_cases, parts):
-            counts.update(counted)
-            failures += failed
-    for number, why in failures[:5]:
-        print(f"case {number - first}:\n{why}")
-    for kind, count in sorted(counts.items()):
-        print(f"{count:9,}  {kind}")
-    seconds = time.perf_counter() - start
-    print(f"{len(numbers):,} cases, seed {options.seed}, {len(failures)} failed; {seconds:.0f} s")
-    return int(bool(failures))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("Read made-up rows to predict on.", run_cases))

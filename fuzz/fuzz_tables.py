@@ -12,7 +12,6 @@ the tests, ``tests/table_oracle.py``: value for value, and file, line and column
 
 from __future__ import annotations
 
-import argparse
 import collections
 import gzip
 import io
@@ -20,10 +19,8 @@ import os
 import random
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Callable
 from unittest.mock import patch
@@ -32,8 +29,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "fuzz")]
 
+from numbered_cases import run  # noqa: E402
 from row_oracle import _NoPool as NoPool  # noqa: E402
 from table_oracle import Expected, compare, expected, expected_of_rows  # noqa: E402
 
@@ -282,40 +280,5 @@ def run_cases(seeds: range) -> tuple[collections.Counter[str], list[tuple[int, s
     return counts, failures
 
 
-def main() -> int:
-    """Run the command line; 1 if a case failed."""
-    parser = argparse.ArgumentParser(description="Read made-up tables, and compare with an oracle.")
-    parser.add_argument("--runs", type=int, default=10_000, help="cases in all")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--only", type=int, help="the number of one case")
-    options = parser.parse_args()
-    start = time.perf_counter()
-    first = options.seed << 32
-    numbers = range(first, first + options.runs)
-    if options.only is not None:
-        numbers = range(first + options.only, first + options.only + 1)
-    parts = [numbers[at : at + 500] for at in range(0, len(numbers), 500)]
-    counts: collections.Counter[str] = collections.Counter()
-    failures: list[tuple[int, str]] = []
-    with ProcessPoolExecutor(options.jobs) as pool:
-        done: list[Future[Any]] = [pool.submit(run_cases, part) for part in parts]
-        for future in done:
-            counted, failed = future.result()
-            counts.update(counted)
-            failures += failed
-    for number, why in failures[:5]:
-        print(f"case {number - first}:\n{why}")
-    rows, cells = counts.pop("rows", 0), counts.pop("cells", 0)
-    for kind, count in sorted(counts.items()):
-        print(f"{count:9,}  {kind}")
-    seconds = time.perf_counter() - start
-    print(
-        f"{len(numbers):,} cases, {rows:,} rows, {cells:,} cells, seed {options.seed}, "
-        f"{len(failures)} failed; {seconds:.0f} s"
-    )
-    return int(bool(failures))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("Read made-up tables, and compare with an oracle.", run_cases))
