@@ -48,9 +48,7 @@ def main(command: str, graph: str, arguments: Sequence[str] | None = None) -> in
         exit status: 0 when the work was done, 2 for bad input, 1 for other failures, 130 or 143
         after SIGINT or SIGTERM.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show ends no run
-            stream.reconfigure(errors="backslashreplace")
+    show_any_text()
     try:
         with RaisedSignals() as signals:
             return _main(command, graph, arguments, signals)
@@ -58,6 +56,13 @@ def main(command: str, graph: str, arguments: Sequence[str] | None = None) -> in
         sys.stdout.flush()
         print(f"error: {str(stop) or 'interrupted'}", file=sys.stderr)
         return getattr(stop, "exit_status", 130)
+
+
+def show_any_text() -> None:
+    """Have the process print characters that its terminal lacks as escapes, not end at them."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _main(command: str, graph: str, arguments: Sequence[str] | None, signals: RaisedSignals) -> int:

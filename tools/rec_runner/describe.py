@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from rec_runner.cli import Parser, plain_warnings, tell
+from rec_runner.cli import Parser, plain_warnings, show_any_text, tell
 from rec_runner.contract.guard import check_returned, foreign
 from rec_runner.contract.model_dir import ModelDir
 from rec_runner.data.files import find_files
@@ -39,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         exit status: 0 when schema and config were written, 2 for bad input, 1 for other failures.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show ends no run
-            stream.reconfigure(errors="backslashreplace")
+    show_any_text()
     options = _parser().parse_args(arguments)
     try:
         with RaisedSignals():

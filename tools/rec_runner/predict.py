@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rec_runner.cli import Parser, before_paddle, plain_warnings, tell
+from rec_runner.cli import Parser, before_paddle, plain_warnings, show_any_text, tell
 from rec_runner.config import Config, load_config
 from rec_runner.contract.guard import told
 from rec_runner.contract.model_dir import ModelDir
@@ -47,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit status: 0 when all rows were written, or those that whoever reads them wanted; 2 for
         bad input, 1 for other failures, 130 or 143 after SIGINT or SIGTERM.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show ends no run
-            stream.reconfigure(errors="backslashreplace")
+    show_any_text()
     parser = _parser()
     options = parser.parse_intermixed_args(arguments)
     on_screen = options.out is None and _is_terminal(sys.stdout)

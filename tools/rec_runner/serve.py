@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from rec_runner.cli import Parser, tell
+from rec_runner.cli import Parser, show_any_text, tell
 from rec_runner.system.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None, opener: Open | None = None) -> 
     Returns:
         exit status: 0 after a signal to stop, 2 for bad input, 1 for other failures.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show ends no run
-            stream.reconfigure(errors="backslashreplace")
+    show_any_text()
     options = _parser().parse_args(arguments)
     try:
         return serve(options, opener)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from paddle import nn, static
+from paddle import static
 
 from rec_runner.contract.guard import call, check_returned
 from rec_runner.contract.hooks import call_hook, has
-from rec_runner.engine.static.program import Program
+from rec_runner.engine.static.program import Program, hook_weights
 from rec_runner.exported.manifest import (
     FILES,
     MANIFEST,
@@ -84,15 +84,7 @@ def write_paddle(
     prefix = _free_prefix([task.output for task in tasks])
     with program.building():
         features = static.data(FEATURES, [None, feature_size], "float32")
-        variables = {
-            name: static.create_parameter(
-                list(value.shape),
-                str(value.dtype),
-                name=prefix + name,
-                default_initializer=nn.initializer.Constant(0.0),
-            )
-            for name, value in weights.items()
-        }
+        variables = hook_weights(weights, prefix)
         odds = paddle.unbind(call(model, "score_rows", features, variables), axis=1)
         outputs = {
             task.output: F.sigmoid(value) if task.type == "binary" else paddle.assign(value)

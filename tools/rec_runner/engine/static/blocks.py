@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle import nn, static
+from paddle import static
 
 from rec_runner.contract.guard import call, foreign
 from rec_runner.contract.hooks import call_hook
@@ -17,7 +17,7 @@ from rec_runner.engine.arrays import encode_in_pieces, joined_log_odds, norms, s
 from rec_runner.engine.base import Outcome, step_seed
 from rec_runner.engine.scoring import BlockScoring
 from rec_runner.engine.static.base import StaticBase
-from rec_runner.engine.static.program import Program
+from rec_runner.engine.static.program import Program, hook_weights
 from rec_runner.metrics.tasks import TaskMetrics
 from rec_runner.paddle_api.constants import keep_constants
 from rec_runner.paddle_api.executor import RepeatedRun
@@ -131,15 +131,7 @@ class BlockStaticEngine(BlockScoring, StaticBase):
         program = Program()
         with program.building():
             features = static.data("features", self._feature_shape, "float32")
-            variables = {
-                name: static.create_parameter(
-                    list(value.shape),
-                    str(value.dtype),
-                    name=SCORING + name,
-                    default_initializer=nn.initializer.Constant(0.0),
-                )
-                for name, value in weights.items()
-            }
+            variables = hook_weights(weights, SCORING)
             odds = call(self.model, "score_rows", features, variables)
             program.fetches = [odds]
         self._run_startup(program)

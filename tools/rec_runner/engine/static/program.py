@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import paddle
-from paddle import static
+from paddle import nn, static
 
 from rec_runner.contract.guard import call, check_returned, foreign
 from rec_runner.paddle_api.auc import auc_inputs, auc_state, auc_with_states, is_auc_state
@@ -148,3 +149,19 @@ def _create_feeds(model: Any, training: bool) -> Sequence[Any]:
     takes = inspect.signature(model.create_feeds).parameters
     for_infer = not training and "is_infer" in takes
     return model.create_feeds(is_infer=True) if for_infer else model.create_feeds()
+
+
+def hook_weights(weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+    """Parameters of the current program for what the hook ``scoring_weights`` gave, by its names.
+
+    Args:
+        weights: the arrays; whoever runs the program puts them into its scope.
+        prefix: what stands before a name in the scope.
+    """
+    zero = nn.initializer.Constant(0.0)
+    return {
+        name: static.create_parameter(
+            list(value.shape), str(value.dtype), name=prefix + name, default_initializer=zero
+        )
+        for name, value in weights.items()
+    }
