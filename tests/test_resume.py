@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -317,10 +318,11 @@ def test_every_bit_of_the_manifest_counts(base: Base) -> None:
     folder = copy(base, "manifest") / "2"
     text = (folder / "rec.json").read_text(encoding="utf-8")
     digits = [match.start() for match in re.finditer(r"\d", text)]
-    for place in digits[:: max(1, len(digits) // 40)]:
+    for place in digits:
         changed = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
-        if json.loads(changed) == json.loads(text):
-            continue  # a last digit of a number that makes no difference
+        with suppress(json.JSONDecodeError):  # 96 became 06, which is no number
+            if json.loads(changed) == json.loads(text):
+                continue  # a last digit of a number that makes no difference
         (folder / "rec.json").write_text(changed, encoding="utf-8")
         with pytest.raises(UserError, match="is damaged"):
             load_weights(folder)
